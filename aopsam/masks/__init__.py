@@ -1,0 +1,1 @@
+"""Pure functions on masks: stability, boxes, suppression, small regions, run-length encoding."""

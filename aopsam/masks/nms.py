@@ -1,0 +1,38 @@
+"""Greedy non-maximum suppression of boxes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def box_nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    """Keep a box unless a better-scored kept box overlaps it with IoU above the threshold.
+
+    Same result as `torchvision.ops.nms`: visits boxes by falling score (ties keep their order) and drops every
+    later box whose IoU with a kept one is strictly above `iou_threshold`.
+
+    Args:
+        boxes_xyxy: (N, 4) float, corners in pixels.
+        scores: (N,) float.
+        iou_threshold: between 0 and 1.
+
+    Returns:
+        (K,) int64, indices of the kept boxes, by falling score.
+    """
+    if boxes_xyxy.shape[0] == 0:
+        return torch.zeros(0, dtype=torch.int64, device=boxes_xyxy.device)
+    order = scores.argsort(descending=True, stable=True)
+    boxes = boxes_xyxy[order].float()
+    x0, y0, x1, y1 = boxes.unbind(1)
+    areas = (x1 - x0) * (y1 - y0)
+    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    kept = []
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        kept.append(i)
+        width = (torch.minimum(x1[i], x1[i + 1 :]) - torch.maximum(x0[i], x0[i + 1 :])).clamp(min=0)
+        height = (torch.minimum(y1[i], y1[i + 1 :]) - torch.maximum(y0[i], y0[i + 1 :])).clamp(min=0)
+        intersection = width * height
+        alive[i + 1 :] &= ~(intersection / (areas[i] + areas[i + 1 :] - intersection) > iou_threshold)
+    return order[torch.tensor(kept, device=order.device)]

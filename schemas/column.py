@@ -1,0 +1,11 @@
+"""One way to write a column: name, type, what it is, its unit."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def column(name: str, kind: pa.DataType, about: str = "", *, unit: str = "", nullable: bool = True) -> pa.Field:
+    """An Arrow field whose metadata carries a description and a unit (`px`, `px²`, `s`, `B`)."""
+    notes = {"about": about, "unit": unit}
+    return pa.field(name, kind, nullable=nullable, metadata={key: text for key, text in notes.items() if text})

@@ -1,0 +1,97 @@
+"""The labels table: one row an image, whatever became of it; all its masks in one list."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+from schemas.column import column
+
+VERSION = 1
+
+
+class Status(StrEnum):
+    """What became of an image."""
+
+    OK = "ok"
+    """At least one mask."""
+    EMPTY = "empty"
+    """Readable, no mask."""
+    REJECTED = "rejected"
+    """Readable, but over a stated limit or not meant as a photo."""
+    FAILED = "failed"
+    """Unreadable."""
+
+
+class Reason(StrEnum):
+    """Why an image has no masks; `none` where it has."""
+
+    NONE = "none"
+    NO_MASK = "no_mask"
+    """empty: every candidate was filtered."""
+    TOO_MANY_PIXELS = "too_many_pixels"
+    """rejected: over --max-pixels, judged from the header before decoding."""
+    TIME_LIMIT = "time_limit"
+    """rejected: labelling it killed the worker or ran over the limit."""
+    HIDDEN_NAME = "hidden_name"
+    """rejected: the name starts with '.' or '_'."""
+    NOT_A_FILE = "not_a_file"
+    """failed: a directory, socket, pipe or device with a photo's name."""
+    NOT_FOUND = "not_found"
+    """failed: a dangling link, or gone since listing."""
+    NOT_PERMITTED = "not_permitted"
+    """failed: the system refused to open it."""
+    READ_ERROR = "read_error"
+    """failed: any other error of the file system."""
+    EMPTY_FILE = "empty_file"
+    """failed: no bytes."""
+    NOT_AN_IMAGE = "not_an_image"
+    """failed: no known image format."""
+    CORRUPT_IMAGE = "corrupt_image"
+    """failed: an image format whose data is broken or cut short."""
+    BAD_MEMBER = "bad_member"
+    """failed: a tar member that is no regular file, or an archive cut short there."""
+    INTERNAL_ERROR = "internal_error"
+    """failed: labelling raised; the message names the error."""
+
+
+RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
+
+MASK = pa.struct(
+    [
+        column("segmentation", RLE, "COCO compressed RLE, size [h, w]"),
+        column("bbox", pa.list_(pa.float32()), "XYWH", unit="px"),
+        column("area", pa.int64(), unit="px²"),
+        column("predicted_iou", pa.float32()),
+        column("stability_score", pa.float32()),
+        column("point_coords", pa.list_(pa.list_(pa.float32(), 2)), "the prompt, XY", unit="px"),
+        column("box", pa.list_(pa.float32()), "the prompt where it is a box, XYXY", unit="px"),
+        column("crop_box", pa.list_(pa.float32()), "XYWH", unit="px"),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        column("image_id", pa.string(), nullable=False),
+        column("uri", pa.string(), nullable=False),
+        column("file_name", pa.string(), "path below the images' root, plus #member", nullable=False),
+        column("content_sha256", pa.string(), "of the encoded bytes; null if unread"),
+        column("width", pa.int32(), "after EXIF orientation; null if unread", unit="px"),
+        column("height", pa.int32(), "after EXIF orientation; null if unread", unit="px"),
+        column("status", pa.string(), nullable=False),
+        column("reason", pa.string(), nullable=False),
+        column("message", pa.string(), nullable=False),
+        column("masks", pa.list_(MASK), nullable=False),
+        column("prompts_proposed", pa.int32(), nullable=False),
+        column("prompts_decoded", pa.int32(), nullable=False),
+        column("seconds_read", pa.float32(), unit="s"),
+        column("seconds_photo", pa.float32(), "image bytes to RGB", unit="s"),
+        column("seconds_encode", pa.float32(), unit="s"),
+        column("seconds_prompt", pa.float32(), unit="s"),
+        column("seconds_decode", pa.float32(), unit="s"),
+        column("seconds_filter", pa.float32(), unit="s"),
+        column("seconds_rle", pa.float32(), unit="s"),
+    ],
+    metadata={"table": "labels", "version": str(VERSION)},
+)

@@ -1,0 +1,42 @@
+"""Prompt maps: what the predictor trains on, one row a photo."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.column import column
+
+VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        column("image_id", pa.string(), nullable=False),
+        column("sam", pa.string(), "name of the model whose embedding this is", nullable=False),
+        column("sam_sha256", pa.string(), "of the model's weights", nullable=False),
+        column(
+            "image",
+            pa.binary(),
+            "uint8 (size, size, 3) RGB, long side = size, zero-padded right and below",
+            nullable=False,
+        ),
+        column(
+            "content_hw",
+            pa.list_(pa.int32()),
+            "rows and columns of image and map that show the photo",
+            unit="px",
+            nullable=False,
+        ),
+        column("embedding", pa.binary(), "float16 (C, h, w)", nullable=False),
+        column("embedding_shape", pa.list_(pa.int32()), nullable=False),
+        column("map", pa.binary(), "float16 (size, size), target in [0, 1]", nullable=False),
+        column(
+            "valid",
+            pa.binary(),
+            "uint8 (size, size), 1 where the annotation is complete enough to punish",
+            nullable=False,
+        ),
+        column("source", pa.string(), "recorded | interior", nullable=False),
+        column("weight", pa.float32(), nullable=False),
+    ],
+    metadata={"table": "prompt_maps", "version": str(VERSION)},
+)
