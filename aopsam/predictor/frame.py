@@ -1,0 +1,59 @@
+"""The frame that the predictor works in: a square that the photo's long side fills, zeros beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+FRAME_SIZE = 256
+"""Side of the working frame and of the confidence map, pixels."""
+
+_MEAN_RGB = (123.675, 116.28, 103.53)
+_STD_RGB = (58.395, 57.12, 57.375)
+
+
+def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE) -> tuple[int, int]:
+    """Rows and columns of the frame that show a photo of `image_hw` (rows, columns), rounded as SAM rounds them.
+
+    The same formula as `segment_anything.utils.transforms.ResizeLongestSide.get_preprocess_shape`, but never below
+    one pixel.
+    """
+    scale = size / max(image_hw)
+    return max(1, int(image_hw[0] * scale + 0.5)), max(1, int(image_hw[1] * scale + 0.5))
+
+
+def to_frame(rgb: np.ndarray, size: int = FRAME_SIZE) -> np.ndarray:
+    """Shrink (or enlarge) a photo to the frame, as SAM's own pre-processing does at its size.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        size: side of the frame, pixels.
+
+    Returns:
+        (size, size, 3) uint8; the photo in the upper left corner, zeros elsewhere.
+    """
+    rows, columns = content_hw((rgb.shape[0], rgb.shape[1]), size)
+    frame = np.zeros((size, size, 3), np.uint8)
+    frame[:rows, :columns] = np.asarray(Image.fromarray(rgb).resize((columns, rows), Image.Resampling.BILINEAR))
+    return frame
+
+
+def normalise(frames: torch.Tensor, contents_hw: torch.Tensor) -> torch.Tensor:
+    """Frames as the network reads them: SAM's mean and deviation, the padding exactly 0.
+
+    Args:
+        frames: (B, S, S, 3) uint8 RGB.
+        contents_hw: (B, 2) int, rows and columns that show the photo.
+
+    Returns:
+        (B, 3, S, S) float32.
+    """
+    size = frames.shape[1]
+    mean = torch.tensor(_MEAN_RGB, device=frames.device)
+    std = torch.tensor(_STD_RGB, device=frames.device)
+    index = torch.arange(size, device=frames.device)
+    inside_rows = index[None, :, None] < contents_hw[:, 0, None, None]
+    inside_columns = index[None, None, :] < contents_hw[:, 1, None, None]
+    inside = (inside_rows & inside_columns)[..., None]
+    return torch.where(inside, (frames.float() - mean) / std, 0.0).permute(0, 3, 1, 2).contiguous()

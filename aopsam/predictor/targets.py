@@ -1,0 +1,137 @@
+"""What the predictor learns: maps that are high where a point prompt belongs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from aopsam.predictor.frame import FRAME_SIZE, content_hw
+
+Combine = Literal["max", "sum"]
+
+
+@dataclass(frozen=True)
+class TargetPreset:
+    """Kernel of a prompt map, in pixels of the working frame.
+
+    The paper smooths with a uniform and a Gaussian kernel and gives the size of neither.
+    """
+
+    box: int
+    """Side k of the uniform kernel; odd."""
+    sigma: float
+    """Deviation of the Gaussian."""
+    sigma_per_scale: float = 0.0
+    """Where above 0, the deviation is this share of √area of the prompt's mask, held between `sigma` and
+    `sigma_largest`: a reading of ours."""
+    sigma_largest: float = 12.0
+
+    def sigmas(self, areas: np.ndarray) -> np.ndarray | None:
+        """One deviation a prompt from its mask's area in frame pixels² (N,); None where the preset has one for all."""
+        if self.sigma_per_scale <= 0:
+            return None
+        return np.clip(self.sigma_per_scale * np.sqrt(areas), self.sigma, self.sigma_largest)
+
+
+PRESETS: dict[str, TargetPreset] = {
+    "sharp": TargetPreset(box=3, sigma=1.0),
+    "medium": TargetPreset(box=3, sigma=2.0),
+    "wide": TargetPreset(box=5, sigma=4.0),
+    "scaled": TargetPreset(box=3, sigma=1.0, sigma_per_scale=0.15),
+}
+"""Target kernels by name."""
+
+
+@lru_cache(maxsize=512)
+def _profile(box: int, sigma: float) -> np.ndarray:
+    """One axis of the kernel (it is separable): uniform of `box`, then Gaussian, peak 1; odd length."""
+    radius = box // 2 + int(np.ceil(4 * sigma))
+    impulse = np.zeros(2 * radius + 1)
+    impulse[radius - box // 2 : radius + box // 2 + 1] = 1.0
+    profile = gaussian_filter1d(impulse, sigma, mode="constant", truncate=4.0) if sigma > 0 else impulse
+    return profile / profile.max()
+
+
+def prompt_map(
+    points_px: np.ndarray,
+    image_hw: tuple[int, int],
+    size: int = FRAME_SIZE,
+    box: int = 3,
+    sigma: float = 2.0,
+    combine: Combine = "max",
+    sigmas: np.ndarray | None = None,
+) -> np.ndarray:
+    """Prompt location map: an impulse a point, smoothed by a uniform k×k box and then a Gaussian.
+
+    Chen et al. 2025 (AoP-SAM), "Training and inference". Scaled so that an isolated prompt peaks at exactly 1.
+
+    Args:
+        points_px: (N, 2) XY, original pixels; inside the photo.
+        image_hw: rows and columns of the original photo.
+        size: side of the frame; the photo's long side fills it.
+        box: k, side of the uniform kernel, frame pixels; odd.
+        sigma: deviation of the Gaussian, frame pixels.
+        combine: overlapping prompts take their maximum, or (the literal text) their sum, clipped at 1.
+        sigmas: (N,) a deviation for every point, in place of `sigma`.
+
+    Returns:
+        (size, size) float32 in [0, 1].
+
+    Raises:
+        ValueError: points of another shape or outside the photo, an even box, an unknown `combine`.
+    """
+    points_px = np.asarray(points_px, np.float64)
+    if points_px.ndim != 2 or points_px.shape[1] != 2:
+        raise ValueError(f"points_px has shape {points_px.shape}, expected (N, 2)")
+    if box < 1 or box % 2 == 0:
+        raise ValueError(f"box is {box}, expected an odd number of pixels")
+    if combine not in ("max", "sum"):
+        raise ValueError(f"combine is {combine!r}, expected 'max' or 'sum'")
+    height, width = image_hw
+    if len(points_px) and not ((points_px >= 0).all() and (points_px < (width, height)).all()):
+        raise ValueError(f"a point lies outside the photo of {width}×{height} px")
+    rows, columns = content_hw(image_hw, size)
+    cells = (points_px * (columns / width, rows / height)).astype(np.int64)
+    cells = np.minimum(cells, (columns - 1, rows - 1))
+    # Rounded so that the kernels of per-object deviations are few and cached.
+    deviations = np.full(len(cells), sigma) if sigmas is None else np.round(np.asarray(sigmas, np.float64), 1)
+    result = np.zeros((size, size))
+    for (x, y), deviation in zip(cells, deviations, strict=True):
+        profile = _profile(box, float(deviation))
+        radius = len(profile) // 2
+        x0, x1 = max(0, x - radius), min(size, x + radius + 1)
+        y0, y1 = max(0, y - radius), min(size, y + radius + 1)
+        patch = np.outer(profile[y0 - y + radius : y1 - y + radius], profile[x0 - x + radius : x1 - x + radius])
+        window = result[y0:y1, x0:x1]
+        window[:] = np.maximum(window, patch) if combine == "max" else window + patch
+    return np.minimum(result, 1.0).astype(np.float32)
+
+
+def merge_points(points_px: np.ndarray, areas_px2: np.ndarray, radius_px: float) -> np.ndarray:
+    """Which points to keep where several annotators marked the same thing.
+
+    Points within `radius_px` of each other whose masks differ in area by less than a factor of two are one prompt;
+    the one seen first stays. Near points of very different masks (a button, the shirt) stay apart.
+
+    Args:
+        points_px: (N, 2) XY.
+        areas_px2: (N,) areas of the masks that the points stand for.
+        radius_px: points closer than this are candidates.
+
+    Returns:
+        (K,) int64, ascending indices of the kept points.
+    """
+    kept: list[int] = []
+    for index, (point, area) in enumerate(zip(points_px, areas_px2, strict=True)):
+        near = [
+            other
+            for other in kept
+            if np.hypot(*(points_px[other] - point)) < radius_px and 0.5 < areas_px2[other] / area < 2
+        ]
+        if not near:
+            kept.append(index)
+    return np.array(kept, np.int64)

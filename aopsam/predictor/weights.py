@@ -1,0 +1,77 @@
+"""The predictor's weights on disk: safetensors in half precision, with what belongs to them in the metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.sampling import Sampling
+
+BUNDLED = Path(__file__).parent.parent / "weights" / "predictor-tiny.safetensors"
+"""The predictor of the bundled `tiny` SAM."""
+
+
+def save_predictor(predictor: PromptPredictor, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
+    """Write the weights in half precision.
+
+    Args:
+        predictor: its `sam`, `sam_sha256` and `sampling` go into the metadata.
+        path: ends in `.safetensors`.
+        notes: further metadata (recipe, seed, data); must not name the keys above.
+    """
+    metadata = dict(notes or {}) | {
+        "sam": predictor.sam,
+        "sam_sha256": predictor.sam_sha256,
+        "threshold": repr(predictor.sampling.threshold),
+        "smoothing_sigma": repr(predictor.sampling.smoothing_sigma),
+        "spacing": repr(predictor.sampling.spacing),
+    }
+    tensors = {name: tensor.detach().half().contiguous().cpu() for name, tensor in predictor.state_dict().items()}
+    save_file(tensors, path, metadata)
+
+
+def load_predictor(path: Path | str | None = None) -> PromptPredictor:
+    """Read a predictor: eval mode, float32, on the CPU.
+
+    Args:
+        path: a file of `save_predictor`; None for the one bundled with `tiny`.
+
+    Returns:
+        The predictor with `.sam`, `.sam_sha256`, `.sampling` from the file's metadata and `.sha256` of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no safetensors file, or not one of a prompt predictor.
+    """
+    path = BUNDLED if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such predictor; train one with pipelines/train_predictor.py")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator of its own)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    missing = [key for key in ("sam", "sam_sha256", "threshold", "smoothing_sigma", "spacing") if key not in metadata]
+    if missing or "embedding.weight" not in tensors:
+        what = f"metadata lacks {missing[0]!r}" if missing else "it has no tensor 'embedding.weight'"
+        raise ValueError(f"{path}: not a prompt predictor of save_predictor: {what}")
+    predictor = PromptPredictor(embedding_channels=tensors["embedding.weight"].shape[1])
+    try:
+        predictor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the tensors of a prompt predictor: {error}") from error
+    predictor.sam = metadata["sam"]
+    predictor.sam_sha256 = metadata["sam_sha256"]
+    predictor.sampling = Sampling(
+        threshold=float(metadata["threshold"]),
+        smoothing_sigma=float(metadata["smoothing_sigma"]),
+        spacing=int(metadata["spacing"]),
+    )
+    predictor.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return predictor.eval().requires_grad_(False)
