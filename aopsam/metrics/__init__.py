@@ -1,0 +1,34 @@
+"""Pure functions that compare predicted masks with ground truth; a photo that leaves one undefined yields None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam.metrics.bootstrap import Estimate, mean_interval, paired_difference
+from aopsam.metrics.correlation import pearson, spearman
+from aopsam.metrics.greedy import iou_one_to_one, iou_per_ground_truth, iou_per_prediction
+from aopsam.metrics.iou import Masks, iou_matrix
+
+METRICS: dict[str, Callable[[NDArray[np.float64]], float | None]] = {
+    "miou": iou_per_ground_truth,
+    "miou_per_prediction": iou_per_prediction,
+    "miou_one_to_one": iou_one_to_one,
+}
+"""Name of a metric → its function of one photo's IoU matrix (predicted, ground truth)."""
+
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Masks",
+    "iou_matrix",
+    "iou_one_to_one",
+    "iou_per_ground_truth",
+    "iou_per_prediction",
+    "mean_interval",
+    "paired_difference",
+    "pearson",
+    "spearman",
+]
