@@ -124,5 +124,5 @@ def test_damaged_strings_never_pass_for_another_size() -> None:
     "mask", [np.zeros((2, 2)), np.zeros(4, bool), np.zeros((0, 4), bool), np.zeros((1, 2, 2), bool)]
 )
 def test_encode_refuses_what_is_no_mask(mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="mask|RLE"):
+    with pytest.raises(ValueError, match=r"mask|RLE"):
         rle.encode(mask)
