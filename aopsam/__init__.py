@@ -2,4 +2,8 @@
 
 from aopsam._torchvision import ensure_torchvision
 
-ensure_torchvision()
+ensure_torchvision()  # segment-anything, which everything below imports, needs it
+
+from aopsam.sam.registry import load_sam  # noqa: E402
+
+__all__ = ["load_sam"]

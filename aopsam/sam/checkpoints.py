@@ -1,0 +1,163 @@
+"""Weights on disk: download them once, check them, read them without running what is inside.
+
+The only file of the project that downloads. A download goes to a temporary file, its SHA-256 is compared while it
+arrives, and only a whole and true file gets its final name, so a cache never holds half a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import pickle
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+TIMEOUT_S = 30.0
+"""Seconds without a byte (or without a connection) after which a download is given up."""
+
+_CHUNK = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """Weights that cannot be had, read or used; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A published weights file.
+
+    Attributes:
+        url: its authors' address.
+        sha256: hex digest of the whole file.
+    """
+
+    url: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the cache, as its authors call it."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: $AOPSAM_CACHE, else $XDG_CACHE_HOME/aopsam, else ~/.cache/aopsam."""
+    if chosen := os.environ.get("AOPSAM_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "aopsam"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes.
+
+    Raises:
+        CheckpointError: no such file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; a checkpoint is a .safetensors, .pth or .pt file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def obtain(remote: RemoteFile) -> Path:
+    """Path of a published file in the cache, downloaded on first use.
+
+    Raises:
+        CheckpointError: no network, a broken transfer, no room, or bytes with another digest than expected.
+    """
+    path = cache_dir() / remote.filename
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _download(remote, path)
+    except (OSError, http.client.HTTPException) as error:
+        raise CheckpointError(
+            f"cannot download {remote.url} ({error}): put the file at {path}, "
+            "or give its place with --checkpoint FILE (load_sam(name, checkpoint=FILE))"
+        ) from error
+    return path
+
+
+def _download(remote: RemoteFile, path: Path) -> None:
+    with (
+        urllib.request.urlopen(remote.url, timeout=TIMEOUT_S) as response,
+        # In the cache itself: a rename is atomic only within one file system.
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial,
+    ):
+        try:
+            expected_bytes = int(response.headers.get("Content-Length", 0))
+            size = f" ({expected_bytes / 1e6:.0f} MB)" if expected_bytes else ""
+            print(f"aopsam: downloading {remote.url}{size} to {path}", file=sys.stderr)
+            digest, received = _copy(response, partial)
+            if received < expected_bytes:
+                raise ConnectionError(f"it ended after {received} of {expected_bytes} bytes")
+            if digest != remote.sha256:
+                raise ConnectionError(f"what arrived has SHA-256 {digest}, not {remote.sha256}")
+            partial.close()
+            Path(partial.name).replace(path)
+        except BaseException:
+            Path(partial.name).unlink(missing_ok=True)
+            raise
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
+    """SHA-256 and count of the bytes copied."""
+    digest = hashlib.sha256()
+    received = 0
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        received += len(chunk)
+        target.write(chunk)
+    return digest.hexdigest(), received
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors by name, and the file's metadata (empty for .pth), on the CPU.
+
+    A `.safetensors` file holds no code; a `.pth` or `.pt` file is a pickle and is read with `weights_only=True`,
+    which refuses everything but tensors and plain containers.
+
+    Raises:
+        CheckpointError: another format, a pickle with code in it, or no mapping of names to tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in {".pth", ".pt"}:
+        return _read_pickle(path), {}
+    raise CheckpointError(f"{path}: unknown format {path.suffix!r}; a checkpoint is a .safetensors, .pth or .pt file")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        # Files of PyTorch before 1.6 are not zip archives and cannot be mapped.
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it holds other Python objects than tensors (or is no checkpoint); "
+            "ask for a file of tensors alone, best as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not a whole PyTorch checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(payload, dict) or not all(isinstance(value, torch.Tensor) for value in payload.values()):
+        inside = ", ".join(map(str, list(payload)[:5])) if isinstance(payload, dict) else type(payload).__name__
+        raise CheckpointError(f"{path}: not a state dict (names to tensors); it holds {inside}")
+    return payload
