@@ -1,0 +1,193 @@
+"""Encoded bytes of one photo, from anyone, to an RGB array; whatever is wrong with them becomes a `PhotoError`."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+
+class PhotoProblem(StrEnum):
+    """Why bytes are no photo for us."""
+
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    CORRUPT_IMAGE = "corrupt_image"
+    TOO_MANY_PIXELS = "too_many_pixels"
+
+
+class PhotoError(ValueError):
+    """Bytes that do not become a photo.
+
+    Attributes:
+        kind: which of the four problems it is.
+        message: one line that says more.
+    """
+
+    def __init__(self, kind: PhotoProblem, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, C-contiguous and writable, upright (EXIF orientation applied), transparency over white.
+    """
+
+    rgb: np.ndarray
+
+
+# The readers are named one by one and called directly: what is not here (PostScript above all, which runs a program)
+# is never tried, and `Image.open`, whose pixel limit is one global for the whole process, is not needed.
+_FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    ("GIF", re.compile(rb"GIF8[79]a"), GifImageFile),
+    ("BMP", re.compile(rb"BM"), BmpImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    ("PPM", re.compile(rb"P[1-6][ \t\r\n#]"), PpmImageFile),
+)
+_NAMES = ", ".join(name for name, _, _ in _FORMATS)
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.3, table 4: what brings a stored image upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_photo(data: bytes, max_pixels: int) -> Photo:
+    """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM.
+
+    Grey, palette, CMYK and YCbCr become RGB without colour management. 16-bit values keep their high byte; 32-bit
+    integers count as 0 to 65535; floats as 0 to 1, or from their minimum to their maximum where they leave that range.
+
+    Args:
+        data: the encoded file.
+        max_pixels: the most pixels (width times height) that are decoded, judged from the header.
+
+    Raises:
+        PhotoError: the bytes are empty, of another format, broken or cut short, or hold more than `max_pixels`.
+            Nothing else is raised, whatever the bytes.
+    """
+    if not data:
+        raise PhotoError(PhotoProblem.EMPTY_FILE, "no bytes")
+    name, reader = next(((name, reader) for name, start, reader in _FORMATS if start.match(data)), ("", None))
+    if reader is None:
+        raise PhotoError(PhotoProblem.NOT_AN_IMAGE, f"none of {_NAMES}; it starts with {data[:8]!r}")
+    try:
+        with _quiet_pillow():
+            return Photo(_decode(reader(io.BytesIO(data)), max_pixels))
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError as error:  # larger than Pillow itself allows
+        raise PhotoError(PhotoProblem.TOO_MANY_PIXELS, _one_line(error)) from error
+    except Exception as error:  # Pillow's readers raise anything at all on broken bytes
+        raise PhotoError(PhotoProblem.CORRUPT_IMAGE, f"{name}: {_one_line(error)}") from error
+
+
+def _decode(image: ImageFile.ImageFile, max_pixels: int) -> np.ndarray:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise PhotoError(
+            PhotoProblem.TOO_MANY_PIXELS,
+            f"{image.width} × {image.height} px is {pixels}, over the limit of {max_pixels}",
+        )
+    image.load()
+    transpose = _upright(image)
+    rgb = _to_rgb(image)
+    return np.array(rgb if transpose is None else rgb.transpose(transpose))
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _UPRIGHT.get(image.getexif()[_ORIENTATION_TAG])
+    except KeyError:
+        return None
+    except Exception:  # broken EXIF does not spoil the pixels; the photo stays as it is stored
+        return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _grey_to_rgb(np.asarray(image) >> 8)
+    if image.mode == "I":
+        return _grey_to_rgb(np.asarray(image).clip(0, 0xFFFF) >> 8)
+    if image.mode == "F":
+        return _grey_to_rgb(_unit_range(np.asarray(image)) * 255)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_to_rgb(grey: np.ndarray) -> Image.Image:
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _unit_range(values: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(values)
+    values = np.where(finite, values, 0).astype(np.float64)
+    low, high = values.min(where=finite, initial=0), values.max(where=finite, initial=1)
+    return (values - low) / (high - low)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings in, for as long as any thread decodes.
+
+    Python's warning filters belong to the whole process: threads that saved and restored them separately could restore
+    in the wrong order. So the first thread in saves them and the last one out restores them.
+    """
+    global _quiet_depth, _quiet_filters
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.__exit__(None, None, None)

@@ -1,0 +1,231 @@
+"""Photos of every mode and format decode to upright RGB; bad bytes raise PhotoError and nothing else."""
+
+from __future__ import annotations
+
+import io
+import threading
+import tracemalloc
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aopsam.photos.decode import PhotoError, PhotoProblem, open_photo
+
+LIMIT = 10_000_000
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def scene(mode: str = "RGB", width: int = 48, height: int = 32) -> Image.Image:
+    ramp = np.linspace(0, 255, width * height * 3).reshape(height, width, 3).astype(np.uint8)
+    return Image.fromarray(ramp).convert(mode)
+
+
+def problem(data: bytes, max_pixels: int = LIMIT) -> PhotoProblem:
+    with pytest.raises(PhotoError) as caught:
+        open_photo(data, max_pixels)
+    assert "\n" not in caught.value.message
+    return caught.value.kind
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_decodes(format: str) -> None:
+    rgb = open_photo(encode(scene(), format), LIMIT).rgb
+    assert rgb.shape == (32, 48, 3)
+    assert rgb.dtype == np.uint8
+    assert rgb.flags.c_contiguous
+    assert rgb.flags.writeable
+    if format not in {"JPEG", "WEBP", "GIF"}:
+        np.testing.assert_array_equal(rgb, np.asarray(scene()))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(format: str, orientation: int) -> None:
+    # What a viewer shows: row 0 and column 0 of the stored image lie on the sides that EXIF 2.3 names.
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :24] = RED
+    upright[16:, 24:] = BLUE
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
+    data = encode(Image.fromarray(np.ascontiguousarray(stored)), format, exif=exif, **options)
+    np.testing.assert_allclose(open_photo(data, LIMIT).rgb.astype(int), upright, atol=40)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_grey_and_palette(mode: str) -> None:
+    image = scene(mode)
+    np.testing.assert_array_equal(open_photo(encode(image), LIMIT).rgb, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_lies_over_white(mode: str) -> None:
+    image = Image.new("RGBA", (4, 2), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 2, 2))
+    image.paste((0, 0, 0, 128), (2, 0, 3, 2))
+    rgb = open_photo(encode(image.convert(mode)), LIMIT).rgb
+    assert rgb[0, :, 0].tolist() == [0, 0, 127, 255]
+
+
+def test_transparent_palette_entry_lies_over_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    for format in ("PNG", "GIF"):
+        rgb = open_photo(encode(image, format, transparency=1), LIMIT).rgb
+        assert rgb.tolist() == [[list(RED), list(WHITE)]], format
+
+
+def test_transparent_colour_of_an_opaque_mode_lies_over_white() -> None:
+    image = Image.new("RGB", (2, 1), RED)
+    image.putpixel((1, 0), BLUE)
+    assert open_photo(encode(image, transparency=BLUE), LIMIT).rgb.tolist() == [[list(RED), list(WHITE)]]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_cmyk(format: str) -> None:
+    # Cyan ink alone: red is absorbed. Pillow writes JPEG inverted with Adobe's marker, as Photoshop does.
+    rgb = open_photo(encode(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), format), LIMIT).rgb
+    np.testing.assert_allclose(rgb.reshape(-1, 3), np.broadcast_to((0, 255, 255), (64, 3)), atol=3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_grey_keeps_its_high_byte(format: str) -> None:
+    values = np.array([[0, 255, 256, 0x7FFF, 0xFFFF]], np.uint16)
+    rgb = open_photo(encode(Image.fromarray(values), format), LIMIT).rgb
+    assert rgb[0, :, 0].tolist() == [0, 0, 1, 127, 255]
+
+
+def test_thirty_two_bit_integers_count_as_sixteen() -> None:
+    values = np.array([[-5, 0, 0x8000, 0xFFFF, 2_000_000]], np.int32)
+    assert open_photo(encode(Image.fromarray(values), "TIFF"), LIMIT).rgb[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.25, 0.5], [0, 63, 127]),
+        ([0.0, 100.0, 200.0], [0, 127, 255]),
+        ([float("nan"), float("inf"), 1.0], [0, 0, 255]),
+        ([0.0, 0.0, 0.0], [0, 0, 0]),
+    ],
+)
+def test_floats(values: list[float], expected: list[int]) -> None:
+    data = encode(Image.fromarray(np.array([values], np.float32)), "TIFF")
+    assert open_photo(data, LIMIT).rgb[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_frame_of_many(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE, WHITE)]
+    rgb = open_photo(encode(frames[0], format, save_all=True, append_images=frames[1:]), LIMIT).rgb
+    np.testing.assert_allclose(rgb[4, 4].astype(int), RED, atol=8)
+
+
+@pytest.mark.parametrize("data", [b"%!PS-Adobe-3.0 EPSF-3.0", b"not a photo", b"P", b"\0" * 64, b"<svg/>", b"8BPS\0\1"])
+def test_other_formats_are_not_tried(data: bytes) -> None:
+    assert problem(data) == PhotoProblem.NOT_AN_IMAGE
+
+
+def test_no_bytes() -> None:
+    assert problem(b"") == PhotoProblem.EMPTY_FILE
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_cut_in_half(format: str) -> None:
+    data = encode(scene(), format)
+    assert problem(data[: len(data) // 2]) == PhotoProblem.CORRUPT_IMAGE
+
+
+def test_pixel_limit_is_inclusive() -> None:
+    data = encode(scene())
+    assert open_photo(data, 48 * 32).rgb.shape == (32, 48, 3)
+    assert problem(data, 48 * 32 - 1) == PhotoProblem.TOO_MANY_PIXELS
+
+
+def test_pixels_are_counted_before_decoding() -> None:
+    data = encode(Image.new("1", (20_000, 20_000)))
+    tracemalloc.start()
+    assert problem(data) == PhotoProblem.TOO_MANY_PIXELS
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_our_limit_alone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert open_photo(encode(scene()), LIMIT).rgb.shape == (32, 48, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_broken_exif_spoils_nothing() -> None:
+    data = encode(scene(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
+    assert open_photo(data, LIMIT).rgb.shape == (32, 48, 3)
+
+
+def test_warnings_stay_inside_and_filters_are_restored() -> None:
+    # Bytes for transparency beside a palette: Pillow warns while it converts. Threads must not mix up the filters.
+    data = encode(scene("P"), transparency=bytes(range(200)))
+    before = list(warnings.filters)
+
+    def decode_many() -> None:
+        for _ in range(50):
+            open_photo(data, LIMIT)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=decode_many) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not caught
+    assert list(warnings.filters) == before
+
+
+def cut(data: bytes, rng: np.random.Generator) -> bytes:
+    return data[: rng.integers(1, len(data))]
+
+
+def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
+    flipped = bytearray(data)
+    # Half of the flips meet the first bytes, where the header is.
+    for place in rng.integers(0, rng.choice([min(64, len(data)), len(data)]), rng.integers(1, 6)):
+        flipped[place] ^= 1 << int(rng.integers(8))
+    return bytes(flipped)
+
+
+@pytest.mark.parametrize("damage", [cut, flip_bits])
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_bytes_raise_nothing_else(format: str, damage: Callable[[bytes, np.random.Generator], bytes]) -> None:
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if format in {"JPEG", "PNG", "WEBP", "TIFF"} else {}
+    whole = encode(scene(), format, **options)
+    for _ in range(100):
+        try:
+            rgb = open_photo(damage(whole, rng), LIMIT).rgb
+        except PhotoError:
+            continue
+        assert rgb.ndim == 3
+        assert rgb.shape[0] * rgb.shape[1] <= LIMIT
