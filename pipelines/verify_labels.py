@@ -1,0 +1,46 @@
+"""Prove that labels account for every image once, and that every mask is what its row says.
+
+    python pipelines/verify_labels.py --images photos --labels out
+    python pipelines/verify_labels.py --images s3://bucket/photos --labels s3://bucket/out
+    ray job submit --working-dir . -- python pipelines/verify_labels.py --images /data/photos --labels /data/out
+
+Prints `verified N images, M masks` and exits 0; else prints one line a mismatch and exits 1. Wrong arguments: 2.
+Reads the tables a batch at a time; needs no GPU and starts no Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stages.manifest import list_images
+
+from stages.verify import verify_labels
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="check a labels folder against the images it was made from")
+    parser.add_argument("--images", required=True, help="what label_corpus.py was given: folder, glob, tars, Parquet")
+    parser.add_argument("--labels", required=True, metavar="OUT", help="the run's output folder, or its labels folder")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        verified = verify_labels(list_images(arguments.images), arguments.labels, print)
+    except ValueError as error:
+        print(f"verify_labels: {error}", file=sys.stderr)
+        return 2
+    if verified.mismatches:
+        print(f"{verified.mismatches} mismatches in {verified.images} images, {verified.masks} masks", file=sys.stderr)
+        return 1
+    print(f"verified {verified.images} images, {verified.masks} masks")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
