@@ -69,15 +69,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def obtain(remote: RemoteFile) -> Path:
-    """Path of a published file in the cache, downloaded on first use.
+def obtain(remote: RemoteFile) -> tuple[Path, str]:
+    """Path in the cache and SHA-256 of a published file, downloaded on first use.
 
     Raises:
-        CheckpointError: no network, a broken transfer, no room, or bytes with another digest than expected.
+        CheckpointError: no network, a broken transfer, no room, or bytes with another digest than the published one.
     """
     path = cache_dir() / remote.filename
     if path.exists():
-        return path
+        digest = file_sha256(path)
+        if digest != remote.sha256:
+            raise CheckpointError(f"{path}: SHA-256 {digest}, not the published {remote.sha256}: remove the file")
+        return path, digest
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(remote, path)
@@ -86,10 +89,11 @@ def obtain(remote: RemoteFile) -> Path:
             f"cannot download {remote.url} ({error}): put the file at {path}, "
             "or give its place with --checkpoint FILE (load_sam(name, checkpoint=FILE))"
         ) from error
-    return path
+    return path, remote.sha256
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
+    """Write the file under its final name, or raise an OSError and leave nothing."""
     with (
         urllib.request.urlopen(remote.url, timeout=TIMEOUT_S) as response,
         # In the cache itself: a rename is atomic only within one file system.
@@ -97,13 +101,12 @@ def _download(remote: RemoteFile, path: Path) -> None:
     ):
         try:
             expected_bytes = int(response.headers.get("Content-Length", 0))
-            size = f" ({expected_bytes / 1e6:.0f} MB)" if expected_bytes else ""
-            print(f"aopsam: downloading {remote.url}{size} to {path}", file=sys.stderr)
+            print(f"aopsam: downloading {remote.url} ({expected_bytes / 1e6:.0f} MB) to {path}", file=sys.stderr)
             digest, received = _copy(response, partial)
             if received < expected_bytes:
                 raise ConnectionError(f"it ended after {received} of {expected_bytes} bytes")
             if digest != remote.sha256:
-                raise ConnectionError(f"what arrived has SHA-256 {digest}, not {remote.sha256}")
+                raise ConnectionError(f"what arrived has SHA-256 {digest}, not the published {remote.sha256}")
             partial.close()
             Path(partial.name).replace(path)
         except BaseException:

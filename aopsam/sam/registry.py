@@ -125,17 +125,12 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 
 
 def _locate(weights: RemoteFile | Path, checkpoint: str | Path | None) -> tuple[Path, str]:
-    """Path of the weights and their digest; a file in the cache must be the published one."""
+    """Path of the weights and their SHA-256."""
     if checkpoint is not None:
-        path = Path(checkpoint)
-    elif isinstance(weights, Path):
-        path = weights
-    else:
-        path = obtain(weights)
-    digest = file_sha256(path)
-    if checkpoint is None and isinstance(weights, RemoteFile) and digest != weights.sha256:
-        raise CheckpointError(f"{path}: SHA-256 {digest}, not the published {weights.sha256}: remove the file")
-    return path, digest
+        return Path(checkpoint), file_sha256(Path(checkpoint))
+    if isinstance(weights, RemoteFile):
+        return obtain(weights)
+    return weights, file_sha256(weights)
 
 
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
