@@ -1,0 +1,71 @@
+"""From a photo to SAM's image embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+
+@dataclass(frozen=True)
+class EncodedPhoto:
+    """One photo as one SAM sees it.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, original pixels.
+        model: the SAM that encoded it.
+        embedding: (1, C, h, w), the model's dtype and device.
+        input_hw: rows and columns of the model's padded square that show the photo.
+    """
+
+    rgb: np.ndarray
+    model: Sam
+    embedding: torch.Tensor
+    input_hw: tuple[int, int]
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width in original pixels."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+    @property
+    def content_cells(self) -> tuple[int, int]:
+        """Rows and columns of the embedding that show the photo and not only padding."""
+        rows, columns = self.embedding.shape[-2:]
+        size = self.model.image_encoder.img_size
+        return -(-self.input_hw[0] * rows // size), -(-self.input_hw[1] * columns // size)
+
+
+@torch.inference_mode()
+def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
+    """Encode one photo, pre-processed as segment-anything does (long side to the model's size, zero padding).
+
+    Photos are encoded one at a time, so that an embedding never depends on what else is in a batch.
+
+    Args:
+        model: any SAM of the registry.
+        rgb: (H, W, 3) uint8.
+
+    Raises:
+        ValueError: `rgb` is not an (H, W, 3) uint8 array with at least one pixel.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ValueError(f"expected a photo of shape (H, W, 3) and dtype uint8, got {rgb.shape} {rgb.dtype}")
+    size = model.image_encoder.img_size
+    resized = _resize(rgb, size)
+    tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
+    embedding = model.image_encoder(model.preprocess(tensor.to(model.pixel_mean.dtype)))
+    return EncodedPhoto(rgb, model, embedding, (resized.shape[0], resized.shape[1]))
+
+
+def _resize(rgb: np.ndarray, size: int) -> np.ndarray:
+    """segment-anything's resize; a side that would round to nothing keeps one pixel."""
+    height, width = ResizeLongestSide.get_preprocess_shape(rgb.shape[0], rgb.shape[1], size)
+    if height and width:
+        return ResizeLongestSide(size).apply_image(rgb)
+    rows = np.linspace(0, rgb.shape[0] - 1, max(height, 1)).round().astype(int)
+    columns = np.linspace(0, rgb.shape[1] - 1, max(width, 1)).round().astype(int)
+    return np.ascontiguousarray(rgb[rows][:, columns])

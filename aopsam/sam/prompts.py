@@ -1,0 +1,51 @@
+"""Prompts: points or boxes in original pixels, as every strategy yields them and the decoder reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """N prompts of one kind, two slots each: a point and its padding, or the two corners of a box.
+
+    Attributes:
+        coords_px: (N, 2, 2) float32, XY in original pixels; the padding slot is (0, 0).
+        labels: (N, 2) int64, segment-anything's: [1, -1] for a point (and padding), [2, 3] for a box's corners.
+        confidence: (N,) float32, the strategy's own; higher is surer.
+    """
+
+    coords_px: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def from_points(cls, points_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:
+        """One foreground point each; `points_px` is (N, 2) XY in original pixels."""
+        points = np.asarray(points_px, dtype=np.float32).reshape(-1, 1, 2)
+        coords = np.concatenate([points, np.zeros_like(points)], axis=1)
+        return cls(coords, np.tile(np.array([1, -1]), (len(points), 1)), _confidence(confidence, len(points)))
+
+    @classmethod
+    def from_boxes(cls, boxes_xyxy_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:
+        """One box each; `boxes_xyxy_px` is (N, 4), corners in original pixels."""
+        coords = np.asarray(boxes_xyxy_px, dtype=np.float32).reshape(-1, 2, 2)
+        return cls(coords, np.tile(np.array([2, 3]), (len(coords), 1)), _confidence(confidence, len(coords)))
+
+    @property
+    def are_boxes(self) -> bool:
+        """Whether these are boxes (False for points, and where there are none)."""
+        return bool(len(self)) and int(self.labels[0, 0]) == 2
+
+    def __len__(self) -> int:
+        return len(self.coords_px)
+
+    def __getitem__(self, which: slice | np.ndarray) -> Prompts:
+        """The prompts at a slice, an index array or a boolean mask."""
+        return Prompts(self.coords_px[which], self.labels[which], self.confidence[which])
+
+
+def _confidence(confidence: np.ndarray | None, count: int) -> np.ndarray:
+    return np.ones(count, np.float32) if confidence is None else np.asarray(confidence, np.float32).reshape(count)

@@ -1,0 +1,167 @@
+"""The one file that talks to Ray's scheduler: run a labeller over units of a manifest, on actors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from schemas.labels import SCHEMA, Reason
+from stages.label import blank_row, with_reason
+from stages.labels_folder import done_images, write_unit
+
+Labeller = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How a run uses the machine or cluster.
+
+    Attributes:
+        actors: label actors, each with its own copy of the model.
+        threads: CPU threads an actor's model uses; also the logical CPUs it asks of Ray.
+        device: `cpu`, or `cuda` for one GPU an actor.
+        rows_per_file: photos in one output file: the unit that a kill loses.
+    """
+
+    actors: int
+    threads: int
+    device: str
+    rows_per_file: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.actors} actor(s) on {self.device}, {self.threads} CPU thread(s) each,"
+            f" {self.rows_per_file} images a file"
+        )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one finished unit adds: rows, masks and failed rows."""
+
+    rows: int
+    masks: int
+    failed: int
+
+
+class _LabelAndWrite:
+    """Labels one unit and writes it: masks never cross a process, only this short account of them does."""
+
+    def __init__(self, make: Callable[..., Labeller], arguments: dict[str, Any], folder: str) -> None:
+        self.labeller = make(**arguments)
+        self.folder = folder
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        rows = self.labeller(unit)
+        write_unit(rows, self.folder)
+        failed = pc.sum(pc.equal(rows.column("status"), "failed")).as_py()
+        masks = pc.sum(pc.list_value_length(rows.column("masks"))).as_py()
+        return pa.table({"rows": [rows.num_rows], "masks": [masks], "failed": [failed]})
+
+
+def start_ray(actors: int | None = None, threads: int | None = None) -> None:
+    """Join the cluster that RAY_ADDRESS names (`ray job submit` sets it), else start Ray on this machine, quietly."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if not ray.is_initialized():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.ERROR)
+        else:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
+            needed = (actors or 1) * (threads or 1)
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, needed) + 1,  # and one for the tasks that feed the actors
+                object_store_memory=500 * 2**20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    context = ray.data.DataContext.get_current()
+    context.print_on_execution_start = False
+    context.enable_progress_bars = False
+
+
+def choose_resources(images: int, actors: int | None, threads: int | None, rows_per_file: int | None) -> Resources:
+    """Fill in what the user left open, from the cluster that Ray joined or this machine.
+
+    One actor a GPU; without GPUs one actor for every two CPUs, each with two threads. Files hold a twentieth of the
+    photos, at least 4 and at most 256.
+    """
+    gpus = 0
+    cpus = os.cpu_count() or 1
+    if ray.is_initialized():
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if os.environ.get("RAY_ADDRESS"):
+            cpus = int(ray.cluster_resources().get("CPU", 1))
+    threads = threads or min(2, cpus)
+    unit = rows_per_file or min(256, max(4, images // 20))
+    default_actors = gpus or max(1, cpus // threads)
+    return Resources(
+        actors=actors or min(default_actors, -(-images // unit)),
+        threads=threads,
+        device="cuda" if gpus else "cpu",
+        rows_per_file=unit,
+    )
+
+
+def label_manifest(
+    manifest: pa.Table, folder: str, make: Callable[..., Labeller], arguments: dict[str, Any], resources: Resources
+) -> Iterator[Finished]:
+    """Label every row of a manifest that has none yet in `folder`; yields as units finish.
+
+    A native crash ends an actor; Ray starts another and tries the unit once more, then gives the unit up. Units given
+    up are done again photo by photo, and a photo that ends its actor then too becomes a row `worker_died`.
+
+    Args:
+        manifest: rows of schemas/manifest.py, in listing order.
+        folder: OUT/labels, reachable from every node.
+        make: builds the labeller in the actor, from `arguments`.
+        arguments: picklable.
+        resources: actors, threads, device and rows a file.
+    """
+    yield from _run(_units(manifest, folder, resources.rows_per_file), folder, make, arguments, resources)
+    yield from _run(_units(manifest, folder, 1), folder, make, arguments, resources)
+    for unit in _units(manifest, folder, 1):
+        row = with_reason(blank_row(unit.to_pylist()[0]), Reason.WORKER_DIED, "the worker process died on this photo")
+        write_unit(pa.Table.from_pylist([row], schema=SCHEMA), folder)
+        yield Finished(rows=1, masks=0, failed=1)
+
+
+def _units(manifest: pa.Table, folder: str, rows: int) -> list[pa.Table]:
+    """The manifest cut into units; of each, the rows that are not yet done. Cut first, so that a resumed run meets
+    the units of the run before it and not others that overlap them."""
+    done = done_images(folder)
+    todo = pa.array([image_id not in done for image_id in manifest.column("image_id").to_pylist()], pa.bool_())
+    units = [manifest.slice(start, rows).filter(todo.slice(start, rows)) for start in range(0, manifest.num_rows, rows)]
+    return [unit for unit in units if unit.num_rows]
+
+
+def _run(
+    units: list[pa.Table], folder: str, make: Callable[..., Labeller], arguments: dict[str, Any], resources: Resources
+) -> Iterator[Finished]:
+    if not units:
+        return
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = -1  # what a dead actor loses is found by its missing rows
+    rows = ray.data.from_arrow(units).map_batches(
+        _LabelAndWrite,
+        fn_constructor_kwargs={"make": make, "arguments": arguments, "folder": folder},
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(resources.actors, len(units)), max_tasks_in_flight_per_actor=2),
+        num_cpus=resources.threads,
+        num_gpus=1 if resources.device == "cuda" else 0,
+        max_restarts=-1,
+        max_task_retries=1,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(resources.threads)}},
+    )
+    for row in rows.iter_rows():
+        yield Finished(**row)

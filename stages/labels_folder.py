@@ -1,0 +1,56 @@
+"""The folder OUT/labels: which images it already holds, and how a file gets into it.
+
+A file is one unit of work. It appears under its final name whole or not at all, and that name follows from the images
+in it: a worker that outlives its killed driver and writes a moment late replaces a file by the same file, and no image
+gets two rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def unit_name(image_ids: list[str]) -> str:
+    """File name of a unit of images."""
+    return f"labels-{hashlib.sha256(' '.join(image_ids).encode()).hexdigest()[:24]}.parquet"
+
+
+def write_unit(table: pa.Table, folder: str) -> str:
+    """Write one unit of label rows; returns its file name.
+
+    On a local disk through a temporary name and a rename; object stores show an object only once it is complete.
+    """
+    filesystem, root = fsspec.core.url_to_fs(folder)
+    filesystem.makedirs(root, exist_ok=True)
+    name = unit_name(table.column("image_id").to_pylist())
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    temporary = f"{root}/.{name}.{uuid.uuid4().hex}.tmp"
+    filesystem.pipe_file(temporary, sink.getvalue().to_pybytes())
+    filesystem.mv(temporary, f"{root}/{name}")
+    return name
+
+
+def done_images(folder: str) -> set[str]:
+    """Ids of the images that have a row; removes files that cannot be read and leftovers of killed writes."""
+    filesystem, root = fsspec.core.url_to_fs(folder)
+    if not filesystem.exists(root):
+        return set()
+    done: set[str] = set()
+    for path in sorted(filesystem.ls(root, detail=False)):
+        if path.endswith(".tmp"):
+            filesystem.rm_file(path)
+        elif path.endswith(".parquet"):
+            try:
+                with filesystem.open(path, "rb") as file:
+                    ids = pq.read_table(file, columns=["image_id"]).column(0).to_pylist()
+            except (pa.ArrowInvalid, OSError):
+                filesystem.rm_file(path)
+                continue
+            done.update(ids)
+    return done

@@ -1,0 +1,127 @@
+"""OUT/manifest.json: what a run did, from which configuration, with what; and the account of it on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import fsspec
+
+from schemas.labels import Status
+from stages import atomic
+from stages.config import difference, digest
+from stages.tables import read_labels
+
+STAGES = ("read", "photo", "encode", "prompt", "decode", "filter", "rle")
+_PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
+
+
+class OtherConfiguration(ValueError):
+    """OUT holds the labels of another configuration; the message is one line a difference."""
+
+
+def check_configuration(out: str, configuration: Mapping[str, Any]) -> None:
+    """Refuse to mix two configurations in one folder.
+
+    Raises:
+        OtherConfiguration: OUT was made with another configuration, or holds labels and does not say which.
+    """
+    filesystem, root = fsspec.url_to_fs(out)
+    if not filesystem.exists(f"{root}/manifest.json"):
+        if filesystem.exists(f"{root}/labels") and filesystem.ls(f"{root}/labels"):
+            raise OtherConfiguration(f"{out}/labels has files but {out}/manifest.json is missing: choose another --out")
+        return
+    try:
+        before = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OtherConfiguration(f"{out}/manifest.json is not the manifest of a run: choose another --out") from error
+    lines = difference(before, configuration)
+    if lines:
+        listed = "\n  ".join(lines)
+        raise OtherConfiguration(f"{out} holds labels of another configuration; choose another --out\n  {listed}")
+
+
+def finished_manifest(out: str) -> dict[str, Any] | None:
+    """The manifest of a run that ended, or None."""
+    filesystem, root = fsspec.url_to_fs(out)
+    try:
+        manifest = json.loads(filesystem.cat_file(f"{root}/manifest.json"))
+    except (OSError, ValueError):
+        return None
+    return manifest if manifest.get("state") == "finished" else None
+
+
+def write_started(out: str, configuration: Mapping[str, Any]) -> None:
+    """Write the manifest of a run that has begun, so that a later command can tell what the labels are."""
+    _write(out, {"state": "running", "configuration": configuration, "configuration_sha256": digest(configuration)})
+
+
+def write_finished(out: str, configuration: Mapping[str, Any], seconds: float, labelled: int) -> dict[str, Any]:
+    """Count what the tables hold and write the manifest of a finished run.
+
+    Args:
+        out: the run's folder.
+        configuration: everything that decides which masks come out.
+        seconds: wall-clock time of this run's labelling.
+        labelled: images that this run labelled; fewer than all after a resume.
+
+    Returns:
+        The manifest as written.
+    """
+    status: Counter[str] = Counter()
+    reason: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    masks = 0
+    columns = ["status", "reason", "masks", "prompts_proposed", "prompts_decoded", *(f"seconds_{s}" for s in STAGES)]
+    for table in read_labels(out, columns):
+        status.update(table.column("status").to_pylist())
+        reason.update(table.column("reason").to_pylist())
+        masks += sum(len(found) for found in table.column("masks").to_pylist())
+        for column in columns[3:]:
+            totals[column] += sum(value for value in table.column(column).to_pylist() if value is not None)
+    images = status.total()
+    readable = max(1, status[Status.OK] + status[Status.EMPTY])
+    manifest = {
+        "state": "finished",
+        "images": images,
+        "masks": masks,
+        "status": {str(key): status[key] for key in Status},
+        "reason": dict(sorted(reason.items())),
+        "failed_share": status[Status.FAILED] / max(1, images),
+        "prompts_proposed": int(totals["prompts_proposed"]),
+        "prompts_decoded": int(totals["prompts_decoded"]),
+        "stages": {stage: totals[f"seconds_{stage}"] / readable for stage in STAGES},
+        "seconds": seconds,
+        "images_per_second": labelled / seconds if seconds > 0 else 0.0,
+        "configuration": configuration,
+        "configuration_sha256": digest(configuration),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
+    }
+    _write(out, manifest)
+    return manifest
+
+
+def describe(manifest: Mapping[str, Any]) -> str:
+    """The account of a run in a few lines: images, masks, speed, failures by reason."""
+    status = manifest["status"]
+    lines = [
+        f"images   {manifest['images']} ({', '.join(f'{count} {name}' for name, count in status.items() if count)})",
+        f"masks    {manifest['masks']} from {manifest['prompts_decoded']} prompts"
+        f" decoded of {manifest['prompts_proposed']} proposed",
+        f"speed    {manifest['images_per_second']:.2f} images/s over {manifest['seconds']:.0f} s",
+    ]
+    failures = [f"{count} {name}" for name, count in manifest["reason"].items() if name not in ("none", "no_mask")]
+    lines.append(f"not labelled  {', '.join(failures) if failures else 'none'}")
+    return "\n".join(lines)
+
+
+def _write(out: str, manifest: Mapping[str, Any]) -> None:
+    with atomic.write_text(f"{out}/manifest.json") as file:
+        json.dump(manifest, file, indent=2, ensure_ascii=False)
+        file.write("\n")
