@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stages.location import redact
 from stages.manifest import list_images
 from stages.report import write_report
 
@@ -22,8 +21,9 @@ from stages.apply import choose_resources, label_manifest, start_ray
 from stages.arguments import absolute, add_label_options, label_config, positive, share
 from stages.label import LabelPhotos, make_generator, weights_of
 from stages.labels_folder import done_images
+from stages.location import redact
 from stages.progress import Progress
-from stages.summary import check_configuration, describe, is_finished, write_finished, write_started
+from stages.summary import check_configuration, describe, finished_manifest, write_finished, write_started
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,17 +57,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     undone = sum(image_id not in done for image_id in manifest.column("image_id").to_pylist())
-    if undone == 0 and is_finished(out):
-        print(f"nothing to do: all {manifest.num_rows} images are labelled in {redact(out)}/labels")
-        return 0
+    before = finished_manifest(out)
+    if undone == 0 and before is not None:
+        print(f"nothing to do: all {manifest.num_rows} images have their row in {redact(out)}/labels")
+        return exit_status(before, arguments.max_failed)
     write_started(out, configuration)
     progress = Progress(undone)
     if undone:
         start_ray(arguments.actors, arguments.threads)
         resources = choose_resources(manifest.num_rows, arguments.actors, arguments.threads, arguments.rows_per_file)
-        print(
-            f"labelling {undone} of {manifest.num_rows} images with {config.sam}, prompts {config.prompts}: {resources}"
-        )
+        print(f"labelling {undone} of {manifest.num_rows} images: {config.sam}, {config.prompts}, {resources}")
         progress = Progress(undone)
         settings = {"config": config, "images": images, "device": resources.device, "threads": resources.threads}
         for finished in label_manifest(manifest, f"{out}/labels", LabelPhotos, settings, resources):
