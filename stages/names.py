@@ -1,0 +1,66 @@
+"""What a name says: photo or archive, hidden or not, how it is shown, and the id of the image that bears it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from enum import Enum, auto
+
+PHOTO_SUFFIXES = frozenset(
+    b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()
+    # Not decoded, yet photos: each becomes a row that says so.
+    + b".avif .heic .heif .jp2".split()
+)
+"""Lower-case suffixes of files that are photos; case does not matter, other files are not listed."""
+
+_COMPRESSED_TARS = (b".tar.gz", b".tgz", b".tar.bz2", b".tbz2", b".tar.xz", b".txz", b".tar.zst")
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+
+class Role(Enum):
+    """What a file's name makes of it."""
+
+    PHOTO = auto()
+    TAR = auto()
+    COMPRESSED_TAR = auto()
+    PARQUET = auto()
+    OTHER = auto()
+
+
+def role(name: bytes) -> Role:
+    """The role of a file or tar member, judged by the end of its name."""
+    name = name.lower()
+    dot = name.rfind(b".")
+    suffix = name[dot:] if dot >= 0 else b""
+    if suffix in PHOTO_SUFFIXES:
+        return Role.PHOTO
+    if suffix == b".tar":
+        return Role.TAR
+    if suffix == b".parquet":
+        return Role.PARQUET
+    return Role.COMPRESSED_TAR if name.endswith(_COMPRESSED_TARS) else Role.OTHER
+
+
+def is_hidden(relative: bytes) -> bool:
+    """Whether a part of the path below the root, folder or file, starts with `.` or `_`."""
+    return relative.startswith((b".", b"_")) or b"/." in relative or b"/_" in relative
+
+
+def shown(raw: bytes) -> str:
+    """A name as valid text: bytes that are not UTF-8 appear as `%XX`. For people; two names may look the same."""
+    text = raw.decode("utf-8", "surrogateescape")
+    return _ESCAPED_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
+
+
+def image_id(relative: bytes, member: bytes | None = None) -> str:
+    """The id of an image: the first 32 hex digits of the SHA-256 of its place below the images' root.
+
+    It stays the same when the root moves.
+
+    Args:
+        relative: path below the root, raw bytes.
+        member: name in a tar or row number in a Parquet file, if it is in one.
+    """
+    # A path holds no NUL, so the pair cannot be mistaken for another one.
+    place = relative if member is None else relative + b"\0" + member
+    return hashlib.sha256(place).hexdigest()[:32]

@@ -1,0 +1,142 @@
+"""Where the members of a tar lie, from its headers alone; nothing is extracted and no name touches a file system.
+
+Python's `tarfile` parses each header block; the walk from block to block is ours, because `tarfile` ends silently at a
+damaged header, follows negative sizes in a circle (CVE-2025-8194) and reads extended headers of any size into memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from typing import BinaryIO, NamedTuple
+
+_BLOCK = tarfile.BLOCKSIZE
+_MAX_EXTENDED_BYTES = 1 << 20
+_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
+_EXTENDED = {_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL}
+
+
+class Member(NamedTuple):
+    """One member of a tar.
+
+    Attributes:
+        name: raw bytes, without a leading `./` and a trailing `/`.
+        offset: of its first byte of data in the archive.
+        length: bytes of data.
+        regular: a whole regular file whose name stays in the archive's folder; not a link, a folder, a device, a sparse
+            file, an absolute path, a path with `..`, or data that is cut short.
+    """
+
+    name: bytes
+    offset: int
+    length: int
+    regular: bool
+
+
+class _Damaged(Exception):
+    pass
+
+
+def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
+    """List an uncompressed tar (ustar, GNU, pax).
+
+    Args:
+        archive: the tar, seekable.
+
+    Returns:
+        The members in order, and the offset in bytes from which the archive is damaged or cut short; None if it ends as
+        a tar must, with a block of zeros.
+    """
+    size = archive.seek(0, os.SEEK_END)
+    members: list[Member] = []
+    at = 0
+    extended: dict[bytes, bytes] = {}
+    while True:
+        archive.seek(at)
+        block = archive.read(_BLOCK)
+        if len(block) == _BLOCK and not any(block):
+            return members, None
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            if info.size < 0:
+                raise _Damaged
+            if info.type in _EXTENDED:
+                extended |= _extended_header(info, archive)
+                at += _BLOCK + _padded(info.size)
+                continue
+            member, at = _member(info, extended, archive, at + _BLOCK)
+        except (tarfile.TarError, _Damaged, ValueError):
+            return members, at
+        extended = {}
+        cut = at > size
+        members.append(member._replace(regular=member.regular and not cut))
+        if cut:
+            return members, size
+
+
+def _member(info: tarfile.TarInfo, extended: dict[bytes, bytes], archive: BinaryIO, data_at: int) -> tuple[Member, int]:
+    name = extended.get(b"path", info.name.encode("utf-8", "surrogateescape"))
+    length = int(extended[b"size"]) if b"size" in extended else info.size
+    if length < 0:
+        raise _Damaged
+    sparse = info.type == tarfile.GNUTYPE_SPARSE
+    if sparse:
+        data_at = _skip_sparse_map(info, archive, data_at)
+    # Links, folders and devices may state a size, but no data follows them.
+    has_data = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
+    regular = info.isreg() and not sparse and not any(key.startswith(b"GNU.sparse.") for key in extended)
+    member = Member(_plain(name), data_at, length, regular and _stays_inside(name))
+    return member, data_at + (_padded(length) if has_data else 0)
+
+
+def _extended_header(info: tarfile.TarInfo, archive: BinaryIO) -> dict[bytes, bytes]:
+    """What a header about the next member says of it: records by their pax names."""
+    if info.size > _MAX_EXTENDED_BYTES:
+        raise _Damaged
+    data = archive.read(info.size)
+    if len(data) < info.size:
+        raise _Damaged
+    if info.type == _LONG_NAME:
+        return {b"path": data.rstrip(b"\0")}
+    return _pax_records(data) if info.type == _PAX else {}
+
+
+def _pax_records(data: bytes) -> dict[bytes, bytes]:
+    """The records of a pax header, `LENGTH KEY=VALUE\\n` each; the length counts itself (POSIX.1-2001, pax)."""
+    records: dict[bytes, bytes] = {}
+    while data:
+        digits, _, _ = data.partition(b" ")
+        length = int(digits)
+        key, separator, value = data[len(digits) + 1 : length - 1].partition(b"=")
+        if not separator or data[length - 1 : length] != b"\n":
+            raise _Damaged
+        records[key] = value
+        data = data[length:]
+    return records
+
+
+def _skip_sparse_map(info: tarfile.TarInfo, archive: BinaryIO, data_at: int) -> int:
+    archive.seek(data_at - _BLOCK)
+    header = archive.read(_BLOCK)
+    goes_on = header[482]
+    while goes_on:
+        block = archive.read(_BLOCK)
+        if len(block) < _BLOCK:
+            raise _Damaged
+        goes_on = block[504]
+        data_at += _BLOCK
+    return data_at
+
+
+def _padded(length: int) -> int:
+    return -(-length // _BLOCK) * _BLOCK
+
+
+def _plain(name: bytes) -> bytes:
+    while name.startswith(b"./"):
+        name = name[2:]
+    return name.rstrip(b"/")
+
+
+def _stays_inside(name: bytes) -> bool:
+    return not name.startswith(b"/") and b".." not in name.split(b"/")
