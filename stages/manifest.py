@@ -98,7 +98,7 @@ def _tar_rows(location: Location, path: bytes, here: _Row) -> Iterator[_Row]:
     for member in members:
         if role(member.name) is not Role.PHOTO:
             continue
-        kind = "hidden" if is_hidden(member.name) else "tar" if member.regular else "special"
+        kind = "special" if not member.regular else "hidden" if is_hidden(member.name) else "tar"
         yield _Row(
             here.relative, kind, member.name, seen[member.name], member.offset, member.length, size=member.length
         )
