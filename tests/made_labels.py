@@ -140,7 +140,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "failed_share": statuses.count("failed") / len(rows),
         "images_per_second": 1.25,
         "seconds": len(rows) / 1.25,
-        "configuration": {"prompts": "aop", "sam": "tiny", "strategy_options": {"smoothing_sigma": 2.0}},
+        "configuration": {
+            "prompts": "aop",
+            "sam": "tiny",
+            "max_pixels": 10**8,
+            "strategy_options": {"smoothing_sigma": 2.0},
+        },
         "configuration_sha256": "ab" * 32,
         "weights": {"sam": {"name": "tiny", "sha256": "cd" * 32}, "predictor": {"name": "tiny", "sha256": "ef" * 32}},
         "versions": {"python": "3.11.2", "torch": "2.13.0"},

@@ -1,0 +1,1 @@
+"""Pictures of masks, and the page that a labelling run leaves behind."""

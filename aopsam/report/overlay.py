@@ -1,0 +1,107 @@
+"""Masks drawn over their photo."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aopsam.masks import rle
+
+Segmentation = Mapping[str, Any] | npt.NDArray[np.bool_]
+"""A mask as an RLE or as a (h, w) bool array."""
+
+FILL = 0.42
+"""Share of a mask's colour in what it covers."""
+
+
+def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
+    """Draw masks over a photo: filled, outlined, large ones first, and their prompts as dots.
+
+    The photo may be smaller or larger than the one the masks were made from (a thumbnail): masks and prompts are
+    scaled to it, each of its pixels taking the mask's value at its centre.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        records: segment-anything's records; `segmentation` as an RLE or a (h, w) bool array, `point_coords` [[x, y]]
+            or `box` [x0, y0, x1, y1] in pixels of the segmentation, either may be missing.
+
+    Returns:
+        (H, W, 3) uint8, a new array.
+
+    Raises:
+        ValueError: the photo is not (H, W, 3) uint8, or an RLE is malformed.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"a photo is a (H, W, 3) array of uint8, not {rgb.shape} of {rgb.dtype}")
+    height, width = rgb.shape[:2]
+    masks = [resampled(record["segmentation"], height, width) for record in records]
+    large_first = sorted(range(len(masks)), key=lambda place: -int(masks[place].sum()))
+    drawn = rgb.astype(np.float32)
+    for rank, place in enumerate(large_first):
+        drawn[masks[place]] += FILL * (_colour(rank) - drawn[masks[place]])
+    for rank, place in enumerate(large_first):
+        drawn[_outline(masks[place])] = _colour(rank)
+    for record in records:
+        _draw_prompt(drawn, record)
+    return drawn.round().astype(np.uint8)
+
+
+def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """A mask at another size, without making its bitmap: (height, width) bool, the value at each pixel's centre.
+
+    Raises:
+        ValueError: an RLE is malformed.
+    """
+    lengths = None if isinstance(segmentation, np.ndarray) else rle.runs(segmentation)
+    mask_height, mask_width = _size(segmentation)
+    rows = ((np.arange(height) + 0.5) * mask_height / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * mask_width / width).astype(np.int64)
+    if lengths is None:
+        return np.asarray(segmentation)[np.ix_(rows, columns)]
+    # Runs go down the columns; run number r ends before pixel ends[r], and odd runs are the mask.
+    pixels = columns[:, None] * mask_height + rows[None, :]
+    return (np.searchsorted(np.cumsum(lengths), pixels, side="right") % 2 == 1).T
+
+
+def _size(segmentation: Segmentation) -> tuple[int, int]:
+    """(height, width); of an RLE that has been checked."""
+    if isinstance(segmentation, np.ndarray):
+        return segmentation.shape[0], segmentation.shape[1]
+    return segmentation["size"][0], segmentation["size"][1]
+
+
+def _colour(rank: int) -> npt.NDArray[np.float32]:
+    """RGB of the mask drawn as number `rank`: neighbours in size get far hues (golden angle)."""
+    hue = (0.58 + rank * 0.618034) % 1.0
+    saturation, value = ((0.85, 1.0), (0.6, 1.0), (0.9, 0.8))[rank % 3]
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
+
+
+def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask's own pixels that have a neighbour, above, below, left or right, outside it."""
+    padded = np.pad(mask, 1, mode="edge")
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
+
+
+def _draw_prompt(drawn: npt.NDArray[np.float32], record: Mapping[str, Any]) -> None:
+    """A white dot in a dark ring at each prompt point, or at the centre of a box."""
+    points = [(float(x), float(y)) for x, y in record.get("point_coords") or []]
+    box = record.get("box")
+    if not points and box is not None:
+        points = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)]
+    height, width = drawn.shape[:2]
+    mask_height, mask_width = _size(record["segmentation"])
+    radius = max(1.2, max(height, width) / 400)
+    for x, y in points:
+        centre_x, centre_y = x * width / mask_width, y * height / mask_height
+        left, top = max(int(centre_x - radius - 2), 0), max(int(centre_y - radius - 2), 0)
+        patch = drawn[top : int(centre_y + radius + 3), left : int(centre_x + radius + 3)]
+        rows, columns = np.mgrid[: patch.shape[0], : patch.shape[1]]
+        distance = np.hypot(rows + top + 0.5 - centre_y, columns + left + 0.5 - centre_x)
+        patch[distance <= radius + 1] = 20
+        patch[distance <= radius] = 255

@@ -1,0 +1,131 @@
+"""The page that a labelling run leaves behind: one HTML file, no scripts, nothing from the network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from aopsam.report.charts import histogram_svg, short
+from aopsam.report.histogram import Histogram
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo shown with its masks."""
+
+    file_name: str
+    about: str
+    """One line below the picture."""
+    photo: npt.NDArray[np.uint8] | None = None
+    """(H, W, 3) uint8, as small as it is to be shown; None where it could not be read again."""
+    masked: npt.NDArray[np.uint8] | None = None
+    """The same with its masks drawn."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One image that was not labelled."""
+
+    file_name: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One histogram of the page."""
+
+    title: str
+    about: str
+    """What is counted, and its unit."""
+    histogram: Histogram
+    log: bool = False
+
+
+def report_html(
+    summary: Mapping[str, Any],
+    prompts: Mapping[str, int],
+    distributions: Sequence[Distribution],
+    samples: Sequence[Sample],
+    failures: Sequence[Failure],
+) -> str:
+    """The page as text.
+
+    Args:
+        summary: the run's manifest: `images`, `masks`, `seconds`, `images_per_second`, `status` and `reason` (name ->
+            images), `stages` (name -> mean seconds an image), `configuration` (with `sam` and `prompts`); further
+            mappings of it (`weights`, `versions`, `machine`) are listed at the end.
+        prompts: step -> how many, in order: proposed, decoded, masks kept.
+        distributions: the histograms, in order.
+        samples: photos with their masks, in order.
+        failures: images not labelled, as many as are to be listed.
+    """
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters |= {"printable": printable, "jpeg": _jpeg_uri, "short": short}
+    unlabelled = summary["status"].get("failed", 0) + summary["status"].get("rejected", 0)
+    stages = _shares(summary["stages"])
+    details = {name: _flattened(summary[name]) for name in _DETAILS if summary.get(name)}
+    charts = [(entry.title, entry.about, entry.histogram.total and _chart(entry)) for entry in distributions]
+    return environment.get_template("report.html").render(
+        summary=summary,
+        unlabelled=unlabelled,
+        prompts=prompts,
+        charts=charts,
+        stages=stages,
+        bounding=max(stages, key=lambda stage: stage[1], default=None),
+        samples=samples,
+        failures=failures,
+        details=details,
+    )
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and those that turn its direction shown as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+_DETAILS = ("configuration", "weights", "versions", "machine")
+
+
+def _chart(entry: Distribution) -> str:
+    return histogram_svg(entry.histogram, entry.title, log=entry.log, mark=entry.histogram.median())
+
+
+def _shares(stages: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """(stage, mean seconds, share of all) in the order of the work."""
+    total = sum(stages.values()) or 1.0
+    return [(name, seconds, seconds / total) for name, seconds in stages.items()]
+
+
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as (dotted name, text)."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flattened(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", "—" if value is None or value == {} else str(value)))
+    return rows
+
+
+def _jpeg_uri(rgb: npt.NDArray[np.uint8]) -> str:
+    """An image as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
