@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aopsam.metrics import mean_interval, paired_difference
+from aopsam.metrics import mean_interval, paired_difference, weighted_mean
 
 NAN = float("nan")
 
@@ -13,6 +13,7 @@ NAN = float("nan")
 def test_weights_turn_the_mean_over_photos_into_the_mean_over_masks() -> None:
     assert mean_interval([1.0, 0.0]).mean == 0.5
     assert mean_interval([1.0, 0.0], [3, 1]).mean == 0.75
+    assert weighted_mean([1.0, 0.0], [3, 1]) == 0.75
 
 
 def test_undefined_photos_are_left_out_whatever_their_weight() -> None:
@@ -23,6 +24,7 @@ def test_undefined_photos_are_left_out_whatever_their_weight() -> None:
 @pytest.mark.parametrize("values", [[], [NAN], [NAN, NAN]])
 def test_nothing_defined_has_no_mean(values: list[float]) -> None:
     assert mean_interval(values) is None
+    assert weighted_mean(values) is None
     assert paired_difference(values, values) is None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam.metrics.bootstrap import Estimate, mean_interval, paired_difference
+from aopsam.metrics.bootstrap import Estimate, mean_interval, paired_difference, weighted_mean
 from aopsam.metrics.correlation import pearson, spearman
 from aopsam.metrics.greedy import iou_one_to_one, iou_per_ground_truth, iou_per_prediction
 from aopsam.metrics.iou import Masks, iou_matrix
@@ -31,4 +31,5 @@ __all__ = [
     "paired_difference",
     "pearson",
     "spearman",
+    "weighted_mean",
 ]

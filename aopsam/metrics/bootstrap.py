@@ -20,6 +20,13 @@ class Estimate:
     high: float
 
 
+def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Mean over N photos; None where nothing is defined. Arguments and errors as for `mean_interval`."""
+    sample = _Sample(values, weights)
+    mean = float(sample.mean(np.arange(sample.size)))
+    return None if np.isnan(mean) else mean
+
+
 def mean_interval(
     values: ArrayLike,
     weights: ArrayLike | None = None,

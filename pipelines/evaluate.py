@@ -1,0 +1,85 @@
+"""Measure prompt strategies on annotated photos: one model, the same thresholds and photos, one run.
+
+    python pipelines/evaluate.py --data bsds500/val coco/val --sam tiny \\
+        --prompts gt-point,gt-box,aop,random-match,grid-16,grid-32 --out out/evaluation
+    python pipelines/evaluate.py --data sa1b/sa_000000.tar --sam vit_b,mobile_sam --limit 50 \\
+        --prompts "aop,aop(adaptive_filtering=false),grid-32" --out out/evaluation
+    ray job submit --working-dir . -- python pipelines/evaluate.py --data /data/val --sam tiny --prompts aop,grid-32 \\
+        --out /data/evaluation
+
+Data: tars in SA-1B's layout. Strategies: those of label_corpus.py, and `gt-point`, `gt-box` (one prompt a ground-truth
+mask, best of three masks), `random-match` (as many random points on each photo as `aop` decoded there).
+Writes OUT/metrics.parquet, OUT/evaluation.json, OUT/table.md. Exit codes: 0, 2 for wrong arguments, 3 if no photo
+could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+
+from stages.apply import choose_resources, start_ray
+from stages.apply_evaluation import measure
+from stages.arguments import absolute, positive
+from stages.evaluate import RESULTS, EvaluatePhotos, Evaluation
+from stages.evaluation_output import write_evaluation
+from stages.location import redact
+from stages.shards import list_shards
+from stages.strategy_spec import parse_strategies
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="mIoU, prompts and time of prompt strategies on annotated photos")
+    parser.add_argument("--data", nargs="+", required=True, help="tars, folders or globs; each is measured on its own")
+    parser.add_argument("--sam", required=True, help="NAME[,NAME]")
+    parser.add_argument("--prompts", required=True, help="STRATEGY[,STRATEGY]; the others are compared to the first")
+    parser.add_argument("--out", required=True, type=absolute, help="folder or URI of the results")
+    parser.add_argument("--checkpoint", type=absolute, help="weights of the SAM, where not the official or bundled")
+    parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
+    parser.add_argument("--limit", type=positive, help="photos of each --data, the first ones")
+    parser.add_argument("--seed", type=int, default=0, help="of random prompts and of the bootstrap")
+    parser.add_argument("--actors", type=positive, help="default: one a GPU, else one for every two CPUs")
+    parser.add_argument("--threads", type=positive, help="CPU threads an actor (default: 2)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        shards = {redact(data): list_shards(absolute(data)) for data in arguments.data}
+        sources = [{"data": data, "shards": uris, "limit": arguments.limit} for data, uris in shards.items()]
+        sams, strategies = tuple(arguments.sam.split(",")), tuple(parse_strategies(arguments.prompts))
+        evaluation = Evaluation(sams, strategies, arguments.checkpoint, arguments.predictor, arguments.seed)
+        weights = EvaluatePhotos(evaluation).weights()  # here, so that a mistake shows before Ray starts
+    except (ValueError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    start_ray(arguments.actors, arguments.threads)
+    resources = choose_resources(len(sources) * (arguments.limit or 10**6), arguments.actors, arguments.threads, 1)
+    print(f"measuring {arguments.prompts} of {arguments.sam}: {resources}", file=sys.stderr)
+    began = time.monotonic()
+    evaluation = replace(evaluation, device=resources.device, threads=resources.threads)
+    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, resources)])
+    facts = {
+        "configuration": vars(arguments) | {"data": list(shards), "out": redact(arguments.out)},
+        "weights": weights,
+        "seconds": time.monotonic() - began,
+        "resources": asdict(resources),
+    }
+    outcome = write_evaluation(results, [spec.text for spec in strategies], facts, arguments.out, arguments.seed)
+    print(outcome.table)
+    for failure in outcome.failures:
+        print(f"not measured: {failure}")
+    print(f"{outcome.measured} photos measured, {len(outcome.failures)} not; tables in {redact(arguments.out)}")
+    return 0 if outcome.measured else 3
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

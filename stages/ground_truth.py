@@ -1,0 +1,111 @@
+"""Prompts from ground-truth masks, and how well one SAM answers them: what its decoder could do, prompts apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from aopsam.masks import rle
+from aopsam.predictor.interior import interior_point
+from aopsam.sam.decode import decode_prompts, upscale
+from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.prompts import Prompts
+
+_PIXELS_AT_ONCE = 2**23
+"""Photo pixels × prompts whose masks are compared at once: about 100 MiB of logits."""
+
+Annotation = Mapping[str, Any]
+"""A record of SA-1B's layout; `segmentation` is a COCO compressed RLE in original pixels."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model made of N prompts, one a ground-truth mask, three masks each.
+
+    Attributes:
+        iou: (N, 3) float64 with the prompt's own ground-truth mask, at the photo's resolution.
+        predicted_iou: (N, 3) float32, the model's estimate of it.
+        seconds: of decoding to the photo's resolution; comparing with the ground truth is not counted.
+    """
+
+    iou: np.ndarray
+    predicted_iou: np.ndarray
+    seconds: float
+
+
+def usable_annotations(annotations: Sequence[Any], image_hw: tuple[int, int]) -> list[Annotation]:
+    """The annotations of a photo, checked; empty masks are left out, since nothing could match them.
+
+    Raises:
+        ValueError: an annotation without a well-formed RLE of the photo's size, or whose `point_coords` are no
+            point; the message names which.
+    """
+    usable = []
+    for index, annotation in enumerate(annotations):
+        segmentation = annotation.get("segmentation")
+        if not isinstance(segmentation, Mapping):
+            raise ValueError(f"annotation {index}: segmentation must be a COCO RLE (size, counts)")
+        try:
+            area = rle.area(segmentation)
+            _recorded_point(annotation)
+        except ValueError as error:
+            raise ValueError(f"annotation {index}: {error}") from error
+        if tuple(segmentation["size"]) != image_hw:
+            raise ValueError(f"annotation {index}: mask of {segmentation['size']} [h, w], photo of {list(image_hw)}")
+        if area:
+            usable.append(annotation)
+    return usable
+
+
+def point_prompts(annotations: Sequence[Annotation]) -> Prompts:
+    """One point an annotation: its first `point_coords`, or the point deepest inside where it has none."""
+    points = [_recorded_point(a) or interior_point(rle.decode(a["segmentation"])) for a in annotations]
+    return Prompts.from_points(np.array(points, dtype=np.float32).reshape(-1, 2))
+
+
+def box_prompts(annotations: Sequence[Annotation]) -> Prompts:
+    """One box an annotation: the tight box of its mask, from the first pixel's near edge to the last one's far edge."""
+    boxes = np.array([rle.bbox_xywh(a["segmentation"]) for a in annotations], dtype=np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Prompts.from_boxes(boxes)
+
+
+def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotation]) -> Answers:
+    """Decode three masks for each prompt and compare them with the mask that the prompt was made from.
+
+    Args:
+        photo: the encoded photo.
+        prompts: N, from `point_prompts` or `box_prompts`.
+        annotations: the N that they were made from, as `usable_annotations` returned them.
+    """
+    ious, estimates, seconds = [np.zeros((0, 3))], [np.zeros((0, 3), np.float32)], 0.0
+    step = max(1, min(64, _PIXELS_AT_ONCE // (photo.hw[0] * photo.hw[1])))
+    for start in range(0, len(prompts), step):
+        part = slice(start, start + step)
+        truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]
+        began = time.perf_counter()
+        logits, estimate = decode_prompts(photo, prompts[part], multimask=True)
+        masks = (upscale(photo, logits.flatten(0, 1)) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
+        seconds += time.perf_counter() - began
+        intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
+        ious.append((intersection / union).double().numpy())
+        estimates.append(estimate.cpu().numpy())
+    return Answers(np.concatenate(ious), np.concatenate(estimates), seconds)
+
+
+def _recorded_point(annotation: Annotation) -> tuple[float, float] | None:
+    points = annotation.get("point_coords")
+    if not points:
+        return None
+    try:
+        x, y = (float(value) for value in points[0])
+    except (TypeError, ValueError):
+        raise ValueError(f"point_coords must be [[x, y]] in pixels, not {str(points)[:60]}") from None
+    if not np.isfinite([x, y]).all():
+        raise ValueError(f"point_coords must be finite, not {str(points)[:60]}")
+    return x, y
