@@ -8,13 +8,13 @@ import stat
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from schemas.labels import Reason
-from stages.location import locate
+from stages.location import Location, locate
 from stages.names import Role, role
 from stages.parquet_images import read_row_group, row_group_starts
 
@@ -60,7 +60,9 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
     if kind == "special" and offset is not None:
         raise FetchError(Reason.BAD_MEMBER, _bad_member(path, offset, length))
     try:
-        if kind == "parquet":
+        if kind == "special":
+            _say_why(location, path)
+        elif kind == "parquet":
             data = _parquet_row(images, path, offset)
         elif location.filesystem is not None:
             data = _read_remote(location.filesystem, location.real(path), offset, length, row["bytes"])
@@ -72,8 +74,6 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
         raise FetchError(_reason(error), _say(error)) from error
     except Exception as error:  # a store's own exceptions have no common base
         raise FetchError(Reason.READ_ERROR, type(error).__name__) from error
-    if kind == "special":
-        raise FetchError(Reason.READ_ERROR, "could not be read when it was listed")
     if not data:
         raise FetchError(Reason.EMPTY_FILE, "no bytes")
     if length is not None and len(data) != length:
@@ -87,6 +87,13 @@ def _bad_member(path: bytes, offset: int, length: int | None) -> str:
     if role(path) is Role.COMPRESSED_TAR:
         return "a compressed tar cannot be read at random; decompress it first"
     return f"the archive is damaged or cut short at byte {offset}; what came before is listed"
+
+
+def _say_why(location: Location, path: bytes) -> NoReturn:
+    """Raise what the system says of something that could not be listed as a file."""
+    if location.filesystem is None:
+        _read_local(path, 0, 0)
+    raise FetchError(Reason.READ_ERROR, "could not be read when it was listed")
 
 
 def _read_local(path: bytes, offset: int | None, length: int | None) -> bytes:

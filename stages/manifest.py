@@ -89,6 +89,10 @@ def _rows(location: Location, selection: Selection, found: Found) -> Iterator[_R
     except OSError as error:
         # With an errno the system refused, and will tell fetch why; without, the file itself is damaged.
         yield here._replace(kind="special", offset=None if error.errno else 0)
+    except ValueError:
+        raise
+    except Exception:  # a store's own exceptions have no common base
+        yield here._replace(kind="special")
 
 
 def _tar_rows(location: Location, path: bytes, here: _Row) -> Iterator[_Row]:

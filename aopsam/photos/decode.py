@@ -93,7 +93,8 @@ def open_photo(data: bytes, max_pixels: int) -> Photo:
 
     Args:
         data: the encoded file.
-        max_pixels: the most pixels (width times height) that are decoded, judged from the header.
+        max_pixels: the most pixels (width times height) that are decoded, judged from the header. WebP and TIFF also
+            meet Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`.
 
     Raises:
         PhotoError: the bytes are empty, of another format, broken or cut short, or hold more than `max_pixels`.
