@@ -8,6 +8,8 @@ the real operators load, nothing is touched.
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 _kept_alive: list[torch.library.Library] = []  # a Library's registrations vanish with the object
@@ -33,8 +35,6 @@ def ensure_torchvision() -> None:
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.impl("nms", _nms_cpu, "CPU")
     _kept_alive.append(library)
-    import sys
-
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # the half-imported modules of the failed attempt
     import torchvision

@@ -69,8 +69,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def obtain(remote: RemoteFile) -> tuple[Path, str]:
+def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
     """Path in the cache and SHA-256 of a published file, downloaded on first use.
+
+    Args:
+        name: the model, for messages.
+        remote: its weights.
 
     Raises:
         CheckpointError: no network, a broken transfer, no room, or bytes with another digest than the published one.
@@ -86,7 +90,7 @@ def obtain(remote: RemoteFile) -> tuple[Path, str]:
         _download(remote, path)
     except (OSError, http.client.HTTPException) as error:
         raise CheckpointError(
-            f"cannot download {remote.url} ({error}): put the file at {path}, "
+            f"{name}: cannot download {remote.url} ({error}): put the file at {path}, "
             "or give its place with --checkpoint FILE (load_sam(name, checkpoint=FILE))"
         ) from error
     return path, remote.sha256
@@ -158,8 +162,9 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: refused, it holds other Python objects than tensors (or is no checkpoint); "
             "ask for a file of tensors alone, best as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not a whole PyTorch checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # damaged bytes reach deep into the reader: also AssertionError, OSError, IndexError
+        fault = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+        raise CheckpointError(f"{path}: not a whole PyTorch checkpoint ({fault})") from error
     if not isinstance(payload, dict) or not all(isinstance(value, torch.Tensor) for value in payload.values()):
         inside = ", ".join(map(str, list(payload)[:5])) if isinstance(payload, dict) else type(payload).__name__
         raise CheckpointError(f"{path}: not a state dict (names to tensors); it holds {inside}")

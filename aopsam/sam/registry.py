@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
+from torch.overrides import TorchFunctionMode
 
 from aopsam.sam.checkpoints import CheckpointError, RemoteFile, file_sha256, obtain, read_state_dict
 from aopsam.sam.encoders.tiny import TinyEncoder
@@ -113,10 +115,11 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     if name not in MODELS:
         raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
     spec = MODELS[name]
-    path, digest = _locate(spec.weights, checkpoint)
+    path, digest = _locate(name, checkpoint)
     state, metadata = read_state_dict(path)
     _check_fit(name, path, {key: tuple(tensor.shape) for key, tensor in state.items()})
-    model = spec.build()
+    with _NoRandomNumbers():
+        model = spec.build()
     model.load_state_dict(state, strict=True)
     model.name = name
     model.sha256 = digest
@@ -124,12 +127,29 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     return model
 
 
-def _locate(weights: RemoteFile | Path, checkpoint: str | Path | None) -> tuple[Path, str]:
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leaves parameters uninitialised: all are loaded next, and drawing those of vit_h takes many seconds."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in {"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_"}:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:
     """Path of the weights and their SHA-256."""
+    weights = MODELS[name].weights
     if checkpoint is not None:
         return Path(checkpoint), file_sha256(Path(checkpoint))
     if isinstance(weights, RemoteFile):
-        return obtain(weights)
+        return obtain(name, weights)
     return weights, file_sha256(weights)
 
 

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from aopsam._torchvision import ensure_torchvision
+
+USE = "import torch, torchvision; print(torchvision.ops.nms(torch.tensor([[0.0, 0, 2, 2]] * 2), torch.ones(2), 0.5).tolist())"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import aopsam; import segment_anything",
+        "import aopsam.masks.nms; import segment_anything",
+        # Beside a CPU torch the first import fails; what it leaves behind must not spoil the second.
+        """
+try:
+    import segment_anything
+except RuntimeError as error:
+    assert "torchvision::nms" in str(error)
+import aopsam
+import segment_anything
+""",
+    ],
+)
+def test_segment_anything_imports_after_aopsam(order: str) -> None:
+    code = f"{order}\nimport segment_anything.automatic_mask_generator\n{USE}"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "[0]\n", run.stderr
+
+
+def slow_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> list[int]:
+    """Pair by pair, in plain numbers."""
+    kept: list[int] = []
+    for i in sorted(range(len(boxes)), key=lambda i: -float(scores[i])):
+        x0, y0, x1, y1 = boxes[i].tolist()
+        for k in kept:
+            a0, b0, a1, b1 = boxes[k].tolist()
+            overlap = max(min(x1, a1) - max(x0, a0), 0) * max(min(y1, b1) - max(y0, b0), 0)
+            if overlap / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - overlap) > threshold:
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_nms_equals_a_slow_reference(threshold: float) -> None:
+    import torchvision
+
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 40, (300, 2), generator=generator)
+    boxes = torch.cat([corners, corners + torch.randint(1, 40, (300, 2), generator=generator)], dim=1).double()
+    scores = torch.randint(0, 50, (300,), generator=generator) / 50  # many ties
+    assert torchvision.ops.nms(boxes.float(), scores, threshold).tolist() == slow_nms(boxes, scores, threshold)
+
+
+def test_batched_nms_keeps_classes_apart() -> None:
+    from torchvision.ops import batched_nms
+
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8]])
+    kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]), 0.5)
+    assert kept.tolist() == [0, 1]
+    assert batched_nms(boxes[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.5).tolist() == []
+
+
+def test_ensuring_twice_changes_nothing() -> None:
+    import torchvision
+
+    nms = torchvision.ops.nms
+    ensure_torchvision()
+    assert torchvision.ops.nms is nms
