@@ -1,0 +1,58 @@
+"""Choose the sampling threshold that belongs to a trained predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.sampling import Sampling
+from aopsam.prompting.asf import adaptive_sampling
+from aopsam.training.predictor import PromptMaps, collate
+
+
+def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, prompts: int) -> Sampling:
+    """The threshold at which half of the photos have at least `prompts` prompts.
+
+    Mean squared error makes a predictor answer with the expected target, whose peaks depend on kernel, data and how
+    long it learnt; a threshold fixed beforehand (the paper's 0.2) means something else for every training.
+
+    Args:
+        confidences: maps (h, w) in [0, 1] of photos that the predictor was not trained on.
+        sampling: smoothing and spacing that the threshold is for.
+        prompts: wanted median.
+
+    Returns:
+        `sampling` with that threshold, rounded down to four decimals.
+
+    Raises:
+        ValueError: no maps.
+    """
+    if not confidences:
+        raise ValueError("no maps to calibrate on")
+    least = []
+    for confidence in confidences:
+        _, values = adaptive_sampling(
+            confidence, smoothing_sigma=sampling.smoothing_sigma, spacing=sampling.spacing, threshold=0.0
+        )
+        least.append(values[prompts - 1] if len(values) >= prompts else 0.0)
+    return replace(sampling, threshold=float(np.floor(np.median(least) * 1e4) / 1e4))
+
+
+@torch.inference_mode()
+def confidence_maps(predictor: PromptPredictor, rows: PromptMaps) -> list[np.ndarray]:
+    """The predictor's map (h, w) in [0, 1] of every row that is annotated all over; of every row where none is."""
+    maps, complete = [], []
+    for index in range(len(rows)):
+        row = rows[index]
+        height, width = row["content_hw"]
+        batch = collate([row], "cpu")
+        logits = predictor(batch["image"], batch["embedding"])
+        maps.append(logits[0, 0, :height, :width].sigmoid().numpy())
+        complete.append(bool(row["valid"][:height, :width].all()))
+    if not any(complete):
+        return maps
+    return [confidence for confidence, is_complete in zip(maps, complete, strict=True) if is_complete]
