@@ -14,16 +14,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from stages.arguments import absolute
 from stages.manifest import list_images
-
 from stages.verify import verify_labels
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="check a labels folder against the images it was made from")
-    parser.add_argument("--images", required=True, help="what label_corpus.py was given: folder, glob, tars, Parquet")
-    parser.add_argument("--labels", required=True, metavar="OUT", help="the run's output folder, or its labels folder")
+    parser.add_argument("--images", required=True, type=absolute, help="what label_corpus.py was given")
+    parser.add_argument("--labels", required=True, type=absolute, metavar="OUT", help="the run's folder, or its labels")
     return parser
 
 
@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
     arguments = build_parser().parse_args(argv)
     try:
-        verified = verify_labels(list_images(arguments.images), arguments.labels, print)
-    except ValueError as error:
+        out = arguments.labels.rstrip("/").removesuffix("/labels")
+        verified = verify_labels(list_images(arguments.images, exclude=out), arguments.labels, print)
+    except (ValueError, OSError) as error:
         print(f"verify_labels: {error}", file=sys.stderr)
         return 2
     if verified.mismatches:

@@ -74,7 +74,7 @@ class _Gathered:
             Distribution("Masks per image", "images by their number of masks", self.per_image),
             Distribution("Mask area", "masks by their pixels, logarithmic", self.area_px, log=True),
             Distribution("Predicted IoU", "masks by the decoder's own estimate", self.predicted_iou),
-            Distribution("Stability", "masks by their IoU under a shifted threshold", self.stability),
+            Distribution("Stability", "masks by their stability score", self.stability),
         ]
 
 

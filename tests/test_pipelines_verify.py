@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stages.manifest import list_images
 
 from pipelines.verify_labels import main
+from stages.manifest import list_images
 from tests.made_labels import disc, label_row, mask_record, write_labels
 
 
