@@ -63,7 +63,8 @@ def report_html(
 
     Args:
         summary: the run's manifest: `images`, `masks`, `seconds`, `images_per_second`, `status` and `reason` (name ->
-            images), `stages` (name -> mean seconds an image), `configuration` (with `sam` and `prompts`); further
+            images), `stages` (name -> mean seconds an image), `configuration` (with `sam` and `prompts`),
+            `configuration_sha256`; further
             mappings of it (`weights`, `versions`, `machine`) are listed at the end.
         prompts: step -> how many, in order: proposed, decoded, masks kept.
         distributions: the histograms, in order.
@@ -81,7 +82,7 @@ def report_html(
     unlabelled = summary["status"].get("failed", 0) + summary["status"].get("rejected", 0)
     stages = _shares(summary["stages"])
     details = {name: _flattened(summary[name]) for name in _DETAILS if summary.get(name)}
-    charts = [(entry.title, entry.about, entry.histogram.total and _chart(entry)) for entry in distributions]
+    charts = [(entry.title, entry.about, _chart(entry) if entry.histogram.total else None) for entry in distributions]
     return environment.get_template("report.html").render(
         summary=summary,
         unlabelled=unlabelled,

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aopsam.masks import rle
+from aopsam.report.overlay import overlay, resampled
+
+GREY = np.full((60, 80, 3), 100, np.uint8)
+
+
+def box(height: int, width: int, top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_only_masks_and_prompts_change_the_photo() -> None:
+    mask = box(60, 80, 10, 20, 30, 50)
+    drawn = overlay(GREY, [{"segmentation": rle.encode(mask), "point_coords": [[35.0, 20.0]]}])
+    assert (drawn.shape, drawn.dtype) == (GREY.shape, np.uint8)
+    assert (GREY == 100).all()  # the photo itself is left as it was
+    np.testing.assert_array_equal((drawn != 100).any(2), mask)
+    assert drawn[20, 35].tolist() == [255, 255, 255]
+    fill, edge = drawn[12, 22].astype(int), drawn[10, 20].astype(int)
+    assert np.abs(edge - 100).sum() > 1.5 * np.abs(fill - 100).sum() > 0
+
+
+def test_a_small_mask_stays_visible_on_a_large_one() -> None:
+    large, small = box(60, 80, 0, 0, 60, 80), box(60, 80, 20, 20, 30, 30)
+    records = [{"segmentation": mask} for mask in (small, large)]
+    drawn = overlay(GREY, records)
+    assert (drawn[25, 25] != drawn[50, 70]).any()
+    np.testing.assert_array_equal(drawn, overlay(GREY, records[::-1]))
+
+
+def test_a_thumbnail_takes_masks_and_prompts_of_the_full_photo() -> None:
+    mask = box(600, 800, 100, 200, 300, 500)
+    record = {"segmentation": rle.encode(mask), "point_coords": None, "box": [200.0, 100.0, 500.0, 300.0]}
+    drawn = overlay(GREY, [record])
+    np.testing.assert_array_equal((drawn != 100).any(2), box(60, 80, 10, 20, 30, 50))
+    assert drawn[20, 35].tolist() == [255, 255, 255]  # the centre of the box
+
+
+@pytest.mark.parametrize("size", [(60, 80), (7, 5), (200, 300), (1, 1)])
+def test_resampling_an_rle_equals_resampling_its_bitmap(size: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).random((60, 80)) < 0.5
+    np.testing.assert_array_equal(resampled(rle.encode(mask), *size), resampled(mask, *size))
+    if size == mask.shape:
+        np.testing.assert_array_equal(resampled(rle.encode(mask), *size), mask)
+
+
+def test_prompts_at_the_edge_and_beyond_do_no_harm() -> None:
+    mask = box(60, 80, 0, 0, 60, 80)
+    for point in ([0.0, 0.0], [80.0, 60.0], [-50.0, 500.0]):
+        overlay(GREY, [{"segmentation": mask, "point_coords": [point]}])
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        overlay(GREY.astype(np.float32), [])
+    with pytest.raises(ValueError, match="RLE"):
+        overlay(GREY, [{"segmentation": {"size": [60, 80], "counts": "1"}}])
