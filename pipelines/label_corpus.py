@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stages.manifest import list_images
-from stages.report import write_report
-
 from stages.apply import choose_resources, label_manifest, start_ray
 from stages.arguments import absolute, add_label_options, label_config, positive, share
 from stages.label import LabelPhotos, make_generator, weights_of
-from stages.labels_folder import done_images
+from stages.labels_folder import done_images, write_table
 from stages.location import redact
+from stages.manifest import list_images
 from stages.progress import Progress
+from stages.report import write_report
 from stages.summary import check_configuration, describe, finished_manifest, write_finished, write_started
 
 
@@ -62,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nothing to do: all {manifest.num_rows} images have their row in {redact(out)}/labels")
         return exit_status(before, arguments.max_failed)
     write_started(out, configuration)
+    write_table(manifest, f"{out}/images.parquet")
     progress = Progress(undone)
     if undone:
         start_ray(arguments.actors, arguments.threads)

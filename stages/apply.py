@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -151,6 +152,8 @@ def _run(
         return
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1  # what a dead actor loses is found by its missing rows
+    # Only these bound the retries of a native crash, which by default go on for ever; Ray has no newer name for them.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     rows = ray.data.from_arrow(units).map_batches(
         _LabelAndWrite,
         fn_constructor_kwargs={"make": make, "arguments": arguments, "folder": folder},

@@ -13,6 +13,9 @@ from typing import TextIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+PART = ".part"
+"""How the name of a file ends that is still being written; its first character is a dot."""
+
 
 @contextmanager
 def write_text(uri: str) -> Iterator[TextIO]:
@@ -24,16 +27,29 @@ def write_text(uri: str) -> Iterator[TextIO]:
     Args:
         uri: a local path or an fsspec URI.
     """
+    with _part_of(uri) as part, part.open("x", encoding="utf-8") as opened:
+        yield opened
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file, as `write_text` does."""
+    with _part_of(uri) as part, part.open("xb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def _part_of(uri: str) -> Iterator[Path]:
     filesystem, path = fsspec.url_to_fs(uri)
     parent, _, name = path.rpartition("/")
     filesystem.makedirs(parent, exist_ok=True)
     is_local = isinstance(filesystem, LocalFileSystem)
-    part = Path(parent if is_local else tempfile.gettempdir()) / f".{name}.{uuid.uuid4().hex}.part"
+    part = Path(parent if is_local else tempfile.gettempdir()) / f".{name}.{uuid.uuid4().hex}{PART}"
     try:
-        with part.open("x", encoding="utf-8") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
+        yield part
         if is_local:
             part.replace(path)
         else:

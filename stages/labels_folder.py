@@ -8,11 +8,12 @@ gets two rows.
 from __future__ import annotations
 
 import hashlib
-import uuid
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from stages import atomic
 
 
 def unit_name(image_ids: list[str]) -> str:
@@ -21,19 +22,17 @@ def unit_name(image_ids: list[str]) -> str:
 
 
 def write_unit(table: pa.Table, folder: str) -> str:
-    """Write one unit of label rows; returns its file name.
-
-    On a local disk through a temporary name and a rename; object stores show an object only once it is complete.
-    """
-    filesystem, root = fsspec.core.url_to_fs(folder)
-    filesystem.makedirs(root, exist_ok=True)
+    """Write one unit of label rows into a folder; returns its file name."""
     name = unit_name(table.column("image_id").to_pylist())
+    write_table(table, f"{folder}/{name}")
+    return name
+
+
+def write_table(table: pa.Table, uri: str) -> None:
+    """Write a Parquet file that appears under its name whole or not at all."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    temporary = f"{root}/.{name}.{uuid.uuid4().hex}.tmp"
-    filesystem.pipe_file(temporary, sink.getvalue().to_pybytes())
-    filesystem.mv(temporary, f"{root}/{name}")
-    return name
+    atomic.write_bytes(uri, sink.getvalue().to_pybytes())
 
 
 def done_images(folder: str) -> set[str]:
@@ -43,7 +42,7 @@ def done_images(folder: str) -> set[str]:
         return set()
     done: set[str] = set()
     for path in sorted(filesystem.ls(root, detail=False)):
-        if path.endswith(".tmp"):
+        if path.endswith(atomic.PART):
             filesystem.rm_file(path)
         elif path.endswith(".parquet"):
             try:

@@ -1,0 +1,74 @@
+"""Models and pictures that several tests share."""
+
+from __future__ import annotations
+
+import aopsam  # isort: skip  # noqa: F401 - beside a CPU torch it comes before segment_anything
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+
+from aopsam.sam.model import assemble
+from aopsam.sam.registry import Thresholds, load_sam
+
+
+class SmallEncoder(nn.Module):
+    """A stride-16 encoder of one convolution at 128 px: quick, and blind; for tests of mechanics."""
+
+    img_size = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 256, 16, stride=16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.patches(x)
+
+
+@pytest.fixture(scope="session")
+def small_sam() -> Sam:
+    """Random weights at 128 px; every mask passes its thresholds."""
+    torch.manual_seed(0)
+    model = assemble(SmallEncoder())
+    model.name, model.sha256 = "small", "0" * 64
+    model.thresholds = Thresholds(pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Sam:
+    """The bundled model."""
+    return load_sam("tiny")
+
+
+@pytest.fixture(scope="session")
+def scene() -> np.ndarray:
+    """(240, 320, 3) uint8: five flat shapes on a plain ground, edges softened as in a photo."""
+    rows, columns = np.mgrid[:240, :320]
+    rgb = np.full((240, 320, 3), (90, 110, 90), np.float32)
+    for row, column, radius, colour in [
+        (60, 70, 35, (220, 60, 50)),
+        (70, 220, 45, (240, 220, 80)),
+        (180, 60, 30, (60, 80, 220)),
+    ]:
+        rgb[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = colour
+    rgb[150:220, 130:210] = (250, 250, 250)
+    rgb[170:200, 240:300] = (20, 20, 20)
+    rgb += np.random.default_rng(0).normal(0, 4, rgb.shape)
+    return rgb.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray on this machine for all tests that need it, as the pipelines start it."""
+    import ray
+
+    from stages.apply import start_ray
+
+    start_ray(actors=2, threads=1)
+    yield
+    ray.shutdown()

@@ -1,0 +1,104 @@
+"""The strategies: what they propose, in which order, and what comes back to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_all_layer_point_grids
+
+from aopsam.generator import AutoMaskGenerator
+from aopsam.prompting import Decoded, Trace, make_strategy
+from aopsam.prompting.aop import AutoPrompts
+from aopsam.sam.encode import EncodedPhoto, encode
+
+
+@pytest.fixture(scope="module")
+def photo(tiny: Sam, scene: np.ndarray) -> EncodedPhoto:
+    return encode(tiny, scene)
+
+
+def _all_points(name: str, photo: EncodedPhoto, **options: object) -> np.ndarray:
+    (prompts,) = make_strategy(name, photo.model, **options).rounds(photo, Trace())
+    return prompts.coords_px[:, 0]
+
+
+def test_grid_is_sams_grid(photo: EncodedPhoto) -> None:
+    expected = build_all_layer_point_grids(8, 0, 1)[0] * [320, 240]
+    assert _all_points("grid-8", photo) == pytest.approx(expected)
+
+
+def test_random_is_seeded_differs_between_photos_and_stays_inside(photo: EncodedPhoto, tiny: Sam) -> None:
+    points = _all_points("random-50", photo)
+    assert (points >= 0).all()
+    assert (points < [320, 240]).all()
+    assert (points == _all_points("random-50", photo)).all()
+    assert (points != _all_points("random-50", photo, seed=1)).any()
+    other = encode(tiny, np.ascontiguousarray(photo.rgb[:, ::-1]))
+    assert (points != _all_points("random-50", other)).any()
+
+
+def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[int], Trace]:
+    """Drive a strategy by hand: every prompt yields one mask of its own surroundings, of this predicted IoU."""
+    trace, sizes = Trace(), []
+    rounds = strategy.rounds(photo, trace)
+    prompts = next(rounds)
+    while True:
+        sizes.append(len(prompts))
+        logits = torch.full((len(prompts), 1, 128, 128), -1.0)
+        for row, (x, y) in enumerate(prompts.coords_px[:, 0] * (128 / 320)):
+            logits[row, 0, max(0, int(y) - 3) : int(y) + 4, max(0, int(x) - 3) : int(x) + 4] = 1.0
+        decoded = Decoded(prompts, logits, torch.full((len(prompts), 1), iou), torch.ones(len(prompts), 1) > 0)
+        try:
+            prompts = rounds.send(decoded)
+        except StopIteration:
+            return sizes, trace
+
+
+def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, round_size=4, threshold=0.0, spacing=2)
+    sizes, trace = _run(strategy, photo, iou=0.3)
+    assert len(sizes) > 1
+    assert max(sizes) <= 4
+    assert sum(sizes) + sum(trace.dropped.values()) == trace.proposed
+    assert trace.dropped["resembles a kept mask"] > 0
+
+
+def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
+    decoded = {
+        rule: sum(_run(make_strategy("aop", photo.model, threshold=0.0, spacing=2, elimination=rule), photo, 0.8)[0])
+        for rule in ("equation", "scaled")
+    }
+    assert decoded["equation"] <= decoded["scaled"]
+
+
+def test_aop_without_filtering_is_one_round_by_falling_confidence(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=2)
+    (prompts,) = strategy.rounds(photo, Trace())
+    assert (np.diff(prompts.confidence) <= 0).all()
+    assert len(prompts) > 5
+
+
+def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5)
+    (prompts,) = strategy.rounds(photo, Trace())
+    assert len(prompts) == 5
+
+
+def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1)
+    (prompts,) = strategy.rounds(photo, Trace())
+    points = prompts.coords_px[:, 0]
+    assert (points > 0).all()
+    assert (points < [320, 240]).all()
+    assert points[:, 0].max() > 200
+
+
+def test_the_bundled_tiny_proposes_for_a_sam_without_a_predictor(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
+    assert make_strategy("aop", tiny).proposer.sam is None
+    proposer = make_strategy("aop", small_sam).proposer
+    assert proposer.sam.name == "tiny"
+    own = make_strategy("aop", tiny).proposer.confidence(encode(tiny, scene))
+    assert (proposer.confidence(encode(small_sam, scene)) == own).all()
+    assert AutoMaskGenerator(small_sam, prompts="aop").label(scene).prompts_decoded > 0

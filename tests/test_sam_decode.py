@@ -1,0 +1,76 @@
+"""Prompts, encoding and decoding against segment-anything's own predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+
+from aopsam.sam.decode import decode_prompts, masks_on_cells, upscale
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.prompts import Prompts
+
+
+@pytest.fixture
+def photo(small_sam: Sam, scene: np.ndarray) -> EncodedPhoto:
+    return encode(small_sam, scene)
+
+
+@pytest.fixture
+def predictor(small_sam: Sam, scene: np.ndarray) -> SamPredictor:
+    predictor = SamPredictor(small_sam)
+    predictor.set_image(scene)
+    return predictor
+
+
+def test_embedding_and_content(photo: EncodedPhoto, predictor: SamPredictor) -> None:
+    assert torch.equal(photo.embedding, predictor.features)
+    assert photo.input_hw == (96, 128)
+    assert photo.content_cells == (6, 8)
+
+
+def test_points_decode_as_in_segment_anything(photo: EncodedPhoto, predictor: SamPredictor) -> None:
+    points = np.array([[10.0, 20.0], [300.0, 200.0], [160.5, 120.25]])
+    logits, iou = decode_prompts(photo, Prompts.from_points(points), points_per_batch=2)
+    full = upscale(photo, logits.flatten(0, 1)).unflatten(0, (3, 3))
+    for i, point in enumerate(points):
+        masks, scores, low_res = predictor.predict(point[None], np.array([1]), return_logits=True)
+        assert logits[i].numpy() == pytest.approx(low_res, abs=1e-4)
+        assert iou[i].numpy() == pytest.approx(scores, abs=1e-5)
+        assert full[i].numpy() == pytest.approx(masks, abs=1e-4)
+
+
+def test_boxes_decode_as_in_segment_anything_to_one_mask(photo: EncodedPhoto, predictor: SamPredictor) -> None:
+    box = np.array([10.0, 20.0, 100.0, 90.0])
+    logits, iou = decode_prompts(photo, Prompts.from_boxes(box[None]))
+    _, scores, low_res = predictor.predict(box=box, multimask_output=False)
+    assert logits.shape[:2] == (1, 1)
+    assert logits[0].numpy() == pytest.approx(low_res, abs=1e-4)
+    assert iou[0].numpy() == pytest.approx(scores, abs=1e-5)
+    assert decode_prompts(photo, Prompts.from_boxes(box[None]), multimask=True)[0].shape[1] == 3
+
+
+def test_no_prompts_decode_to_nothing(photo: EncodedPhoto) -> None:
+    logits, iou = decode_prompts(photo, Prompts.from_points(np.zeros((0, 2))))
+    assert logits.shape == (0, 3, 32, 32)
+    assert iou.shape == (0, 3)
+
+
+def test_masks_on_cells_keep_small_masks_and_ignore_padding(photo: EncodedPhoto) -> None:
+    logits = torch.full((2, 32, 32), -1.0)
+    logits[0, 5, 6] = 1.0  # a sixteenth of cell (1, 1)
+    logits[1, 24:] = 1.0  # rows 24 and on show padding
+    cells = masks_on_cells(photo, logits)
+    assert cells.shape == (2, 6, 8)
+    assert cells[0, 1, 1] == 1 / 16
+    assert cells[0].sum() == 1 / 16
+    assert cells[1].sum() == 0
+
+
+def test_prompts_slice_by_mask_and_range() -> None:
+    prompts = Prompts.from_points(np.arange(6).reshape(3, 2), np.array([0.9, 0.5, 0.1]))
+    assert prompts[1:].coords_px[:, 0].tolist() == [[2, 3], [4, 5]]
+    assert prompts[np.array([True, False, True])].confidence.tolist() == pytest.approx([0.9, 0.1])
+    assert not prompts[:0].are_boxes

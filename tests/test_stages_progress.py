@@ -1,0 +1,38 @@
+"""Progress lines, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from stages.progress import Progress
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_keeps_one_line_with_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stream = _Terminal()
+    progress = Progress(40, stream)
+    now[0] += 10
+    progress.add(10, 300, 1)
+    progress.close()
+    assert stream.getvalue() == "\r\x1b[K10/40 images, 300 masks, 1 failed, 1.00 images/s, 0:00:30 left\n"
+
+
+def test_elsewhere_lines_come_at_the_heartbeat_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    progress = Progress(30, stream)
+    for _ in range(30):
+        now[0] += 1
+        progress.add(1, 2, 0)
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["10/30", "20/30", "30/30"]
+    assert lines[-1] == "30/30 images, 60 masks, 1.00 images/s, 0:00:00 left"
