@@ -72,6 +72,7 @@ def start_ray(actors: int | None = None, threads: int | None = None) -> None:
     """Join the cluster that RAY_ADDRESS names (`ray job submit` sets it), else start Ray on this machine, quietly."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.ERROR)
@@ -88,6 +89,7 @@ def start_ray(actors: int | None = None, threads: int | None = None) -> None:
     context = ray.data.DataContext.get_current()
     context.print_on_execution_start = False
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def choose_resources(images: int, actors: int | None, threads: int | None, rows_per_file: int | None) -> Resources:
