@@ -8,7 +8,11 @@ import torch
 
 from aopsam._torchvision import ensure_torchvision
 
-USE = "import torch, torchvision; print(torchvision.ops.nms(torch.tensor([[0.0, 0, 2, 2]] * 2), torch.ones(2), 0.5).tolist())"
+USE = """
+import torch, torchvision
+boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0]] * 2)
+print(torchvision.ops.nms(boxes, torch.ones(2), 0.5).tolist())
+"""
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ import segment_anything
 )
 def test_segment_anything_imports_after_aopsam(order: str) -> None:
     code = f"{order}\nimport segment_anything.automatic_mask_generator\n{USE}"
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=600)
     assert run.stdout == "[0]\n", run.stderr
 
 
