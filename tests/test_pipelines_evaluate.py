@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +28,6 @@ def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
     arguments += ["--out", tmp_path / "out", "--checkpoint", sam, "--predictor", predictor, "--threads", "1"]
     ran = subprocess.run(
         [sys.executable, ROOT / "pipelines/evaluate.py", *map(str, arguments)],
-        env=os.environ | {"RAY_TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=600,
