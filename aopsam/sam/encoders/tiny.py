@@ -1,0 +1,111 @@
+"""The image encoder of the bundled `tiny` SAM: dense convolutions, two attention blocks, one fine neck.
+
+Dense 3x3 convolutions are what a CPU does best, so the early stages are plain residual ones (batch normalisation
+folds away at inference). Two global self-attention blocks at stride 16 see the whole photo; a top-down path brings
+their context back to stride 4; and the neck packs the 16 stride-4 cells under each stride-16 cell into its 256
+channels, so that the mask decoder can draw detail far below the embedding's own grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d
+from torch import nn
+from torch.nn import functional as F
+
+EMBED_DIM = 256
+FINE = 16
+"""Channels that each stride-4 position passes into its stride-16 cell: 16 positions x 16 = 256."""
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias and batch normalisation; 'same' padding."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around an identity (He et al. 2015), ReLU after the sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv_bn(channels, channels)
+        self.second = conv_bn(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm global self-attention over all cells, then an MLP (Dosovitskiy et al. 2021).
+
+    No position is added: the convolutions before it already tell cells apart, and the mask decoder adds its own.
+    """
+
+    def __init__(self, channels: int, heads: int = 8, mlp_ratio: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, mlp_ratio * channels), nn.GELU(), nn.Linear(mlp_ratio * channels, channels)
+        )
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, N cells, C) -> (B, N, C)."""
+        batch, cells, channels = tokens.shape
+        qkv = self.qkv(self.norm1(tokens)).view(batch, cells, 3, self.heads, channels // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, cells, channels)
+        tokens = tokens + self.proj(mixed)
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class TinyEncoder(nn.Module):
+    """(B, 3, H, W) normalised RGB -> (B, 256, H / 16, W / 16); H and W multiples of 16, 512 in a whole model.
+
+    Args:
+        widths: channels of the stages at stride 2, 4, 8 and 16; the default is the shipped one.
+        img_size: side in pixels of the padded square that `Sam.preprocess` makes.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int] = (32, 48, 96, 256), img_size: int = 512) -> None:
+        super().__init__()
+        self.img_size = img_size
+        stem, fine, mid, deep = widths
+        self.stem = nn.Sequential(conv_bn(3, stem, 3, 2), nn.ReLU())
+        self.stage4 = nn.Sequential(conv_bn(stem, fine, 3, 2), nn.ReLU(), Residual(fine))
+        self.stage8 = nn.Sequential(conv_bn(fine, mid, 3, 2), nn.ReLU(), Residual(mid), Residual(mid))
+        self.stage16 = nn.Sequential(conv_bn(mid, deep, 3, 2), nn.ReLU(), Residual(deep), Residual(deep))
+        self.blocks = nn.ModuleList(AttentionBlock(deep) for _ in range(2))
+        self.lateral8 = conv_bn(deep, mid, 1)
+        self.merge8 = nn.Sequential(conv_bn(mid, mid), nn.ReLU())
+        self.lateral4 = conv_bn(mid, fine, 1)
+        self.merge4 = nn.Sequential(conv_bn(fine, fine), nn.ReLU())
+        self.pack = nn.Conv2d(fine, FINE, 1)
+        self.neck = nn.Conv2d(deep + 16 * FINE, EMBED_DIM, 1, bias=False)
+        self.norm = LayerNorm2d(EMBED_DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
+        at4 = self.stage4(self.stem(x))
+        at8 = self.stage8(at4)
+        at16 = self.stage16(at8)
+        height, width = at16.shape[-2:]
+        tokens = at16.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = block(tokens)
+        at16 = tokens.transpose(1, 2).unflatten(2, (height, width))
+        at8 = self.merge8(F.relu(at8 + _twice(self.lateral8(at16))))
+        at4 = self.merge4(F.relu(at4 + _twice(self.lateral4(at8))))
+        fine = F.pixel_unshuffle(self.pack(at4), 4)
+        embedding: torch.Tensor = self.norm(self.neck(torch.cat([at16, fine], dim=1)))
+        return embedding
+
+
+def _twice(x: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -1,0 +1,1 @@
+"""Training loops that run without Ray on any map-style dataset."""

@@ -1,0 +1,71 @@
+"""Losses of promptable segmentation, as pure functions of logits and targets."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """1 - Dice of sigmoid(logits) (..., h, w) and targets in [0, 1] of the same shape -> (...).
+
+    The 1 in numerator and denominator (Milletari et al. 2016, as in SAM) makes an empty answer to an empty target
+    cost nothing.
+    """
+    p = logits.sigmoid()
+    both = (p * targets).sum((-1, -2))
+    return 1 - (2 * both + 1) / (p.sum((-1, -2)) + targets.sum((-1, -2)) + 1)
+
+
+def balanced_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy (..., h, w), mean inside plus mean outside the target, halved -> (...).
+
+    Cannot be lowered by an empty answer, which is where an untrained decoder otherwise goes first.
+    """
+    cross = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    inside = (cross * targets).sum((-1, -2)) / (targets.sum((-1, -2)) + 1e-3)
+    outside = (cross * (1 - targets)).sum((-1, -2)) / ((1 - targets).sum((-1, -2)) + 1e-3)
+    return (inside + outside) / 2
+
+
+def mask_iou(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """IoU of logits > 0 and targets > 0.5, (..., h, w) -> (...); 0 where both are empty."""
+    answer, truth = logits > 0, targets > 0.5
+    both = (answer & truth).sum((-1, -2)).float()
+    either = (answer | truth).sum((-1, -2)).float()
+    return both / either.clamp_min(1)
+
+
+def prompt_loss(
+    logits: torch.Tensor,
+    iou_estimates: torch.Tensor,
+    targets: torch.Tensor,
+    single_weight: torch.Tensor,
+    *,
+    others: float,
+    cross_entropy: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of P prompts, each answered with one single mask and three alternatives.
+
+    The alternatives learn by the best of the three (Kirillov et al. 2023, section 3) with a small share for the
+    other two, so that none dies; the IoU estimates learn by squared error.
+
+    Args:
+        logits: (P, 4, h, w); mask 0 is the single one.
+        iou_estimates: (P, 4).
+        targets: (P, h, w) in [0, 1].
+        single_weight: (P,), how much the single mask counts beside the best alternative.
+        others: weight of the mean over the three alternatives.
+        cross_entropy: weight of the balanced cross entropy beside Dice.
+
+    Returns:
+        The scalar loss, and the (P,) IoU of the best alternative (by true IoU), detached.
+    """
+    truth = targets.unsqueeze(1).expand_as(logits)
+    loss = dice_loss(logits, truth) + cross_entropy * balanced_cross_entropy(logits, truth)
+    best = loss[:, 1:].min(dim=1).values
+    per_prompt = best + others * loss[:, 1:].mean(dim=1) + single_weight * loss[:, 0]
+    with torch.no_grad():
+        iou = mask_iou(logits, truth)
+    estimate = F.mse_loss(iou_estimates, iou)
+    return per_prompt.mean() + estimate, iou[:, 1:].max(dim=1).values

@@ -1,0 +1,107 @@
+"""The hyper-parameters of a promptable SAM, and what they build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+
+from aopsam.sam.encoders.tiny import TinyEncoder
+from aopsam.sam.model import assemble
+from aopsam.training.affinity import Affinity
+from aopsam.training.start import start_decoder
+
+FRAME_PX = 512
+"""Side of the padded square that the model reads."""
+
+
+@dataclass(frozen=True)
+class SamRecipe:
+    """Hyper-parameters; the defaults are those of the shipped `tiny`.
+
+    Attributes:
+        seed: of the weights, the batches and the correction clicks.
+        steps: optimizer steps in all.
+        windows: windows a step.
+        window_px: side of a window in frame pixels.
+        frames: whole frames a step, in a step that takes frames.
+        frame_share: share of steps on whole frames before and after `late`.
+        late: progress in [0, 1] after which the second of each pair holds.
+        prompts: at most this many prompts a window; a frame gets `frame_prompts`.
+        frame_prompts: at most this many prompts a frame.
+        scale: size of a photo relative to the frame, in windows.
+        frame_scale: the same in whole frames.
+        box_share: share of box prompts.
+        correction_share: share of steps with a second round, before and after `late`.
+        cross_entropy: weight of the balanced cross entropy beside Dice, at the start and at the end.
+        others: weight of the losing alternatives.
+        affinity: weight of the encoder's dense auxiliary loss.
+        affinity_from: step from which it counts: first the decoder finds the prompt's place.
+        encoder_rate: peak learning rate of the image encoder.
+        decoder_rate: of prompt encoder and mask decoder.
+        warmup: steps of linear warm-up.
+        cooldown: last share of the run in which the rates fall linearly to zero.
+        weight_decay: AdamW's, on matrices and kernels.
+        clip: largest gradient norm.
+        average: decay of the weights' moving average, which is what is shipped.
+        encoder_widths: see `TinyEncoder`.
+    """
+
+    seed: int = 0
+    steps: int = 8000
+    windows: int = 4
+    window_px: int = 256
+    frames: int = 1
+    frame_share: tuple[float, float] = (0.1, 0.3)
+    late: float = 0.6
+    prompts: int = 16
+    frame_prompts: int = 24
+    scale: tuple[float, float] = (0.65, 1.6)
+    frame_scale: tuple[float, float] = (0.8, 1.0)
+    box_share: float = 0.2
+    correction_share: tuple[float, float] = (0.0, 0.25)
+    cross_entropy: tuple[float, float] = (1.0, 0.25)
+    others: float = 0.08
+    affinity: float = 0.5
+    affinity_from: int = 2500
+    encoder_rate: float = 1e-3
+    decoder_rate: float = 5e-4
+    warmup: int = 200
+    cooldown: float = 0.35
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    average: float = 0.999
+    encoder_widths: tuple[int, int, int, int] = (32, 48, 96, 256)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step relative to its peak: warm-up, constant, linear cool-down."""
+        up = min(1.0, (step + 1) / self.warmup)
+        left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
+        return min(up, max(0.0, min(1.0, left)))
+
+
+def build_sam(recipe: SamRecipe) -> Sam:
+    """The untrained model of a recipe; the same recipe, the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        sam = assemble(TinyEncoder(recipe.encoder_widths, FRAME_PX))
+    start_decoder(sam, recipe.seed)
+    return sam
+
+
+def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.optim.AdamW:
+    """AdamW with a rate each for encoder and decoder; norms, biases and tokens do not decay."""
+    groups = []
+    for rate, modules in (
+        (recipe.encoder_rate, [sam.image_encoder]),
+        (recipe.decoder_rate, [sam.prompt_encoder, sam.mask_decoder]),
+    ):
+        plain = nn.ModuleList(modules)
+        kernels = [p for p in plain.parameters() if p.ndim > 1 and p.shape[0] > 4]
+        rest = [p for p in plain.parameters() if not (p.ndim > 1 and p.shape[0] > 4)]
+        groups.append({"params": kernels, "weight_decay": recipe.weight_decay, "peak": rate})
+        groups.append({"params": rest, "weight_decay": 0.0, "peak": rate})
+    groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "peak": recipe.encoder_rate})
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True)

@@ -1,0 +1,128 @@
+"""One training step of a promptable SAM: its batch, its loss, its second round of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch.utils.data import Dataset
+
+from aopsam.training.affinity import Affinity
+from aopsam.training.annotated import Annotated
+from aopsam.training.decode import NEGATIVE, POINT, STRIDE, Prompts, decode, window_pe
+from aopsam.training.losses import prompt_loss
+from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
+from aopsam.training.windows import Batch, make_batch
+
+
+class StepBatches(Dataset[Batch]):
+    """Batch number `step` of a run: a function of (seed, step, rank) alone, so that a resumed run reads the same.
+
+    Args:
+        photos: what to train on.
+        recipe: sizes and shares.
+        rank: this worker's number among the workers.
+    """
+
+    def __init__(self, photos: Sequence[Annotated], recipe: SamRecipe, rank: int = 0) -> None:
+        self.photos, self.recipe, self.rank = photos, recipe, rank
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        recipe = self.recipe
+        # All ranks take the same kind of step, else they would wait for each other.
+        whole = np.random.default_rng([recipe.seed, step]).random() < _phase(recipe, step, recipe.frame_share)
+        return make_batch(
+            self.photos,
+            np.random.default_rng([recipe.seed, step, self.rank]),
+            windows=recipe.frames if whole else recipe.windows,
+            size_px=FRAME_PX if whole else recipe.window_px,
+            frame_px=FRAME_PX,
+            prompts=recipe.frame_prompts if whole else recipe.prompts,
+            scale=recipe.frame_scale if whole else recipe.scale,
+            box_share=recipe.box_share,
+        )
+
+
+def _phase(recipe: SamRecipe, step: int, pair: tuple[float, float]) -> float:
+    return pair[step >= recipe.late * recipe.steps]
+
+
+def step_loss(
+    sam: Sam, affinity: Affinity, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of one batch and the (P,) IoU of each prompt's best mask in the first round."""
+    kind = batch.rgb.device.type
+    pixels = (batch.rgb.float() - sam.pixel_mean) / sam.pixel_std
+    size = pixels.shape[-1]
+    across = torch.arange(size, device=batch.rgb.device)
+    photo = (across < batch.inside[:, 1:, None]).transpose(1, 2) & (across < batch.inside[:, :1, None])
+    pixels = (pixels * photo.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
+    start, end = recipe.cross_entropy
+    weight = start + (end - start) * step / recipe.steps
+    single = torch.where(batch.is_box, 1.0, 0.15)
+    correct = torch.rand((), generator=generator) < _phase(recipe, step, recipe.correction_share)
+    with torch.autocast(kind, torch.bfloat16):
+        embeddings = sam.image_encoder(pixels)
+        pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
+        logits, estimates = decode(sam, embeddings, pe, batch.prompts)
+    loss, iou = prompt_loss(
+        logits, estimates, batch.targets, single, others=recipe.others, cross_entropy=weight
+    )
+    if step >= recipe.affinity_from:
+        loss = loss + recipe.affinity * affinity(embeddings, batch.prompts.window, batch.targets)
+    if correct:
+        prompts, mask_input, kept = correction(batch, logits.detach(), iou, generator)
+        with torch.autocast(kind, torch.bfloat16):
+            logits, estimates = decode(sam, embeddings, pe, prompts, mask_input)
+        second, _ = prompt_loss(
+            logits,
+            estimates,
+            batch.targets[kept],
+            torch.ones(len(kept), device=kept.device),
+            others=recipe.others,
+            cross_entropy=weight,
+        )
+        loss = loss + second * (len(kept) / len(iou))
+    return loss, iou
+
+
+def correction(
+    batch: Batch, logits: torch.Tensor, iou: torch.Tensor, generator: torch.Generator
+) -> tuple[Prompts, torch.Tensor, torch.Tensor]:
+    """A second round for a third of the prompts: the first prompt, a click where the best mask errs, and that mask.
+
+    Args:
+        batch: of the first round.
+        logits: (P, 4, h, w) of the first round.
+        iou: (P,) of its best alternative.
+        generator: picks prompts and clicks.
+
+    Returns:
+        K prompts of three points, their (K, 1, h, w) mask input, and their (K,) indices in the batch.
+    """
+    erring = torch.nonzero(iou < 0.95)[:, 0]
+    kept = erring[torch.randperm(len(erring), generator=generator)[: max(1, len(iou) // 3)].to(erring.device)]
+    if not len(kept):
+        kept = torch.zeros(1, dtype=torch.int64, device=iou.device)
+    truth = batch.targets[kept]
+    best = (logits[kept, 1:].sigmoid() - truth.unsqueeze(1)).abs().sum((-1, -2)).argmin(1)
+    mask_input = logits[kept, 1 + best]
+    error = ((mask_input > 0) != (truth > 0.5)).float().flatten(1) + 1e-6
+    # Drawn on the CPU, where the generator lives, so that a GPU clicks in the same places.
+    pick = torch.multinomial(error.cpu(), 1, generator=generator)[:, 0].to(error.device)
+    width = truth.shape[-1]
+    click = torch.stack([pick % width, pick // width], dim=1) * 4 + 1.5
+    click = click + batch.cells[batch.prompts.window[kept]] * STRIDE
+    label = torch.where(truth.flatten(1).gather(1, pick[:, None]) > 0.5, POINT, NEGATIVE)
+    first = batch.prompts
+    prompts = Prompts(
+        first.window[kept],
+        torch.cat([first.points_px[kept], click.unsqueeze(1).float()], dim=1),
+        torch.cat([first.labels[kept], label], dim=1),
+    )
+    return prompts, mask_input.unsqueeze(1), kept

@@ -1,0 +1,84 @@
+"""Choose what everything mode keeps, from a model's own scores on training photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from aopsam.masks.nms import box_nms
+from aopsam.masks.stability import stability_score
+from aopsam.training.annotated import Annotated
+from aopsam.training.decode import PAD, POINT, Prompts, decode, window_pe
+
+GRID = 16
+UNSTABLE_SHARE = 0.25
+"""Share of a grid's masks, the least stable ones, that the stability threshold drops."""
+BOX_NMS = 0.7
+"""segment-anything's own; it needs no tuning to a model's scores."""
+
+
+def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int = 50) -> dict[str, str]:
+    """Thresholds with which a 16 x 16 grid keeps about `masks_a_photo` masks of the median photo.
+
+    A small model's estimates are far below the .88 that the published models are cut at, so the cut is set by count:
+    the stability threshold drops the least stable quarter of all masks, and the threshold on the predicted IoU is the
+    one that leaves the wanted number after non-maximum suppression (on low-resolution masks).
+
+    Args:
+        sam: in eval mode.
+        photos: training photos; none of those that the model is measured on.
+        masks_a_photo: the wanted number.
+
+    Returns:
+        `pred_iou_thresh`, `stability_score_thresh` and `box_nms_thresh` as text with three decimals.
+    """
+    scored = [_score_grid(sam, photo) for photo in photos]
+    stable = float(torch.quantile(torch.cat([stability for _, _, stability in scored]), UNSTABLE_SHARE))
+    cuts = []
+    for boxes, estimates, stability in scored:
+        keep = stability >= stable
+        kept = estimates[keep][box_nms(boxes[keep], estimates[keep], BOX_NMS)].sort(descending=True).values
+        cuts.append(float(kept[min(masks_a_photo, len(kept)) - 1]) if len(kept) else 0.0)
+    # Rounded down, else the masks at the cut itself would go.
+    values = {"pred_iou_thresh": np.median(cuts), "stability_score_thresh": stable, "box_nms_thresh": BOX_NMS}
+    return {name: f"{np.floor(value * 1000 + 1e-9) / 1000:.3f}" for name, value in values.items()}
+
+
+@torch.no_grad()
+def _score_grid(sam: Sam, photo: Annotated) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Boxes (K, 4) XYXY in low-resolution pixels, IoU estimates (K,) and stability (K,) of a grid's masks."""
+    resize = ResizeLongestSide(sam.image_encoder.img_size)
+    rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
+    embedding = sam.image_encoder(sam.preprocess(rgb))
+    pe = window_pe(sam, torch.zeros(1, 2, dtype=torch.int64), *embedding.shape[-2:])
+    height, width = rgb.shape[-2:]
+    centres = (torch.arange(GRID) + 0.5) / GRID
+    points = torch.stack([(centres * width).repeat(GRID), (centres * height).repeat_interleave(GRID)], dim=1)
+    boxes, scores, stabilities = [], [], []
+    for part in points.split(64):
+        prompts = Prompts(
+            torch.zeros(len(part), dtype=torch.int64),
+            torch.stack([part, torch.zeros_like(part)], dim=1),
+            torch.tensor([[POINT, PAD]] * len(part)),
+        )
+        logits, estimates = decode(sam, embedding, pe, prompts)
+        # A quarter of the frame's resolution; only the photo counts, not its padding.
+        masks = logits[:, 1:, : -(-height // 4), : -(-width // 4)].flatten(0, 1)
+        filled = (masks > 0).flatten(1).any(1)
+        masks = masks[filled]
+        boxes.append(_boxes(masks > 0))
+        scores.append(estimates[:, 1:].flatten()[filled])
+        stabilities.append(stability_score(masks, 0.0, 1.0))
+    return torch.cat(boxes), torch.cat(scores), torch.cat(stabilities)
+
+
+def _boxes(masks: torch.Tensor) -> torch.Tensor:
+    """(K, H, W) non-empty masks -> (K, 4) float XYXY of their outermost pixels."""
+    columns, rows = masks.any(1).float(), masks.any(2).float()
+    right = masks.shape[2] - 1 - columns.flip(1).argmax(1)
+    bottom = masks.shape[1] - 1 - rows.flip(1).argmax(1)
+    return torch.stack([columns.argmax(1), rows.argmax(1), right, bottom], dim=1).float()

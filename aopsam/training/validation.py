@@ -1,0 +1,61 @@
+"""How good is a promptable model with one prompt a ground-truth mask? (`gt-point`, `gt-box`)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from aopsam.training.annotated import Annotated
+from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, decode, window_pe
+
+
+@torch.no_grad()
+def prompted_iou(
+    sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prompt once a mask, as segment-anything would, and compare at the photo's own resolution.
+
+    Args:
+        sam: in eval mode.
+        photo: with M masks.
+        kind: "point" (each mask's interior point) or "box" (each mask's bounding box).
+        chunk: prompts decoded at once.
+
+    Returns:
+        (M, 3) true IoU of the three alternatives, and (M, 3) the model's estimates of them.
+    """
+    resize = ResizeLongestSide(sam.image_encoder.img_size)
+    rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
+    embedding = sam.image_encoder(sam.preprocess(rgb))
+    pe = window_pe(sam, torch.zeros(1, 2, dtype=torch.int64), *embedding.shape[-2:])
+    size = photo.rgb.shape[:2]
+    truths = coco_mask.decode(photo.rles).transpose(2, 0, 1).astype(bool)
+    if kind == "box":
+        xywh = coco_mask.toBbox(photo.rles)
+        points = resize.apply_boxes(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1), size)
+        points, label = points.reshape(-1, 2, 2), [CORNER_A, CORNER_B]
+    else:
+        points = resize.apply_coords(photo.points_px, size)
+        points, label = np.stack([points, np.zeros_like(points)], axis=1), [POINT, PAD]
+    ious, estimates = [], []
+    for start in range(0, len(truths), chunk):
+        part = torch.from_numpy(points[start : start + chunk]).float()
+        count = len(part)
+        prompts = Prompts(torch.zeros(count, dtype=torch.int64), part, torch.tensor([label] * count))
+        logits, estimate = decode(sam, embedding, pe, prompts)
+        masks = sam.postprocess_masks(logits[:, 1:], tuple(rgb.shape[-2:]), size) > 0
+        truth = torch.from_numpy(truths[start : start + chunk]).unsqueeze(1)
+        both = (masks & truth).sum((-1, -2)).float()
+        ious.append(both / (masks | truth).sum((-1, -2)))
+        estimates.append(estimate[:, 1:])
+    return torch.cat(ious).numpy(), torch.cat(estimates).numpy()
+
+
+def best_of_three(sam: Sam, photos: Sequence[Annotated], kind: str = "point") -> float:
+    """Mean over all masks of all photos of the best alternative's true IoU."""
+    return float(np.concatenate([prompted_iou(sam, photo, kind)[0].max(1) for photo in photos]).mean())

@@ -1,0 +1,241 @@
+"""Windows of photos with prompts and mask targets: what one training step reads.
+
+A photo is scaled around the model's working size, a window is cut out of it and put at a random cell of the frame,
+and prompts are drawn from the annotations whose interior point lies in the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from aopsam.training.annotated import Annotated
+from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, STRIDE, Prompts
+
+MIN_AREA_PX = 60.0
+"""A mask smaller than this, in frame pixels, has less than four pixels of the stride-4 target."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step reads.
+
+    Attributes:
+        rgb: (W, 3, S, S) uint8.
+        inside: (W, 2) int64, width and height in pixels of the photo inside each window; the rest is padding.
+        cells: (W, 2) int64, each window's top left cell in the frame, (x, y).
+        prompts: P prompts.
+        targets: (P, S / 4, S / 4) float32 in [0, 1], share of each stride-4 square that the mask covers.
+        is_box: (P,) bool.
+    """
+
+    rgb: torch.Tensor
+    inside: torch.Tensor
+    cells: torch.Tensor
+    prompts: Prompts
+    targets: torch.Tensor
+    is_box: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch, where the model is."""
+        prompts = self.prompts
+        return Batch(
+            self.rgb.to(device),
+            self.inside.to(device),
+            self.cells.to(device),
+            Prompts(prompts.window.to(device), prompts.points_px.to(device), prompts.labels.to(device)),
+            self.targets.to(device),
+            self.is_box.to(device),
+        )
+
+
+def make_batch(
+    photos: Sequence[Annotated],
+    rng: np.random.Generator,
+    *,
+    windows: int,
+    size_px: int,
+    frame_px: int,
+    prompts: int,
+    scale: tuple[float, float],
+    box_share: float,
+) -> Batch:
+    """Cut `windows` windows of `size_px` out of random photos.
+
+    Args:
+        photos: where from, each equally likely.
+        rng: the only source of chance.
+        windows: W.
+        size_px: side of a window in frame pixels, a multiple of 16; `frame_px` makes whole frames.
+        frame_px: side of the model's padded square.
+        prompts: at most this many a window; a window with few masks gets at most three prompts a mask.
+        scale: smallest and largest size of the photo relative to the frame (log-uniform).
+        box_share: share of the prompts that are boxes.
+    """
+    rgbs, insides, cells, which, points, labels, targets, boxes = [], [], [], [], [], [], [], []
+    while len(rgbs) < windows:
+        photo = photos[rng.integers(len(photos))]
+        window = _Window.cut(photo, rng, size_px, frame_px, scale)
+        chosen = _choose(window, rng, prompts)
+        if not len(chosen):
+            continue
+        for index in chosen:
+            mask = window.mask(index)
+            is_box = bool(rng.random() < box_share)
+            xy, label = _box(window, mask, rng) if is_box else _point(window, mask, index, rng)
+            which.append(len(rgbs))
+            points.append(xy)
+            labels.append(label)
+            boxes.append(is_box)
+            targets.append(window.target(mask))
+        rgbs.append(_jitter(window.rgb(), rng))
+        insides.append(window.inside)
+        cells.append(window.cell)
+    return Batch(
+        torch.from_numpy(np.stack(rgbs)).permute(0, 3, 1, 2),
+        torch.tensor(insides),
+        torch.tensor(cells),
+        Prompts(
+            torch.tensor(which),
+            torch.from_numpy(np.stack(points)).float(),
+            torch.tensor(labels),
+        ),
+        torch.from_numpy(np.stack(targets)).float() / 255,
+        torch.tensor(boxes),
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where a window lies: in the (flipped, scaled) photo and in the frame."""
+
+    photo: Annotated
+    flip: bool
+    scale: float
+    corner: tuple[int, int]
+    size_px: int
+    cell: tuple[int, int]
+    inside: tuple[int, int]
+
+    @classmethod
+    def cut(
+        cls,
+        photo: Annotated,
+        rng: np.random.Generator,
+        size_px: int,
+        frame_px: int,
+        scale: tuple[float, float],
+    ) -> _Window:
+        height, width = photo.rgb.shape[:2]
+        factor = frame_px / max(height, width) * float(np.exp(rng.uniform(*np.log(scale))))
+        extent = int(width * factor + 0.5), int(height * factor + 0.5)
+        corner = tuple(int(rng.integers(max(side - size_px, 0) + 1)) for side in extent)
+        free = (frame_px - size_px) // STRIDE
+        cell = tuple(int(rng.integers(free + 1)) for _ in range(2))
+        inside = tuple(min(side - start, size_px) for side, start in zip(extent, corner, strict=True))
+        return cls(photo, bool(rng.random() < 0.5), factor, corner, size_px, cell, inside)  # type: ignore[arg-type]
+
+    def _region(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The rectangle of the unscaled photo under `width` x `height` pixels of the window."""
+        x, y = self.corner
+        return x / self.scale, y / self.scale, (x + width) / self.scale, (y + height) / self.scale
+
+    def rgb(self) -> np.ndarray:
+        """(S, S, 3) uint8, zero outside the photo."""
+        pixels = self.photo.rgb[:, ::-1] if self.flip else self.photo.rgb
+        x0, y0, x1, y1 = self._region(*self.inside)
+        box = x0, y0, min(x1, pixels.shape[1]), min(y1, pixels.shape[0])
+        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+            self.inside, Image.Resampling.BILINEAR, box
+        )
+        out = np.zeros((self.size_px, self.size_px, 3), np.uint8)
+        out[: self.inside[1], : self.inside[0]] = np.asarray(resized)
+        return out
+
+    def mask(self, index: int) -> np.ndarray:
+        """(H', W') uint8 0 or 255 in unscaled photo pixels, padded with zeros to cover the whole window."""
+        mask = coco_mask.decode(self.photo.rles[index]) * np.uint8(255)
+        mask = mask[:, ::-1] if self.flip else mask
+        _, _, x1, y1 = self._region(self.size_px, self.size_px)
+        canvas = np.zeros((max(mask.shape[0], int(y1) + 1), max(mask.shape[1], int(x1) + 1)), np.uint8)
+        canvas[: mask.shape[0], : mask.shape[1]] = mask
+        return canvas
+
+    def target(self, mask: np.ndarray) -> np.ndarray:
+        """(S / 4, S / 4) uint8, covered share times 255."""
+        side = self.size_px // 4
+        region = self._region(self.size_px, self.size_px)
+        return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.HAMMING, region))
+
+    def interior_px(self) -> np.ndarray:
+        """(M, 2) interior points of all annotations, in unscaled pixels of the (flipped) photo."""
+        points = self.photo.points_px.copy()
+        if self.flip:
+            points[:, 0] = self.photo.rgb.shape[1] - 1 - points[:, 0]
+        return points
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Unscaled photo pixels (..., 2) -> frame pixels, as `ResizeLongestSide.apply_coords` scales them."""
+        return xy * self.scale - self.corner + np.array(self.cell) * STRIDE
+
+
+def _choose(window: _Window, rng: np.random.Generator, most: int) -> np.ndarray:
+    """Indices of the masks to ask for: large enough, their interior point in the window."""
+    points = window.interior_px()
+    x0, y0, x1, y1 = window._region(*window.inside)
+    ok = (points >= (x0 + 1, y0 + 1)).all(1) & (points <= (x1 - 2, y1 - 2)).all(1)
+    candidates = np.flatnonzero(ok & (window.photo.areas_px * window.scale**2 >= MIN_AREA_PX))
+    if not len(candidates):
+        return candidates
+    repeated = np.concatenate([rng.permutation(candidates) for _ in range(3)])
+    return repeated[:most]
+
+
+def _visible(window: _Window, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ys, xs) of the mask's pixels in the window, in unscaled pixels."""
+    x0, y0, x1, y1 = (int(v) for v in window._region(*window.inside))
+    ys, xs = np.nonzero(mask[y0:y1, x0:x1])
+    return ys + y0, xs + x0
+
+
+def _point(
+    window: _Window, mask: np.ndarray, index: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[int]]:
+    """One point inside the mask: near its deepest point (60 %) or anywhere in its visible part."""
+    deep = window.interior_px()[index]
+    if rng.random() < 0.6:
+        spread = 0.12 * window.photo.areas_px[index] ** 0.5
+        xy = np.rint(deep + rng.normal(size=2) * spread)
+        height, width = mask.shape
+        if not (0 <= xy[0] < width and 0 <= xy[1] < height and mask[int(xy[1]), int(xy[0])]):
+            xy = deep
+    else:
+        ys, xs = _visible(window, mask)
+        pick = rng.integers(len(ys))
+        xy = np.array([xs[pick], ys[pick]], dtype=np.float64)
+    first = window.to_frame(xy)
+    return np.stack([first, np.zeros(2)]), [POINT, PAD]
+
+
+def _box(window: _Window, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """The visible part's box, each side moved by up to a tenth of the box (SAM's own noise, its appendix A)."""
+    ys, xs = _visible(window, mask)
+    box = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]], dtype=np.float64)
+    side = box[1] - box[0]
+    box += np.clip(rng.normal(size=(2, 2)) * 0.05, -0.1, 0.1) * side
+    return window.to_frame(box), [CORNER_A, CORNER_B]
+
+
+def _jitter(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation and a slight colour cast; padding stays black."""
+    x = rgb.astype(np.float32)
+    grey = x.mean(axis=2, keepdims=True)
+    x = grey + (x - grey) * np.float32(rng.uniform(0.6, 1.4))
+    x = (x - 110) * np.float32(rng.uniform(0.7, 1.3)) + 110 + np.float32(rng.uniform(-25, 25))
+    x *= rng.uniform(0.93, 1.07, size=3).astype(np.float32)
+    return x.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""The bundled weights and their cards."""

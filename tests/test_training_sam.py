@@ -1,0 +1,84 @@
+"""The SAM loop: it learns, and a resumed run is the unbroken run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from safetensors import safe_open
+
+from aopsam.training.annotated import Annotated
+from aopsam.training.export import export_weights
+from aopsam.training.sam import train_sam
+from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.validation import best_of_three
+
+SMALL = SamRecipe(
+    steps=30,
+    windows=2,
+    window_px=64,
+    frame_share=(0.0, 0.0),
+    prompts=4,
+    scale=(0.4, 0.5),
+    late=0.5,
+    correction_share=(0.0, 1.0),
+    affinity_from=2,
+    warmup=5,
+    cooldown=0.2,
+    average=0.8,
+    encoder_widths=(8, 8, 16, 32),
+)
+
+
+def scene() -> Annotated:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :128]
+    rgb = rng.integers(90, 120, (96, 128, 3)).astype(np.uint8)
+    masks, points = [], []
+    for row in range(2):
+        for column in range(3):
+            cx, cy, radius = 22 + 42 * column, 26 + 44 * row, 12 + 2 * column
+            mask = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+            rgb[mask] = rng.integers(0, 255, 3)
+            masks.append(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))
+            points.append((cx, cy))
+    areas = coco_mask.area(masks).astype(np.float64)
+    return Annotated("scene", rgb, masks, np.array(points, dtype=np.float64), areas)
+
+
+def train(folder: Path, recipe: SamRecipe = SMALL, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+    sam = train_sam(recipe, [scene()], folder, stop_at=stop_at, checkpoint_every=100, loader_workers=0)
+    return sam.state_dict()
+
+
+def test_resumed_run_equals_unbroken_run(tmp_path: Path) -> None:
+    recipe = SamRecipe(**{**SMALL.__dict__, "steps": 6})
+    unbroken = train(tmp_path / "a", recipe)
+    train(tmp_path / "b", recipe, stop_at=4)
+    resumed = train(tmp_path / "b", recipe)
+    assert unbroken.keys() == resumed.keys()
+    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    recipe = SamRecipe(**{**SMALL.__dict__, "steps": 1})
+    train(tmp_path, recipe)
+    with pytest.raises(ValueError, match="others"):
+        train(tmp_path, SamRecipe(**{**recipe.__dict__, "others": 0.5}))
+
+
+def test_loss_falls_and_lines_are_written(tmp_path: Path) -> None:
+    recipe = SamRecipe(**{**SMALL.__dict__, "steps": 100})
+    sam = train_sam(recipe, [scene()], tmp_path, checkpoint_every=100, loader_workers=0)
+    first, last = (json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines())
+    assert last["iou"] > first["iou"] + 0.05
+    assert 0 <= best_of_three(sam, [scene()]) <= 1
+    export_weights(sam, tmp_path / "w.safetensors", {"pred_iou_thresh": "0.5"})
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert set(file.keys()) == sam.state_dict().keys()
+        assert file.metadata() == {"pred_iou_thresh": "0.5"}
+        assert file.get_tensor("mask_decoder.iou_token.weight").dtype == torch.float16

@@ -1,0 +1,86 @@
+"""Windows keep photo, target and prompt aligned, and are a function of their generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from aopsam.training.annotated import Annotated
+from aopsam.training.decode import POINT
+from aopsam.training.windows import Batch, make_batch
+
+RED, GREEN = (230, 20, 20), (20, 200, 40)
+
+
+def scene() -> Annotated:
+    """A red disc and a green bar on grey, 120 x 90."""
+    y, x = np.mgrid[:90, :120]
+    masks = [(x - 40) ** 2 + (y - 45) ** 2 < 20**2, (abs(x - 95) < 8) & (abs(y - 40) < 30)]
+    rgb = np.full((90, 120, 3), 110, np.uint8)
+    for mask, colour in zip(masks, (RED, GREEN), strict=True):
+        rgb[mask] = colour
+    rles = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
+    points = np.array([[40, 45], [95, 40]], dtype=np.float64)
+    return Annotated("scene", rgb, rles, points, np.array([m.sum() for m in masks], dtype=np.float64))
+
+
+def batch(seed: int, size_px: int = 256, scale: tuple[float, float] = (0.6, 1.6)) -> Batch:
+    return make_batch(
+        [scene()],
+        np.random.default_rng(seed),
+        windows=3,
+        size_px=size_px,
+        frame_px=512,
+        prompts=8,
+        scale=scale,
+        box_share=0.4,
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_photo_target_and_prompt_agree(seed: int) -> None:
+    out = batch(seed)
+    assert out.rgb.shape == (3, 3, 256, 256)
+    assert out.targets.shape == (len(out.is_box), 64, 64)
+    for n, window in enumerate(out.prompts.window.tolist()):
+        target = out.targets[n].numpy()
+        blocks = out.rgb[window].float().reshape(3, 64, 4, 64, 4).mean((2, 4)).numpy()
+        inside = blocks[:, target > 0.99].mean(1) if (target > 0.99).any() else None
+        local = out.prompts.points_px[n].numpy() - out.cells[window].numpy() * 16
+        if inside is not None:
+            # Colour jitter is mild: the stronger channel stays the stronger one.
+            red = inside[0] > inside[1]
+            across = blocks[0] - blocks[1] if red else blocks[1] - blocks[0]
+            assert across[target > 0.99].min() > across[target < 0.01].max()
+        if out.is_box[n]:
+            ys, xs = np.nonzero(target > 0.5)
+            extent = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]]) * 4
+            assert np.abs(local - extent).max() <= 0.1 * (extent[1] - extent[0]).max() + 5
+        else:
+            x, y = (local[0] + 0.5) // 4
+            assert target[int(y), int(x)] > 0
+            assert out.prompts.labels[n].tolist() == [POINT, -1]
+
+
+def test_cells_keep_windows_inside_the_frame() -> None:
+    for seed in range(20):
+        cells = batch(seed).cells
+        assert cells.min() >= 0
+        assert cells.max() <= (512 - 256) // 16
+
+
+def test_whole_frames_start_at_the_corner_as_at_inference() -> None:
+    out = batch(0, size_px=512, scale=(1.0, 1.0))
+    assert out.cells.tolist() == [[0, 0]] * 3
+    assert out.inside.tolist() == [[512, 384]] * 3
+    assert out.rgb[:, :, 384:].max() == 0
+
+
+def test_same_generator_same_batch() -> None:
+    one, two, other = batch(3), batch(3), batch(4)
+    assert torch.equal(one.rgb, two.rgb)
+    assert torch.equal(one.prompts.points_px, two.prompts.points_px)
+    assert torch.equal(one.targets, two.targets)
+    assert not torch.equal(one.rgb, other.rgb)
