@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from aopsam.masks.stability import stability_score
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Decoded, Strategy, Trace, make_strategy
 from aopsam.prompting.grid import Grid
-from aopsam.sam.decode import decode_prompts, upscale
+from aopsam.sam.decode import DecodedMasks, decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 
@@ -225,13 +226,15 @@ class AutoMaskGenerator:
             prompts = next(rounds, None)
         while prompts is not None:
             with watch.stage("decode"):
-                logits, iou = decode_prompts(photo, prompts, points_per_batch=self.points_per_batch)
+                # As in segment-anything, 0 filters nothing, not even a negative estimate.
+                min_iou = self.pred_iou_thresh if self.pred_iou_thresh > 0 else -math.inf
+                decoded = decode_passing(photo, prompts, min_iou=min_iou, points_per_batch=self.points_per_batch)
             decoded_count += len(prompts)
-            found, kept = self._select(photo, prompts, logits, iou, crop, full_hw, watch)
+            found, stable = self._select(photo, prompts, decoded, crop, full_hw, watch)
             candidates += found
             with watch.stage("prompt"):
                 try:
-                    prompts = rounds.send(Decoded(prompts, logits, iou, kept))
+                    prompts = rounds.send(Decoded(prompts, decoded.predicted_iou, decoded.logits[stable]))
                 except StopIteration:
                     prompts = None
         with watch.stage("filter"):
@@ -242,40 +245,35 @@ class AutoMaskGenerator:
         self,
         photo: EncodedPhoto,
         prompts: Prompts,
-        low_res_logits: torch.Tensor,
-        predicted_iou: torch.Tensor,
+        decoded: DecodedMasks,
         crop: tuple[int, int, int, int],
         full_hw: tuple[int, int],
         watch: _Stopwatch,
     ) -> tuple[list[Candidate], torch.Tensor]:
-        """Apply SAM's filters to one round; candidates, and which of the (N, M) masks passed the two thresholds.
+        """Apply SAM's filters to what passed the predicted IoU; candidates, and (K,) bool: which masks are stable.
 
-        The predicted IoU needs no mask, so only what passes it is brought to original size, a few at a time.
+        Masks are brought to original size a few at a time, which bounds memory on large photos.
         """
-        passed = (
-            predicted_iou > self.pred_iou_thresh if self.pred_iou_thresh > 0 else torch.ones_like(predicted_iou) > 0
-        )
-        kept = torch.zeros_like(passed)
+        all_stable = torch.zeros(len(decoded.index), dtype=torch.bool, device=decoded.index.device)
         candidates: list[Candidate] = []
         whole = [0, 0, full_hw[1], full_hw[0]]
-        chosen = passed.nonzero()
+        offset = np.array([crop[0], crop[1], crop[0], crop[1]])
         step = max(1, FULL_SIZE_BUDGET // (photo.hw[0] * photo.hw[1]))
-        for some in chosen.split(step):
+        for start in range(0, len(decoded.index), step):
+            some = decoded.index[start : start + step]
             with watch.stage("filter"):
-                logits = upscale(photo, low_res_logits[some[:, 0], some[:, 1]])
+                logits = upscale(photo, decoded.logits[start : start + step])
                 stability = stability_score(logits, self.model.mask_threshold, self.stability_score_offset)
                 stable = torch.ones_like(stability, dtype=torch.bool)
                 if self.stability_score_thresh > 0:
                     stable = stability >= self.stability_score_thresh
-                some, stability = some[stable], stability[stable]
+                all_stable[start : start + step] = stable
                 masks = logits[stable] > self.model.mask_threshold
                 del logits
-                kept[some[:, 0], some[:, 1]] = True
                 boxes = batched_mask_to_box(masks)
                 inside = ~is_box_near_crop_edge(boxes, list(crop), whole)
-                some, stability, masks, boxes = some[inside], stability[inside], masks[inside], boxes[inside]
-                offset = np.array([crop[0], crop[1], crop[0], crop[1]])
-                boxes_px = boxes.cpu().numpy() + offset
+                some, stability = some[stable][inside], stability[stable][inside]
+                masks, boxes_px = masks[inside], boxes[inside].cpu().numpy() + offset
             with watch.stage("rle"):
                 for row, (prompt, mask_index) in enumerate(some.tolist()):
                     prompt_px = prompts[prompt : prompt + 1]
@@ -283,13 +281,13 @@ class AutoMaskGenerator:
                         Candidate(
                             _encode(masks[row].cpu().numpy(), crop, full_hw),
                             boxes_px[row],
-                            float(predicted_iou[prompt, mask_index]),
+                            float(decoded.predicted_iou[prompt, mask_index]),
                             float(stability[row]),
                             Prompts(prompt_px.coords_px + offset[:2], prompt_px.labels, prompt_px.confidence),
                             crop,
                         )
                     )
-        return candidates, kept
+        return candidates, all_stable
 
     def _clean(self, candidates: list[Candidate]) -> list[Candidate]:
         """Remove small holes and islands, then NMS again, preferring masks that needed no change."""

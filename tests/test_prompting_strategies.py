@@ -46,10 +46,10 @@ def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[i
     prompts = next(rounds)
     while True:
         sizes.append(len(prompts))
-        logits = torch.full((len(prompts), 1, 128, 128), -1.0)
+        logits = torch.full((len(prompts), 128, 128), -1.0)
         for row, (x, y) in enumerate(prompts.coords_px[:, 0] * (128 / 320)):
-            logits[row, 0, max(0, int(y) - 3) : int(y) + 4, max(0, int(x) - 3) : int(x) + 4] = 1.0
-        decoded = Decoded(prompts, logits, torch.full((len(prompts), 1), iou), torch.ones(len(prompts), 1) > 0)
+            logits[row, max(0, int(y) - 3) : int(y) + 4, max(0, int(x) - 3) : int(x) + 4] = 1.0
+        decoded = Decoded(prompts, torch.full((len(prompts), 1), iou), logits)
         try:
             prompts = rounds.send(decoded)
         except StopIteration:

@@ -8,7 +8,7 @@ import torch
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from aopsam.sam.decode import decode_prompts, masks_on_cells, upscale
+from aopsam.sam.decode import decode_passing, decode_prompts, masks_on_cells, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 
@@ -50,6 +50,25 @@ def test_boxes_decode_as_in_segment_anything_to_one_mask(photo: EncodedPhoto, pr
     assert logits[0].numpy() == pytest.approx(low_res, abs=1e-4)
     assert iou[0].numpy() == pytest.approx(scores, abs=1e-5)
     assert decode_prompts(photo, Prompts.from_boxes(box[None]), multimask=True)[0].shape[1] == 3
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_the_fast_decoder_is_segment_anythings(tiny: Sam, scene: np.ndarray, multimask: bool) -> None:
+    photo = encode(tiny, scene)
+    points = np.random.default_rng(0).random((37, 2)) * [320, 240]
+    coords = torch.from_numpy(points).float()[:, None] * (512 / 320)
+    sparse, dense = tiny.prompt_encoder(points=(coords, torch.ones(37, 1)), boxes=None, masks=None)
+    with torch.inference_mode():
+        reference, iou = tiny.mask_decoder(
+            photo.embedding, tiny.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=multimask
+        )
+    decoded = decode_passing(photo, Prompts.from_points(points), multimask=multimask)
+    assert torch.allclose(decoded.predicted_iou, iou, atol=1e-5)
+    assert torch.allclose(decoded.logits, reference.flatten(0, 1), atol=1e-3)
+    bar = float(iou.median())
+    some = decode_passing(photo, Prompts.from_points(points), multimask=multimask, min_iou=bar)
+    assert some.index.tolist() == (iou > bar).nonzero().tolist()
+    assert torch.allclose(some.logits, reference[iou > bar], atol=1e-3)
 
 
 def test_no_prompts_decode_to_nothing(photo: EncodedPhoto) -> None:

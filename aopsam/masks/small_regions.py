@@ -18,17 +18,22 @@ def remove_small_regions(mask: np.ndarray, min_area_px: float) -> tuple[np.ndarr
         min_area_px: px².
 
     Returns:
-        The cleaned mask (H, W) bool, and whether anything changed.
+        The cleaned mask (H, W) bool, and whether there was any small region: also where it is all there is and stays.
     """
-    labels, count = ndimage.label(~mask, _EIGHT_NEIGHBOURS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    small = (sizes < min_area_px) & (np.arange(count + 1) > 0)
-    filled = mask | small[labels]
-
-    labels, count = ndimage.label(filled, _EIGHT_NEIGHBOURS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = (sizes >= min_area_px) & (np.arange(count + 1) > 0)
-    if count and not keep.any():
+    holes, small_holes = _small_regions(~mask, min_area_px)
+    filled = mask | small_holes[holes]
+    islands, small_islands = _small_regions(filled, min_area_px)
+    sizes = np.bincount(islands.ravel(), minlength=len(small_islands))
+    keep = ~small_islands
+    keep[0] = False
+    if len(keep) > 1 and not keep.any():
         keep[1 + int(sizes[1:].argmax())] = True
-    cleaned = keep[labels]
-    return cleaned, bool((cleaned != mask).any())
+    return keep[islands], bool(small_holes.any() or small_islands.any())
+
+
+def _small_regions(mask: np.ndarray, min_area_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Label of each pixel (0 outside the mask), and for each label whether its region is small."""
+    labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    small = np.bincount(labels.ravel(), minlength=count + 1) < min_area_px
+    small[0] = False
+    return labels, small

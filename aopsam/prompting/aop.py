@@ -87,7 +87,7 @@ class AutoPrompts:
         while len(waiting):
             decoded = yield waiting[: self.round_size]
             waiting = waiting[self.round_size :]
-            seen.add(masks_on_cells(photo, decoded.low_res_logits[decoded.kept]))
+            seen.add(masks_on_cells(photo, decoded.kept_logits))
             similarity = seen.similarity(self._on_cells(photo, decoded.prompts))
             waiting_similarity = seen.similarity(self._on_cells(photo, waiting))
             if similarity is None or waiting_similarity is None:

@@ -19,15 +19,13 @@ class Decoded:
 
     Attributes:
         prompts: the round's prompts.
-        low_res_logits: (N, M, 4h, 4w) float32 over the model's padded square.
         predicted_iou: (N, M) float32, the decoder's own estimate.
-        kept: (N, M) bool, whether the mask passed the thresholds.
+        kept_logits: (K, 4h, 4w) float32 over the model's padded square, of the masks that passed the thresholds.
     """
 
     prompts: Prompts
-    low_res_logits: torch.Tensor
     predicted_iou: torch.Tensor
-    kept: torch.Tensor
+    kept_logits: torch.Tensor
 
 
 @dataclass

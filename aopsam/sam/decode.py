@@ -2,58 +2,94 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch.nn import functional
 
 from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.fast_decoder import predict_passing
 from aopsam.sam.prompts import Prompts
+
+PROMPTS_IN_CACHE = 16
+"""Prompts decoded at once on a CPU: their copies of the cells (1 MiB each) still fit in its cache. Measured, see
+benchmarks/LOG.md."""
+
+
+@dataclass(frozen=True)
+class DecodedMasks:
+    """What the decoder made of N prompts with M masks each, of which K passed.
+
+    Attributes:
+        predicted_iou: (N, M) float32, the decoder's own estimate.
+        index: (K, 2) int64, prompt and mask of each one that passed.
+        logits: (K, 4h, 4w) float32 of those, over the model's padded square.
+    """
+
+    predicted_iou: torch.Tensor
+    index: torch.Tensor
+    logits: torch.Tensor
 
 
 @torch.inference_mode()
-def decode_prompts(
-    photo: EncodedPhoto, prompts: Prompts, *, points_per_batch: int = 64, multimask: bool | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def decode_passing(
+    photo: EncodedPhoto,
+    prompts: Prompts,
+    *,
+    min_iou: float = -math.inf,
+    points_per_batch: int = 64,
+    multimask: bool | None = None,
+) -> DecodedMasks:
     """Run SAM's prompt encoder and mask decoder on N prompts of one photo.
 
     Args:
         photo: the encoded photo.
         prompts: N points or N boxes, original pixels.
-        points_per_batch: prompts decoded at once; bounds memory.
+        min_iou: masks whose predicted IoU is not above it are not made.
+        points_per_batch: prompts decoded at once at most; bounds memory.
         multimask: three masks a prompt or one; by default three for points and one for boxes (Kirillov et al. 2023).
-
-    Returns:
-        Low-resolution logits (N, M, 4h, 4w) float32 over the model's padded square, and the model's own estimate of
-        each mask's IoU (N, M) float32.
     """
     model = photo.model
     several = not prompts.are_boxes if multimask is None else multimask
     height, width = photo.hw
     scale = torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height])
     image_pe = model.prompt_encoder.get_dense_pe()
-    logits, scores = [], []
-    for start in range(0, len(prompts), points_per_batch):
-        batch = prompts[start : start + points_per_batch]
+    step = points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
+    rows, columns = photo.embedding.shape[-2:]
+    iou = [torch.zeros(0, 3 if several else 1)]
+    index = [torch.zeros(0, 2, dtype=torch.int64)]
+    logits = [torch.zeros(0, 4 * rows, 4 * columns)]
+    for start in range(0, len(prompts), step):
+        batch = prompts[start : start + step]
         coords = (torch.from_numpy(batch.coords_px) * scale).to(model.device)
         if prompts.are_boxes:
             sparse, dense = model.prompt_encoder(points=None, boxes=coords.reshape(-1, 4), masks=None)
         else:  # the padding slot is segment-anything's own: it appends it where no box is given
             labels = torch.from_numpy(batch.labels[:, :1]).to(model.device)
             sparse, dense = model.prompt_encoder(points=(coords[:, :1], labels), boxes=None, masks=None)
-        masks, iou = model.mask_decoder(
-            image_embeddings=photo.embedding,
-            image_pe=image_pe,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
+        image = photo.embedding + dense[:1]  # without a mask prompt it is the same for all
+        scores, masks, passed = predict_passing(
+            model.mask_decoder, image, image_pe, sparse, multimask=several, min_iou=min_iou
         )
+        iou.append(scores.float())
+        index.append(passed + torch.tensor([start, 0], device=passed.device))
         logits.append(masks.float())
-        scores.append(iou.float())
-    if not logits:
-        rows, columns = photo.embedding.shape[-2:]
-        count = 3 if several else 1
-        return torch.zeros(0, count, 4 * rows, 4 * columns), torch.zeros(0, count)
-    return torch.cat(logits), torch.cat(scores)
+    device = photo.embedding.device
+    return DecodedMasks(*(torch.cat([part.to(device) for part in parts]) for parts in (iou, index, logits)))
+
+
+def decode_prompts(
+    photo: EncodedPhoto, prompts: Prompts, *, points_per_batch: int = 64, multimask: bool | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`decode_passing` where every mask passes.
+
+    Returns:
+        Low-resolution logits (N, M, 4h, 4w) float32 and predicted IoU (N, M) float32.
+    """
+    decoded = decode_passing(photo, prompts, points_per_batch=points_per_batch, multimask=multimask)
+    return decoded.logits.unflatten(0, decoded.predicted_iou.shape), decoded.predicted_iou
 
 
 def upscale(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.Tensor:
