@@ -46,12 +46,17 @@ def find_labels(labels: str) -> LabelFiles:
     if not filesystem.isdir(folder):
         folder = root
     names = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
-    paths = sorted(path for path in names if path.endswith(".parquet") and path.rsplit("/", 1)[-1][0] not in "._")
+    paths = sorted(path for path in names if _is_labels(path.rsplit("/", 1)[-1]))
     if not paths:
         raise ValueError(
             f"{labels}: no labels/*.parquet there; give the --out of a labelling run, or its labels folder"
         )
     return LabelFiles(filesystem, tuple(paths))
+
+
+def _is_labels(name: str) -> bool:
+    """Whether a file of that name holds labels; images.parquet is the listing, of a run that has no labels yet."""
+    return name.endswith(".parquet") and name[0] not in "._" and name != "images.parquet"
 
 
 def read_batches(files: LabelFiles, path: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

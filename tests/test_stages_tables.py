@@ -36,8 +36,10 @@ def test_a_copied_folder_of_another_name_and_files_that_are_no_labels(tmp_path: 
     assert len(find_labels(str(tmp_path / "copy")).paths) == 1
 
 
-@pytest.mark.parametrize("given", ["nowhere", "nothing"])
+@pytest.mark.parametrize("given", ["nowhere", "nothing", "begun"])
 def test_no_labels(tmp_path: Path, given: str) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "images.parquet").write_bytes(b"")
     (tmp_path / "nothing" / "labels").mkdir(parents=True)
     (tmp_path / "nothing" / "images.parquet").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no labels/\*\.parquet there"):
