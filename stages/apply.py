@@ -74,22 +74,31 @@ def start_ray(actors: int | None = None, threads: int | None = None) -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.ERROR)
-        else:
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
-            needed = (actors or 1) * (threads or 1)
-            ray.init(
-                num_cpus=max(os.cpu_count() or 1, needed) + 1,  # and one for the tasks that feed the actors
-                object_store_memory=500 * 2**20,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        try:
+            _connect(actors or 1, threads or 1)
+        except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
+            reason = " ".join(str(error).split())
+            raise SystemExit(
+                f"Ray did not start: {reason}; is the machine overloaded, or RAY_ADDRESS wrong?"
+            ) from error
     context = ray.data.DataContext.get_current()
     context.print_on_execution_start = False
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _connect(actors: int, threads: int) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
+    ray.init(
+        num_cpus=max(os.cpu_count() or 1, actors * threads) + 1,  # and one for the tasks that feed the actors
+        object_store_memory=500 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def choose_resources(images: int, actors: int | None, threads: int | None, rows_per_file: int | None) -> Resources:
