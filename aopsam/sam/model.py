@@ -27,9 +27,7 @@ class _PromptEncoder(PromptEncoder):
     """segment-anything's prompt encoder, usable in half precision."""
 
     def __init__(self, grid: tuple[int, int], image_size: tuple[int, int]) -> None:
-        super().__init__(
-            embed_dim=EMBED_DIM, image_embedding_size=grid, input_image_size=image_size, mask_in_chans=16
-        )
+        super().__init__(embed_dim=EMBED_DIM, image_embedding_size=grid, input_image_size=image_size, mask_in_chans=16)
         self.pe_layer = _PositionEmbedding(EMBED_DIM // 2)
 
     def forward(
@@ -39,6 +37,8 @@ class _PromptEncoder(PromptEncoder):
         masks: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As in segment-anything; the (float32, empty) start of its concatenation is cast to the weights' dtype."""
+        if masks is not None:
+            masks = masks.to(self.no_mask_embed.weight.dtype)
         sparse, dense = super().forward(points, boxes, masks)
         return sparse.to(dense.dtype), dense
 
