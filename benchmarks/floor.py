@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from skimage.segmentation import felzenszwalb
 
+from aopsam.masks import rle
 from aopsam.training.annotated import Annotated, load_photos
 
 SCALES = (50, 200, 800)
@@ -35,7 +35,7 @@ def answers(photo: Annotated, index: int, segmentations: list[NDArray[np.int64]]
     column, row = min(int(px), width - 1), min(int(py), height - 1)
     segments = [labels == labels[row, column] for labels in segmentations]
     discs = [(x - px) ** 2 + (y - py) ** 2 <= (share * max(height, width)) ** 2 for share in RADII]
-    left, top, wide, high = coco_mask.toBbox(photo.rles[index])
+    left, top, wide, high = rle.bbox_xywh(photo.rles[index])
     box = (x >= left) & (x < left + wide) & (y >= top) & (y < top + high)
     across, down = (x + 0.5 - left - wide / 2) / (wide / 2), (y + 0.5 - top - high / 2) / (high / 2)
     ellipse = across**2 + down**2 <= 1
@@ -52,9 +52,8 @@ def floors(photos: Sequence[Annotated]) -> dict[str, float]:
     best: dict[str, list[float]] = {}
     for photo in photos:
         segmentations = [felzenszwalb(photo.rgb, scale=s, sigma=0.8, min_size=20) for s in SCALES]
-        truths = coco_mask.decode(photo.rles).astype(bool)
         for index in range(len(photo.rles)):
-            truth = truths[..., index]
+            truth = rle.decode(photo.rles[index])
             for name, masks in answers(photo, index, segmentations).items():
                 ious = [(mask & truth).sum() / (mask | truth).sum() for mask in masks]
                 best.setdefault(name, []).append(max(ious))

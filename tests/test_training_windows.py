@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
 
+from aopsam.masks import rle
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import POINT
 from aopsam.training.windows import Batch, make_batch
@@ -21,7 +21,7 @@ def scene() -> Annotated:
     rgb = np.full((90, 120, 3), 110, np.uint8)
     for mask, colour in zip(masks, (RED, GREEN), strict=True):
         rgb[mask] = colour
-    rles = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
+    rles = [dict(rle.encode(m)) for m in masks]
     points = np.array([[40, 45], [95, 40]], dtype=np.float64)
     return Annotated("scene", rgb, rles, points, np.array([m.sum() for m in masks], dtype=np.float64))
 

@@ -8,11 +8,11 @@ pixels trains exactly the localisation that a whole frame needs, for a quarter o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
-from torch import nn
 from torch.nn import functional as F
 
 STRIDE = 16
@@ -102,15 +102,13 @@ def decode(
     return masks.float(), decoder.iou_prediction_head(hs[:, 0]).float()
 
 
-def _draw(
-    upscaling: nn.Sequential, keys: torch.Tensor, filters: torch.Tensor, height: int, width: int
-) -> torch.Tensor:
+def _draw(upscaling: Any, keys: torch.Tensor, filters: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """`output_upscaling` of keys (P, cells, 256) times filters (P, 4, 32): logits (P, 4, 4 height, 4 width).
 
     Both transposed convolutions have kernel = stride = 2, so each is a matrix product; channels stay last and only
     the four finished masks are laid out as pictures.
     """
-    first, norm, _, second, _ = upscaling
+    first, norm, second = upscaling[0], upscaling[1], upscaling[3]
     x = F.linear(keys, first.weight.permute(2, 3, 1, 0).flatten(0, 2))
     x = x.unflatten(-1, (4, -1)) + first.bias
     x = F.gelu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))

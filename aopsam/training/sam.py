@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,9 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.checkpoint import Average, load_checkpoint, save_checkpoint
 from aopsam.training.sam_recipe import SamRecipe, build_sam, make_optimizer
 from aopsam.training.sam_step import StepBatches, step_loss
+
+LINE_EVERY = 50
+"""Steps between lines of `steps.jsonl`, each a mean over them."""
 
 
 def train_sam(
@@ -58,8 +62,8 @@ def train_sam(
         prefetch_factor=4 if loader_workers else None,
     )
     out.mkdir(parents=True, exist_ok=True)
-    losses: list[float] = []
-    ious: list[float] = []
+    losses: deque[float] = deque(maxlen=LINE_EVERY)
+    ious: deque[float] = deque(maxlen=LINE_EVERY)
     began = time.monotonic()
     for step, batch in zip(range(first, last), loader, strict=True):
         for group in optimizer.param_groups:
@@ -73,18 +77,20 @@ def train_sam(
         average.update(sam)
         losses.append(loss.item())
         ious.append(iou.mean().item())
-        if (step + 1) % 50 == 0 and rank == 0:
-            line = {"step": step + 1, "loss": np.mean(losses[-50:]), "iou": np.mean(ious[-50:])}
-            line["seconds"] = time.monotonic() - began
+        if (step + 1) % LINE_EVERY == 0 and rank == 0:
+            line = {"step": step + 1, **_recent(losses, ious), "seconds": time.monotonic() - began}
             with (out / "steps.jsonl").open("a") as log:
-                log.write(json.dumps({k: round(float(v), 4) for k, v in line.items()}) + "\n")
+                log.write(json.dumps({name: round(value, 4) for name, value in line.items()}) + "\n")
         if (step + 1) % checkpoint_every == 0 or step + 1 == last:
             save_checkpoint(out, _state(recipe, step + 1, sam, affinity, average, optimizer, generator))
             if on_checkpoint is not None:
-                recent = {"loss": float(np.mean(losses[-50:])), "iou": float(np.mean(ious[-50:]))}
-                on_checkpoint(out, {"step": step + 1, **recent})
+                on_checkpoint(out, {"step": step + 1, **_recent(losses, ious)})
     sam.load_state_dict(average.values)
     return sam.cpu().eval()
+
+
+def _recent(losses: deque[float], ious: deque[float]) -> dict[str, float]:
+    return {"loss": float(np.mean(losses)), "iou": float(np.mean(ious))}
 
 
 def _start(

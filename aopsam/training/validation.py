@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from aopsam.masks import rle
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, decode, window_pe
 
@@ -34,9 +34,9 @@ def prompted_iou(
     embedding = sam.image_encoder(sam.preprocess(rgb))
     pe = window_pe(sam, torch.zeros(1, 2, dtype=torch.int64), *embedding.shape[-2:])
     size = photo.rgb.shape[:2]
-    truths = coco_mask.decode(photo.rles).transpose(2, 0, 1).astype(bool)
+    truths = np.stack([rle.decode(mask) for mask in photo.rles])
     if kind == "box":
-        xywh = coco_mask.toBbox(photo.rles)
+        xywh = np.array([rle.bbox_xywh(mask) for mask in photo.rles], dtype=np.float64)
         points = resize.apply_boxes(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1), size)
         points, label = points.reshape(-1, 2, 2), [CORNER_A, CORNER_B]
     else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from aopsam.masks import rle
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, STRIDE, Prompts
 
@@ -77,37 +78,43 @@ def make_batch(
         scale: smallest and largest size of the photo relative to the frame (log-uniform).
         box_share: share of the prompts that are boxes.
     """
-    rgbs, insides, cells, which, points, labels, targets, boxes = [], [], [], [], [], [], [], []
-    while len(rgbs) < windows:
-        photo = photos[rng.integers(len(photos))]
-        window = _Window.cut(photo, rng, size_px, frame_px, scale)
+    cut: list[_Window] = []
+    rgbs: list[np.ndarray] = []
+    asked: list[_Asked] = []
+    while len(cut) < windows:
+        window = _Window.cut(photos[int(rng.integers(len(photos)))], rng, size_px, frame_px, scale)
         chosen = _choose(window, rng, prompts)
         if not len(chosen):
             continue
-        for index in chosen:
+        for index in chosen.tolist():
             mask = window.mask(index)
             is_box = bool(rng.random() < box_share)
             xy, label = _box(window, mask, rng) if is_box else _point(window, mask, index, rng)
-            which.append(len(rgbs))
-            points.append(xy)
-            labels.append(label)
-            boxes.append(is_box)
-            targets.append(window.target(mask))
+            asked.append(_Asked(len(cut), xy, label, window.target(mask), is_box))
         rgbs.append(_jitter(window.rgb(), rng))
-        insides.append(window.inside)
-        cells.append(window.cell)
+        cut.append(window)
     return Batch(
         torch.from_numpy(np.stack(rgbs)).permute(0, 3, 1, 2),
-        torch.tensor(insides),
-        torch.tensor(cells),
+        torch.tensor([window.inside for window in cut]),
+        torch.tensor([window.cell for window in cut]),
         Prompts(
-            torch.tensor(which),
-            torch.from_numpy(np.stack(points)).float(),
-            torch.tensor(labels),
+            torch.tensor([one.window for one in asked]),
+            torch.from_numpy(np.stack([one.points_px for one in asked])).float(),
+            torch.tensor([one.labels for one in asked]),
         ),
-        torch.from_numpy(np.stack(targets)).float() / 255,
-        torch.tensor(boxes),
+        torch.from_numpy(np.stack([one.target for one in asked])).float() / 255,
+        torch.tensor([one.is_box for one in asked]),
     )
+
+
+class _Asked(NamedTuple):
+    """One prompt of a batch and its answer."""
+
+    window: int
+    points_px: np.ndarray
+    labels: list[int]
+    target: np.ndarray
+    is_box: bool
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class _Window:
 
     def mask(self, index: int) -> np.ndarray:
         """(H', W') uint8 0 or 255 in unscaled photo pixels, padded with zeros to cover the whole window."""
-        mask = coco_mask.decode(self.photo.rles[index]) * np.uint8(255)
+        mask = rle.decode(self.photo.rles[index]) * np.uint8(255)
         mask = mask[:, ::-1] if self.flip else mask
         _, _, x1, y1 = self._region(self.size_px, self.size_px)
         canvas = np.zeros((max(mask.shape[0], int(y1) + 1), max(mask.shape[1], int(x1) + 1)), np.uint8)
@@ -211,8 +218,8 @@ def _point(
     if rng.random() < 0.6:
         spread = 0.12 * window.photo.areas_px[index] ** 0.5
         xy = np.rint(deep + rng.normal(size=2) * spread)
-        height, width = mask.shape
-        if not (0 <= xy[0] < width and 0 <= xy[1] < height and mask[int(xy[1]), int(xy[0])]):
+        x0, y0, x1, y1 = window._region(*window.inside)
+        if not (x0 <= xy[0] < x1 - 1 and y0 <= xy[1] < y1 - 1 and mask[int(xy[1]), int(xy[0])]):
             xy = deep
     else:
         ys, xs = _visible(window, mask)
