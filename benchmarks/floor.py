@@ -62,9 +62,7 @@ def floors(photos: Sequence[Annotated]) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table a shard; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars in SA-1B's layout")
     arguments = parser.parse_args(argv)
     for shard in arguments.data:

@@ -40,13 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     recipe = SamRecipe()
     parser = argparse.ArgumentParser(description="train a small promptable SAM")
     parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders or globs")
-    parser.add_argument(
-        "--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none"
-    )
+    parser.add_argument("--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none")
     parser.add_argument("--steps", type=positive, default=recipe.steps, help="updates (default: %(default)s)")
-    parser.add_argument(
-        "--windows", type=positive, default=recipe.windows, help="a step (default: %(default)s)"
-    )
+    parser.add_argument("--windows", type=positive, default=recipe.windows, help="a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps (default: %(default)s)")
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")

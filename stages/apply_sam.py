@@ -65,9 +65,7 @@ def train_on_ray(
     trainer = TorchTrainer(
         _train,
         train_loop_config={"work": _Work(tuple(shards), recipe, threads, checkpoint_every)},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=use_gpu, resources_per_worker=each
-        ),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=each),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=out,

@@ -55,9 +55,7 @@ def test_problems_are_named_and_the_rest_is_read() -> None:
 
 
 def test_truncated_tar_gives_what_came_before() -> None:
-    whole = shard(
-        [("./a.jpg", b"A"), ("./a.json", record()), ("./b.jpg", b"B" * 5000), ("./b.json", record())]
-    )
+    whole = shard([("./a.jpg", b"A"), ("./a.json", record()), ("./b.jpg", b"B" * 5000), ("./b.json", record())])
     problems: list[str] = []
     samples = list(read_shard(io.BytesIO(whole.getvalue()[:4000]), problems.append))
     assert [s.id for s in samples] == ["a"]

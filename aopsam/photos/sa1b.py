@@ -32,9 +32,7 @@ class Sample:
     annotations: list[dict[str, Any]]
 
 
-def read_shard(
-    source: str | Path | BinaryIO, on_problem: Callable[[str], None] | None = None
-) -> Iterator[Sample]:
+def read_shard(source: str | Path | BinaryIO, on_problem: Callable[[str], None] | None = None) -> Iterator[Sample]:
     """Stream the samples of one shard; nothing is extracted to disk, and links are never followed.
 
     Members wait in memory for their partner, so a shard that keeps pairs together costs one photo of memory.

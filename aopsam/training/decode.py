@@ -46,9 +46,7 @@ def prompt_tokens(sam: Sam, prompts: Prompts) -> torch.Tensor:
     table = torch.cat([encoder.not_a_point_embed.weight] + [e.weight for e in encoder.point_embeddings])
     with torch.autocast(prompts.points_px.device.type, enabled=False):
         place = encoder.pe_layer.forward_with_coords(prompts.points_px + 0.5, encoder.input_image_size)
-    tokens: torch.Tensor = (
-        place * (prompts.labels != PAD).unsqueeze(-1).to(place.dtype) + table[prompts.labels + 1]
-    )
+    tokens: torch.Tensor = place * (prompts.labels != PAD).unsqueeze(-1).to(place.dtype) + table[prompts.labels + 1]
     return tokens
 
 
@@ -95,9 +93,7 @@ def decode(
         source, pe, tokens = source.bfloat16(), pe.bfloat16(), tokens.bfloat16()
     keys, key_pe = source.flatten(2).transpose(1, 2), pe.flatten(2).transpose(1, 2)
     hs, keys = _two_way(sam, keys, key_pe, tokens, which)
-    filters = torch.stack(
-        [mlp(hs[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
+    filters = torch.stack([mlp(hs[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     masks = _draw(decoder.output_upscaling, keys, filters, height, width)
     return masks.float(), decoder.iou_prediction_head(hs[:, 0]).float()
 

@@ -110,9 +110,7 @@ def _start(
     same = {k: v for k, v in asdict(recipe).items() if k != "steps"}
     then = {k: v for k, v in state["recipe"].items() if k != "steps"}
     if different := {k: (then.get(k), v) for k, v in same.items() if then.get(k) != v}:
-        raise ValueError(
-            f"{folder}: checkpoint of another recipe, (then, now): {different}; use a new folder"
-        )
+        raise ValueError(f"{folder}: checkpoint of another recipe, (then, now): {different}; use a new folder")
     sam.load_state_dict(state["sam"])
     affinity.load_state_dict(state["affinity"])
     average.load_state_dict(state["average"])

@@ -70,9 +70,7 @@ def step_loss(
         embeddings = sam.image_encoder(pixels)
         pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
         logits, estimates = decode(sam, embeddings, pe, batch.prompts)
-    loss, iou = prompt_loss(
-        logits, estimates, batch.targets, single, others=recipe.others, cross_entropy=weight
-    )
+    loss, iou = prompt_loss(logits, estimates, batch.targets, single, others=recipe.others, cross_entropy=weight)
     if step >= recipe.affinity_from:
         loss = loss + recipe.affinity * affinity(embeddings, batch.prompts.window, batch.targets)
     if correct:

@@ -15,9 +15,7 @@ from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, deco
 
 
 @torch.no_grad()
-def prompted_iou(
-    sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 32
-) -> tuple[np.ndarray, np.ndarray]:
+def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Prompt once a mask, as segment-anything would, and compare at the photo's own resolution.
 
     Args:

@@ -157,9 +157,7 @@ class _Window:
         pixels = self.photo.rgb[:, ::-1] if self.flip else self.photo.rgb
         x0, y0, x1, y1 = self._region(*self.inside)
         box = x0, y0, min(x1, pixels.shape[1]), min(y1, pixels.shape[0])
-        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
-            self.inside, Image.Resampling.BILINEAR, box
-        )
+        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(self.inside, Image.Resampling.BILINEAR, box)
         out = np.zeros((self.size_px, self.size_px, 3), np.uint8)
         out[: self.inside[1], : self.inside[0]] = np.asarray(resized)
         return out
@@ -210,9 +208,7 @@ def _visible(window: _Window, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return ys + y0, xs + x0
 
 
-def _point(
-    window: _Window, mask: np.ndarray, index: int, rng: np.random.Generator
-) -> tuple[np.ndarray, list[int]]:
+def _point(window: _Window, mask: np.ndarray, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     """One point inside the mask: near its deepest point (60 %) or anywhere in its visible part."""
     deep = window.interior_px()[index]
     if rng.random() < 0.6:
