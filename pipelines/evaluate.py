@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     start_ray(arguments.actors, arguments.threads)
     resources = choose_resources(len(sources) * (arguments.limit or 10**6), arguments.actors, arguments.threads, 1)
-    print(f"measuring {arguments.prompts} of {arguments.sam}: {resources}", file=sys.stderr)
+    print(
+        f"measuring {arguments.prompts} of {arguments.sam} on {resources.device}: {resources.actors} actors", flush=True
+    )
     began = time.monotonic()
     evaluation = replace(evaluation, device=resources.device, threads=resources.threads)
     results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, resources)])

@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import torch
-from segment_anything.modeling import Sam
 
 from aopsam.generator import AutoMaskGenerator, Labelled
 from aopsam.metrics import METRICS, iou_matrix, pearson, spearman
@@ -28,6 +27,9 @@ from schemas.column import column
 from schemas.metrics import SCHEMA
 from stages.ground_truth import Annotation, answer, box_prompts, point_prompts, usable_annotations
 from stages.strategy_spec import StrategySpec
+
+if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+    from segment_anything.modeling import Sam
 
 GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
 """Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
@@ -207,8 +209,8 @@ def _ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Anno
     count = len(prompts)
     return {
         "miou": float(answers.iou.max(axis=1).mean()) if count else None,
-        "pearson": pearson(answers.predicted_iou, answers.iou),
-        "spearman": spearman(answers.predicted_iou, answers.iou),
+        "predicted_iou_pearson": pearson(answers.predicted_iou, answers.iou),
+        "predicted_iou_spearman": spearman(answers.predicted_iou, answers.iou),
     } | _counts(count, count, count, count, {"decode": answers.seconds})
 
 

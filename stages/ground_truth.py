@@ -17,7 +17,7 @@ from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
 _PIXELS_AT_ONCE = 2**23
-"""Photo pixels × prompts whose masks are compared at once: about 100 MiB of logits."""
+"""Prompts × pixels, of the photo or the model's square, decoded at once: about 100 MiB of logits."""
 
 Annotation = Mapping[str, Any]
 """A record of SA-1B's layout; `segmentation` is a COCO compressed RLE in original pixels."""
@@ -84,7 +84,8 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         annotations: the N that they were made from, as `usable_annotations` returned them.
     """
     ious, estimates, seconds = [np.zeros((0, 3))], [np.zeros((0, 3), np.float32)], 0.0
-    step = max(1, min(64, _PIXELS_AT_ONCE // (photo.hw[0] * photo.hw[1])))
+    pixels = max(photo.hw[0] * photo.hw[1], photo.model.image_encoder.img_size**2)
+    step = max(1, min(64, _PIXELS_AT_ONCE // pixels))
     for start in range(0, len(prompts), step):
         part = slice(start, start + step)
         truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]

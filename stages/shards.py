@@ -20,12 +20,12 @@ def list_shards(data: str) -> list[str]:
         ValueError: nothing there, or no tar among it.
     """
     filesystem, path = fsspec.url_to_fs(data)
-    if fsspec.core.has_magic(path):
-        found = [entry for entry in filesystem.glob(path) if filesystem.isfile(entry)]
-    elif filesystem.isdir(path):
+    if filesystem.isdir(path):
         found = [entry for entry in filesystem.find(path) if entry.endswith(".tar")]
+    elif filesystem.isfile(path):
+        found = [path]
     else:
-        found = [path] if filesystem.isfile(path) else []
+        found = [entry for entry in filesystem.glob(path) if filesystem.isfile(entry)]
     if not found:
         raise ValueError(f"{redact(data)}: no shard; give a .tar, a folder that holds some, or a glob")
     return sorted(filesystem.unstrip_protocol(entry) for entry in found)
