@@ -20,7 +20,7 @@ SHORT = ["--steps", "3", "--batch", "2", "--accumulate", "1", "--prompts", "5", 
 @pytest.mark.usefixtures("ray_session")
 def test_from_a_shard_to_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sam, _ = save_random("tiny", tmp_path)
-    photos = {str(number): (jpeg(number, (96, 128)), two_objects()) for number in range(6)}
+    photos = {str(number): (jpeg(number, (96, 128)), two_objects()) for number in range(3, 9)}
     write_shard(tmp_path / "s.tar", photos | {"bare": (jpeg(9, (96, 128)), [])})
     maps, out = str(tmp_path / "maps"), str(tmp_path / "out")
     build = ["--data", str(tmp_path / "s.tar"), "--out", maps, "--checkpoint", str(sam), "--mirror", "--threads", "1"]

@@ -26,7 +26,7 @@ def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, p
         prompts: wanted median.
 
     Returns:
-        `sampling` with that threshold, rounded down to four decimals.
+        `sampling` with that threshold, rounded down to four decimals; 0 where the maps have too few peaks for it.
 
     Raises:
         ValueError: no maps.

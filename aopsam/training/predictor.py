@@ -35,9 +35,9 @@ class PredictorRecipe:
     The paper: MSE, Adam, gradient accumulation, 1000 epochs; its learning rate is missing from the text.
     """
 
-    steps: int = 2000
+    steps: int = 500
     """Updates of the weights."""
-    batch: int = 4
+    batch: int = 8
     """Rows in memory at once on each worker."""
     accumulate: int = 2
     """Batches to one update."""
