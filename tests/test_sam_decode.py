@@ -90,6 +90,7 @@ def test_masks_on_cells_keep_small_masks_and_ignore_padding(photo: EncodedPhoto)
     assert cells[0, 1, 1] == 1 / 16
     assert cells[0].sum() == 1 / 16
     assert cells[1].sum() == 0
+    assert masks_on_cells(photo, logits[:0]).shape == (0, 6, 8)
 
 
 def test_prompts_slice_by_mask_and_range() -> None:

@@ -28,21 +28,21 @@ class AutoPrompts:
         adaptive_sampling: bool = True,
         adaptive_filtering: bool = True,
         elimination: Elimination = "scaled",
-        k: float = 1.3,
+        k: float | None = None,
         smoothing_sigma: float | None = None,
         spacing: int | None = None,
         threshold: float | None = None,
         round_size: int = 16,
         max_prompts: int = 512,
     ) -> None:
-        """Set up the strategy; what is None comes from the predictor's card, else from the paper.
+        """Set up the strategy; what is None comes with the weights, else from the paper.
 
         Args:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
             adaptive_filtering: drop prompts between rounds.
             elimination: `scaled` (C > k · T_elim) or `equation` (C > T_elim).
-            k: the factor of `scaled` (Table 3d).
+            k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
             smoothing_sigma: smoothing factor of the sampling, cells of the map.
             spacing: least distance of two prompts, cells of the map.
             threshold: least confidence of a prompt.
@@ -83,6 +83,7 @@ class AutoPrompts:
             yield waiting
             return
         rows, columns = photo.content_cells
+        k = photo.model.thresholds.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
         while len(waiting):
             decoded = yield waiting[: self.round_size]
@@ -93,7 +94,7 @@ class AutoPrompts:
             if similarity is None or waiting_similarity is None:
                 continue
             best_iou = decoded.predicted_iou.max(dim=1).values
-            limit = elimination_threshold(best_iou, similarity, self.elimination, self.k)
+            limit = elimination_threshold(best_iou, similarity, self.elimination, k)
             stays = (waiting_similarity <= limit).cpu().numpy()
             trace.dropped["resembles a kept mask"] += int((~stays).sum())
             waiting = waiting[stays]

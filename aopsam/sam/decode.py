@@ -119,4 +119,4 @@ def masks_on_cells(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.T
     content = [int(np.ceil(side * low_res_logits.shape[-1] / size)) for side in photo.input_hw]
     covered[:, content[0] :] = 0
     covered[:, :, content[1] :] = 0
-    return functional.avg_pool2d(covered, stride)[:, :rows, :columns]
+    return functional.avg_pool2d(covered[:, None], stride)[:, 0, :rows, :columns]  # 4-D: also where there is no mask

@@ -32,11 +32,14 @@ class Thresholds:
         pred_iou_thresh: least IoU that the model predicts for its own mask, 0 to 1.
         stability_score_thresh: least stability score of a mask, 0 to 1.
         box_nms_thresh: IoU of two masks' boxes above which the worse mask is a duplicate, 0 to 1.
+        elimination_k: factor of `aop`'s rule `scaled`, at least 0. The rule compares similarities with predicted IoUs:
+            1.3, AoP-SAM's, suits models whose estimates lie near 0.9; the lower they lie, the higher it must be.
     """
 
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     box_nms_thresh: float = 0.7
+    elimination_k: float = 1.3
 
 
 @dataclass(frozen=True)
