@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     began = time.monotonic()
     evaluation = replace(evaluation, device=resources.device, threads=resources.threads)
-    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, resources)])
+    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, weights, resources)])
     facts = {
         "configuration": vars(arguments) | {"data": list(shards), "out": redact(arguments.out)},
         "weights": weights,

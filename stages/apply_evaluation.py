@@ -16,26 +16,29 @@ from stages.evaluate import EvaluatePhotos, Evaluation, read_samples
 HEARTBEAT_SECONDS = 10.0
 
 
-def measure(sources: Sequence[dict[str, Any]], evaluation: Evaluation, resources: Resources) -> Iterator[pa.Table]:
+def measure(
+    sources: Sequence[dict[str, Any]], evaluation: Evaluation, weights: dict[str, Any], resources: Resources
+) -> Iterator[pa.Table]:
     """Measure every photo of the sources; a line to stderr every ten seconds.
 
     Args:
         sources: rows of `read_samples`: data, shards, limit.
         evaluation: what each actor measures.
+        weights: `EvaluatePhotos.weights` as they will be reported.
         resources: actors and their threads and device.
 
     Yields:
         Tables of `stages.evaluate.RESULTS` as photos finish, in any order.
     """
     # Reading asks for no CPU: actors that hold them all could not block it.
-    ray.data.DataContext.get_current().target_max_block_size = 1  # a photo a block: work for all actors, soon
+    ray.data.DataContext.get_current().target_max_block_size = 2**16  # about a photo: work for all actors, soon
     tables = [pa.Table.from_pylist([source]) for source in sources]
     results = (
         ray.data.from_arrow(tables)
         .map_batches(read_samples, batch_size=1, batch_format="pyarrow", num_cpus=0)
         .map_batches(
             EvaluatePhotos,
-            fn_constructor_args=[evaluation],
+            fn_constructor_args=[evaluation, weights],
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=resources.actors, max_tasks_in_flight_per_actor=2),
@@ -43,11 +46,12 @@ def measure(sources: Sequence[dict[str, Any]], evaluation: Evaluation, resources
             num_gpus=1 if resources.device == "cuda" else 0,
         )
     )
-    done, said = 0, time.monotonic()
+    photos: set[tuple[str, str]] = set()
+    said = time.monotonic()
     table: Any
     for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        done += len(set(table.column("image_id").to_pylist()))
+        photos.update(zip(table.column("data").to_pylist(), table.column("image_id").to_pylist(), strict=True))
         if time.monotonic() - said > HEARTBEAT_SECONDS:
             said = time.monotonic()
-            print(f"{done} photos", file=sys.stderr, flush=True)
+            print(f"{len(photos)} photos", file=sys.stderr, flush=True)
         yield table

@@ -108,11 +108,15 @@ def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
 class EvaluatePhotos:
     """Stage: tables of `SAMPLES` to tables of `RESULTS`; a photo that cannot be measured is one row `failed`."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: Evaluation, expected_weights: dict[str, Any] | None = None) -> None:
         """Load the models.
 
+        Args:
+            evaluation: what to measure.
+            expected_weights: what `weights` must return, where another process has reported them already.
+
         Raises:
-            ValueError: an unknown model, strategy or option.
+            ValueError: an unknown model, strategy or option, or other weights than expected.
             OSError: weights that cannot be read.
         """
         torch.set_num_threads(evaluation.threads)
@@ -132,6 +136,8 @@ class EvaluatePhotos:
                 self.generators[model.name, spec.text] = AutoMaskGenerator(
                     model, output_mode="coco_rle", prompts=spec.name, predictor=predictor, strategy_options=options
                 )
+        if expected_weights not in (None, self.weights()):
+            raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 
     def weights(self) -> dict[str, Any]:
         """Which weights measure: name, SHA-256 and thresholds of each model, SHA-256 of the predictors of `aop`."""

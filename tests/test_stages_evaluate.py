@@ -247,3 +247,13 @@ def test_unknown_strategies_and_options_are_found_at_the_start() -> None:
     for text in ("grid-x", "gt-point(k=1)", "grid-4(size=3)"):
         with pytest.raises(ValueError, match=r"grid|gt-point"):
             EvaluatePhotos(Evaluation(("toy",), tuple(parse_strategies(text)), threads=1))
+
+
+@pytest.mark.usefixtures("threads")
+def test_weights_that_are_not_those_reported_are_refused(toy: tuple[Path, Path]) -> None:
+    evaluation = Evaluation(("toy",), tuple(parse_strategies("aop,grid-2")), predictor=str(toy[1]), threads=1)
+    reported = EvaluatePhotos(evaluation).weights()
+    assert EvaluatePhotos(evaluation, reported).weights() == reported
+    toy[0].write_bytes(toy[0].read_bytes()[:-1] + b"\x00")
+    with pytest.raises(ValueError, match="weights changed"):
+        EvaluatePhotos(evaluation, reported)
