@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_label_options(parser)
     parser.add_argument("--max-failed", type=share, help="share of failed images to accept (default: any below all)")
     parser.add_argument("--actors", type=positive, help="label actors (default: one a GPU, else one for two CPUs)")
-    parser.add_argument("--threads", type=positive, help="CPU threads an actor (default: 2)")
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads an actor (default: 2)")
     parser.add_argument("--rows-per-file", type=positive, help="images an output file, the unit that a kill loses")
     return parser
 
@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = label_config(arguments)
         weights = weights_of(make_generator(config))
-        configuration = config.as_dict() | {"images": redact(images), "weights": weights}
+        # Threads too: they change the order of sums, and with it the last digits.
+        settled = {"images": redact(images), "weights": weights, "threads": arguments.threads}
+        configuration = config.as_dict() | settled
         check_configuration(out, configuration)
         manifest = list_images(images, exclude=out)
         if manifest.num_rows == 0:

@@ -33,7 +33,7 @@ def build_prompt_maps(
             fn_constructor_args=[recipe, folder],
             batch_size=ROWS_PER_FILE,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards))),
             num_cpus=recipe.threads,
         )
     )
