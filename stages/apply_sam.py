@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
-from segment_anything.modeling import Sam
 
 from aopsam.training.annotated import Annotated, load_photos
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.sam import train_sam
 from aopsam.training.sam_recipe import SamRecipe, build_sam
+
+if TYPE_CHECKING:
+    # A worker imports this file first, and segment_anything may only come after aopsam.
+    from segment_anything.modeling import Sam
 
 
 @dataclass(frozen=True)

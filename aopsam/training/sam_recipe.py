@@ -50,7 +50,7 @@ class SamRecipe:
     """
 
     seed: int = 0
-    steps: int = 8000
+    steps: int = 5400
     windows: int = 4
     window_px: int = 256
     frames: int = 1
