@@ -93,6 +93,7 @@ def _connect(actors: int, threads: int) -> None:
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
     ray.init(
+        address="local",  # and not a cluster that happens to run on this machine
         num_cpus=max(os.cpu_count() or 1, actors * threads) + 1,  # and one for the tasks that feed the actors
         object_store_memory=500 * 2**20,
         include_dashboard=False,
