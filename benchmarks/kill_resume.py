@@ -128,13 +128,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = "–" if moment is None else f"{moment:.1f} s"
         rows = sum(rows_by_image(out).values())
         print(f"{number:>4}{shown:>14}{ran.status:>8}{ran.seconds:>9.1f}{len(now):>7}{rows:>6}{changed:>8}", flush=True)
-        if ran.status != -9:
+        if ran.status not in (0, -9):
+            print(f"kill_resume: a run ended with {ran.status}:\n{ran.output[-3000:]}", file=sys.stderr)
+            return 1
+        if ran.status == 0:
             break
     again = run(command, None)
     rows_of = rows_by_image(out)
     checks = {
         f"killed {kills} times, of {arguments.kills} asked": kills == arguments.kills,
-        f"the last run ended with 0 (it was {ran.status})": ran.status == 0,
         f"{len(images)} images, {len(rows_of)} with rows": set(rows_of) == images,
         f"{sum(count > 1 for count in rows_of.values())} images twice": all(n == 1 for n in rows_of.values()),
         f"{replaced} finished files redone": replaced == 0,
@@ -144,8 +146,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for what, holds in checks.items():
         print(f"{'ok  ' if holds else 'FAIL'}  {what}")
-    if not all(checks.values()) and ran.status not in (0, -9):
-        print(ran.output[-2000:], file=sys.stderr)
     return 0 if all(checks.values()) else 1
 
 
