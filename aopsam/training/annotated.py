@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from aopsam.masks import rle
 from aopsam.photos.sa1b import Sample, read_shard
+from aopsam.predictor.interior import interior_point
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,32 @@ class Annotated:
 
 
 def annotated(sample: Sample) -> Annotated:
-    """Decode a shard's sample; `ValueError` names the photo if it has no annotation or another size."""
+    """Decode a shard's sample; a mask without `point_coords` gets the point deepest inside it.
+
+    Raises:
+        ValueError: the photo has no annotation or another size than its JSON says, or a mask is malformed or empty;
+            the line names the photo.
+    """
     rgb = np.asarray(Image.open(io.BytesIO(sample.jpeg)).convert("RGB"))
     if not sample.annotations:
         raise ValueError(f"{sample.id}: no annotations; training needs at least one mask a photo")
     if rgb.shape[:2] != (sample.height, sample.width):
-        raise ValueError(f"{sample.id}: photo is {rgb.shape[1::-1]}, JSON says {(sample.width, sample.height)}")
-    return Annotated(
-        sample.id,
-        rgb,
-        [a["segmentation"] for a in sample.annotations],
-        np.array([a["point_coords"][0] for a in sample.annotations], dtype=np.float64),
-        np.array([a["area"] for a in sample.annotations], dtype=np.float64),
-    )
+        raise ValueError(
+            f"{sample.id}: photo is {rgb.shape[1::-1]}, JSON says {(sample.width, sample.height)}"
+        )
+    rles, points = [], []
+    for number, annotation in enumerate(sample.annotations):
+        try:
+            mask = rle.decode(annotation.get("segmentation", {}))
+            if mask.shape != rgb.shape[:2]:
+                raise ValueError(f"mask of {mask.shape[::-1]} on a photo of {rgb.shape[1::-1]}")
+            given = annotation.get("point_coords")
+            points.append(given[0] if given else interior_point(mask))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{sample.id}: annotation {number}: {error}") from error
+        rles.append(annotation["segmentation"])
+    areas = np.array([rle.area(mask) for mask in rles], dtype=np.float64)
+    return Annotated(sample.id, rgb, rles, np.array(points, dtype=np.float64), areas)
 
 
 def load_photos(shards: Iterable[str | Path | BinaryIO]) -> list[Annotated]:

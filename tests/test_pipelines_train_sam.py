@@ -1,0 +1,36 @@
+"""From a shard to a model that loads by name; the same command again goes on from the last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from aopsam.sam.registry import load_sam
+from pipelines import train_sam
+from tests.made_shard import jpeg, two_objects, write_shard
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_from_a_shard_to_a_model(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
+    command = ["--data", str(shard), "--out", str(tmp_path / "out"), "--steps", "2", "--windows", "1", "--threads", "1"]
+    assert train_sam.main(command) == 0
+    path = tmp_path / "out" / "tiny.safetensors"
+    first = load_sam("tiny", checkpoint=path)
+    assert 0 <= first.thresholds.stability_score_thresh <= 1
+    path.unlink()
+    assert train_sam.main(command) == 0
+    again = load_sam("tiny", checkpoint=path).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.state_dict().items())
+
+
+def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_sam.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert "no shard" in capsys.readouterr().err
+    write_shard(tmp_path / "s.tar", {"bare": (jpeg(9, (96, 128)), [])})
+    assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path)]) == 2
+    assert "no annotated photo" in capsys.readouterr().err

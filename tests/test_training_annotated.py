@@ -1,0 +1,41 @@
+"""Photos and masks in memory: what a shard may leave out, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aopsam.training.annotated import load_photos
+from tests.made_shard import annotation, jpeg, rectangle, two_objects, write_shard
+
+HW = (96, 128)
+
+
+def test_interior_point_where_none_is_given(tmp_path: Path) -> None:
+    square = annotation(rectangle(HW, 10, 20, 21, 21))
+    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), [square]), "bare": (jpeg(1, HW), [])})
+    (photo,) = load_photos([shard])
+    assert photo.rgb.shape == (96, 128, 3)
+    assert photo.points_px.tolist() == [[30.0, 20.0]]
+    assert photo.areas_px.tolist() == [441.0]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "line"),
+    [
+        ([{"area": 3}], "a: annotation 0"),
+        ([two_objects()[0], annotation(rectangle((10, 10), 0, 0, 5, 5))], "a: annotation 1: mask of"),
+        ([annotation(rectangle(HW, 0, 0, 0, 0))], "a: annotation 0"),
+    ],
+)
+def test_broken_masks_are_named(tmp_path: Path, annotations: list[dict], line: str) -> None:
+    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), annotations)})
+    with pytest.raises(ValueError, match=line):
+        load_photos([shard])
+
+
+def test_broken_members_are_named(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), two_objects()), "b": (jpeg(1, HW), None)})
+    with pytest.raises(ValueError, match="b: photo without its JSON"):
+        load_photos([shard])
