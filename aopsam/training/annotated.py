@@ -46,9 +46,7 @@ def annotated(sample: Sample) -> Annotated:
     if not sample.annotations:
         raise ValueError(f"{sample.id}: no annotations; training needs at least one mask a photo")
     if rgb.shape[:2] != (sample.height, sample.width):
-        raise ValueError(
-            f"{sample.id}: photo is {rgb.shape[1::-1]}, JSON says {(sample.width, sample.height)}"
-        )
+        raise ValueError(f"{sample.id}: photo is {rgb.shape[1::-1]}, JSON says {(sample.width, sample.height)}")
     rles, points = [], []
     for number, annotation in enumerate(sample.annotations):
         try:
