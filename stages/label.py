@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from stages.fetch import FetchError, fetch
 
 from aopsam.generator import AutoMaskGenerator
 from aopsam.photos.decode import PhotoError, open_photo
@@ -17,6 +16,7 @@ from aopsam.sam.registry import load_sam
 from schemas import labels
 from schemas.labels import Reason, Status
 from stages.config import LabelConfig
+from stages.fetch import FetchError, fetch
 
 _STATUS_OF: dict[Reason, Status] = {
     Reason.TOO_MANY_PIXELS: Status.REJECTED,
