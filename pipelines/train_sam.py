@@ -1,6 +1,6 @@
 """Train a small promptable SAM from annotated photos, on Ray Train.
 
-On a laptop (the bundled `tiny`: about an hour and a half on two busy cores):
+On a laptop (the bundled `tiny`: about an hour and a half on two cores):
     python pipelines/train_sam.py --data bsds500/train bsds500/extra coco/train --out out/sam
 On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/train_sam.py --data s3://bucket/shards \\
@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="train a small promptable SAM")
     parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders or globs")
     parser.add_argument("--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none")
+    parser.add_argument("--start", type=absolute, help="weights to begin with, such as an earlier tiny.safetensors")
     parser.add_argument("--steps", type=positive, default=recipe.steps, help="updates (default: %(default)s)")
     parser.add_argument("--windows", type=positive, default=recipe.windows, help="a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=recipe.seed)
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shards,
         recipe,
         arguments.out,
+        start=arguments.start,
         workers=arguments.workers,
         threads=resources.threads,
         use_gpu=resources.device == "cuda",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import ray.train
+import safetensors.torch
 import torch
 from ray.train.torch import TorchTrainer, get_device
 
@@ -29,6 +30,7 @@ class _Work:
 
     shards: tuple[str, ...]
     recipe: SamRecipe
+    start: str | None
     threads: int
     checkpoint_every: int
 
@@ -49,6 +51,7 @@ def train_on_ray(
     recipe: SamRecipe,
     out: str,
     *,
+    start: str | None = None,
     workers: int,
     threads: int,
     use_gpu: bool,
@@ -60,6 +63,7 @@ def train_on_ray(
         shards: tars in SA-1B's layout, reachable from every worker.
         recipe: hyper-parameters of one worker; more workers see more windows a step.
         out: folder or URI; checkpoints go below `out`/train.
+        start: safetensors (path or URI) to begin with where there is no checkpoint.
         workers: processes.
         threads: CPU threads of each.
         use_gpu: one GPU a worker.
@@ -68,7 +72,7 @@ def train_on_ray(
     each = {"CPU": threads} | ({"GPU": 1} if use_gpu else {})
     trainer = TorchTrainer(
         _train,
-        train_loop_config={"work": _Work(tuple(shards), recipe, threads, checkpoint_every)},
+        train_loop_config={"work": _Work(tuple(shards), recipe, start, threads, checkpoint_every)},
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=each),
         run_config=ray.train.RunConfig(
             name="train",
@@ -87,6 +91,11 @@ def train_on_ray(
     sam = build_sam(recipe)
     sam.load_state_dict(state["average"]["values"])
     return sam.eval()
+
+
+def _read_weights(uri: str) -> dict[str, torch.Tensor]:
+    with fsspec.open(uri) as file:
+        return safetensors.torch.load(file.read())
 
 
 def _train(config: dict[str, _Work]) -> None:
@@ -109,6 +118,7 @@ def _train(config: dict[str, _Work]) -> None:
             work.recipe,
             read_photos(work.shards),
             Path(folder),
+            start=None if work.start is None else _read_weights(work.start),
             checkpoint_every=work.checkpoint_every,
             rank=rank,
             device=str(get_device()),

@@ -47,10 +47,12 @@ def test_mask_iou() -> None:
 def test_prompt_loss_follows_the_best_alternative_and_scores_estimates() -> None:
     logits = torch.stack([sure(EMPTY), sure(HALF), sure(TRUTH), sure(EMPTY)])[None].requires_grad_()
     estimates = torch.tensor([[0.0, 0.5, 1.0, 0.0]])
-    loss, iou = prompt_loss(logits, estimates, TRUTH[None], torch.zeros(1), others=0.0, cross_entropy=1.0)
+    loss, iou = prompt_loss(logits, estimates, TRUTH[None], torch.zeros(1), others=0.0, cross_entropy=1.0, estimate=1.0)
     assert loss.item() == pytest.approx(0, abs=1e-5)
     assert iou.tolist() == [1.0]
-    worse, _ = prompt_loss(logits, 1 - estimates, TRUTH[None], torch.ones(1), others=0.1, cross_entropy=1.0)
+    worse, _ = prompt_loss(
+        logits, 1 - estimates, TRUTH[None], torch.ones(1), others=0.1, cross_entropy=1.0, estimate=1.0
+    )
     worse.backward()
     assert worse.item() > 1
     assert logits.grad is not None

@@ -1,7 +1,7 @@
-"""A dense auxiliary task for the image encoder: pixels of one region alike, pixels around it different.
+"""A dense auxiliary task for the image encoder: which positions belong to the region of this point?
 
 Through the mask decoder, an encoder learns what belongs together only as fast as the decoder learns to compare; this
-loss tells it directly. Its head is thrown away after training.
+loss tells it directly, for every position of every mask. Its head is thrown away after training.
 """
 
 from __future__ import annotations
@@ -10,47 +10,76 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aopsam.training.losses import dice_loss
+from aopsam.sam.encoders.tiny import DESCRIPTOR
+from aopsam.training.losses import mask_iou
 
-DIMENSIONS = 16
-"""Numbers that describe one stride-4 position."""
 REACH = 2
-"""Cells of 16 pixels by which a mask is dilated; what this adds must differ from the mask."""
+"""Cells of 16 pixels by which a mask is dilated; what this adds must differ from the mask more than the rest does."""
+RING, REST = 0.6, 0.4
+"""Weights of that ring and of everything beyond it, beside 1 for the mask."""
+THRESHOLDS = (0.5, 0.8, 0.93)
+"""Start of each level's likeness (a cosine) from which a position belongs to the region."""
+STEEPNESS = 8.0
+OTHERS = 0.1
+"""Weight of the mean over the levels beside the best one."""
 
 
 class Affinity(nn.Module):
-    """Descriptors of stride-4 positions, read linearly from the embedding, and their loss."""
+    """Reads the embedding's descriptors; how alike two positions of a region are differs between three levels.
+
+    Of the levels the best one counts, as among SAM's three masks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.read = nn.Conv2d(256, 16 * DIMENSIONS, 1)
-        self.scale = nn.Parameter(torch.tensor(6.0))
-        self.bias = nn.Parameter(torch.tensor(-3.0))
+        self.scale = nn.Parameter(torch.full((3,), STEEPNESS))
+        self.bias = nn.Parameter(-STEEPNESS * torch.tensor(THRESHOLDS))
 
-    def forward(self, embeddings: torch.Tensor, window: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Loss of P masks.
+    def forward(
+        self, embeddings: torch.Tensor, window: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of P masks and their (P,) IoU.
+
+        Each is asked for by its mean descriptor and by that around one random position inside.
 
         Args:
             embeddings: (W, 256, h, w).
             window: (P,) int64, the window of each mask, rising.
             targets: (P, 4h, 4w) in [0, 1].
+            generator: draws the positions, on the CPU.
         """
-        features = F.normalize(F.pixel_shuffle(self.read(embeddings), 4).float(), dim=1).flatten(2)
+        features = F.pixel_shuffle(embeddings[:, : 16 * DESCRIPTOR].float(), 4)
+        around = F.normalize(F.avg_pool2d(features, 3, 1, 1), dim=1).flatten(2)
+        features = F.normalize(features, dim=1).flatten(2)
         inside = (targets > 0.5).float()
-        area = inside.sum((-1, -2))
+        ring = _around(inside).flatten(1)
+        inside = inside.flatten(1)
+        pick = torch.multinomial(inside.cpu() + 1e-6, 1, generator=generator)[:, 0].to(inside.device)
         alike = []
         for number, pixels in enumerate(features):
-            masks = inside[window == number].flatten(1)
-            alike.append(F.normalize(masks @ pixels.T, dim=1) @ pixels)
-        logits = (self.scale * torch.cat(alike) + self.bias).view_as(inside)
-        ring = _around(inside)
-        cross = F.binary_cross_entropy_with_logits(logits, inside, reduction="none")
-        within = (cross * inside).sum((-1, -2)) / (area + 1)
-        around = (cross * ring).sum((-1, -2)) / (ring.sum((-1, -2)) + 1)
-        known = inside + ring
-        masked = logits * known - 20 * (1 - known)
-        loss: torch.Tensor = (within + around + dice_loss(masked, inside)).mean()
-        return loss
+            mine = window == number
+            mean = F.normalize(inside[mine] @ pixels.T, dim=1)
+            alike.append(torch.stack([mean, around[number].T[pick[mine]]], dim=1) @ pixels)
+        logits = self.scale[:, None] * torch.cat(alike).unsqueeze(2) + self.bias[:, None]
+        return _loss(logits, inside, ring)
+
+
+def _loss(logits: torch.Tensor, inside: torch.Tensor, ring: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Balanced cross entropy plus Dice of (P, 2, levels, N) logits, best level, and the better answers' IoU (P,).
+
+    `inside` and `ring` are (P, N) of 0 and 1.
+    """
+    rest = 1 - inside - ring
+    weight = inside / (inside.sum(1, keepdim=True) + 1)
+    weight = weight + RING * ring / (ring.sum(1, keepdim=True) + 1) + REST * rest / (rest.sum(1, keepdim=True) + 1)
+    truth = inside[:, None, None]
+    cross = ((F.softplus(logits) - logits * truth) * weight[:, None, None]).sum(-1)
+    p = logits.sigmoid()
+    dice = 1 - (2 * (p * truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
+    loss = cross + dice
+    with torch.no_grad():
+        iou = mask_iou(logits.unsqueeze(-1), truth.unsqueeze(-1))
+    return (loss.min(2).values + OTHERS * loss.mean(2)).mean(), iou.flatten(1).max(1).values
 
 
 def _around(inside: torch.Tensor) -> torch.Tensor:

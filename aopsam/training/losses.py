@@ -44,6 +44,7 @@ def prompt_loss(
     *,
     others: float,
     cross_entropy: float,
+    estimate: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of P prompts, each answered with one single mask and three alternatives.
 
@@ -57,6 +58,7 @@ def prompt_loss(
         single_weight: (P,), how much the single mask counts beside the best alternative.
         others: weight of the mean over the three alternatives.
         cross_entropy: weight of the balanced cross entropy beside Dice.
+        estimate: weight of the IoU estimates' squared error.
 
     Returns:
         The scalar loss, and the (P,) IoU of the best alternative (by true IoU), detached.
@@ -67,5 +69,5 @@ def prompt_loss(
     per_prompt = best + others * loss[:, 1:].mean(dim=1) + single_weight * loss[:, 0]
     with torch.no_grad():
         iou = mask_iou(logits, truth)
-    estimate = F.mse_loss(iou_estimates, iou)
-    return per_prompt.mean() + estimate, iou[:, 1:].max(dim=1).values
+    error = F.mse_loss(iou_estimates, iou)
+    return per_prompt.mean() + estimate * error, iou[:, 1:].max(dim=1).values

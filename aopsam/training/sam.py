@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def train_sam(
     photos: Sequence[Annotated],
     out: Path,
     *,
+    start: Mapping[str, torch.Tensor] | None = None,
     stop_at: int | None = None,
     checkpoint_every: int = 500,
     loader_workers: int = 1,
@@ -45,6 +46,7 @@ def train_sam(
         recipe: what to do.
         photos: what to train on.
         out: folder for `checkpoint.pt` and `steps.jsonl` (one line each 50 steps).
+        start: a state dict to begin with where `out` holds no checkpoint; what it lacks begins as the recipe says.
         stop_at: stop before this step, as a kill would, after a checkpoint.
         checkpoint_every: steps between checkpoints.
         loader_workers: processes that cut windows; 0 cuts them between the steps.
@@ -52,7 +54,7 @@ def train_sam(
         device: where the model trains; batches are the same everywhere.
         on_checkpoint: called with the folder and {step, loss, iou} after each checkpoint.
     """
-    sam, affinity, average, optimizer, first, generator = _start(recipe, out, rank, torch.device(device))
+    sam, affinity, average, optimizer, first, generator = _start(recipe, out, start, rank, torch.device(device))
     last = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     loader = DataLoader(
         StepBatches(photos, recipe, rank),
@@ -94,10 +96,13 @@ def _recent(losses: deque[float], ious: deque[float]) -> dict[str, float]:
 
 
 def _start(
-    recipe: SamRecipe, folder: Path, rank: int, device: torch.device
+    recipe: SamRecipe, folder: Path, start: Mapping[str, torch.Tensor] | None, rank: int, device: torch.device
 ) -> tuple[Sam, Affinity, Average, torch.optim.AdamW, int, torch.Generator]:
     """Model in training mode, its average, optimizer, the next step, and the generator of correction clicks."""
-    sam = build_sam(recipe).train().to(device, memory_format=torch.channels_last)
+    sam = build_sam(recipe)
+    if start is not None:
+        sam.load_state_dict(start, strict=False)
+    sam = sam.train().to(device, memory_format=torch.channels_last)
     average = Average(sam, recipe.average)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -11,10 +11,13 @@ from torch import nn
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.affinity import Affinity
-from aopsam.training.start import start_decoder
+from aopsam.training.start import start_decoder, start_descriptors
 
 FRAME_PX = 512
 """Side of the padded square that the model reads."""
+
+LEVEL_RATE = 0.02
+"""Peak learning rate of the auxiliary loss's six scalars, which travel further than weights do."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class SamRecipe:
     Attributes:
         seed: of the weights, the batches and the correction clicks.
         steps: optimizer steps in all.
-        windows: windows a step.
+        dense_share: first share of the run, which trains the encoder's descriptors alone, without the decoder.
+        dense_windows: windows a step there.
+        windows: windows a step after that.
         window_px: side of a window in frame pixels.
         frames: whole frames a step, in a step that takes frames.
         frame_share: share of steps on whole frames before and after `late`.
-        late: progress in [0, 1] after which the second of each pair holds.
+        late: progress in [0, 1] of the whole run after which the second of each pair holds.
         prompts: at most this many prompts a window; a frame gets `frame_prompts`.
         frame_prompts: at most this many prompts a frame.
         scale: size of a photo relative to the frame, in windows.
@@ -37,8 +42,8 @@ class SamRecipe:
         correction_share: share of steps with a second round, before and after `late`.
         cross_entropy: weight of the balanced cross entropy beside Dice, at the start and at the end.
         others: weight of the losing alternatives.
-        affinity: weight of the encoder's dense auxiliary loss.
-        affinity_from: step from which it counts: first the decoder finds the prompt's place.
+        affinity: weight of the encoder's dense auxiliary loss beside the decoder's.
+        estimate: weight of the IoU estimates' squared error.
         encoder_rate: peak learning rate of the image encoder.
         decoder_rate: of prompt encoder and mask decoder.
         warmup: steps of linear warm-up.
@@ -50,7 +55,9 @@ class SamRecipe:
     """
 
     seed: int = 0
-    steps: int = 5400
+    steps: int = 6000
+    dense_share: float = 0.25
+    dense_windows: int = 16
     windows: int = 4
     window_px: int = 256
     frames: int = 1
@@ -60,12 +67,12 @@ class SamRecipe:
     frame_prompts: int = 24
     scale: tuple[float, float] = (0.65, 1.6)
     frame_scale: tuple[float, float] = (0.8, 1.0)
-    box_share: float = 0.2
+    box_share: float = 0.35
     correction_share: tuple[float, float] = (0.0, 0.25)
     cross_entropy: tuple[float, float] = (1.0, 0.25)
     others: float = 0.08
-    affinity: float = 0.5
-    affinity_from: int = 2500
+    affinity: float = 1.0
+    estimate: float = 4.0
     encoder_rate: float = 1e-3
     decoder_rate: float = 5e-4
     warmup: int = 200
@@ -74,6 +81,11 @@ class SamRecipe:
     clip: float = 1.0
     average: float = 0.999
     encoder_widths: tuple[int, int, int, int] = (32, 48, 96, 256)
+
+    @property
+    def dense_steps(self) -> int:
+        """Steps without the decoder."""
+        return int(self.dense_share * self.steps)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step relative to its peak: warm-up, constant, linear cool-down."""
@@ -86,7 +98,9 @@ def build_sam(recipe: SamRecipe) -> Sam:
     """The untrained model of a recipe; the same recipe, the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        sam = assemble(TinyEncoder(recipe.encoder_widths, FRAME_PX))
+        encoder = TinyEncoder(recipe.encoder_widths, FRAME_PX)
+        start_descriptors(encoder)
+        sam = assemble(encoder)
     start_decoder(sam, recipe.seed)
     return sam
 
@@ -103,5 +117,5 @@ def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.opt
         rest = [p for p in plain.parameters() if not (p.ndim > 1 and p.shape[0] > 4)]
         groups.append({"params": kernels, "weight_decay": recipe.weight_decay, "peak": rate})
         groups.append({"params": rest, "weight_decay": 0.0, "peak": rate})
-    groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "peak": recipe.encoder_rate})
+    groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "peak": LEVEL_RATE})
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True)

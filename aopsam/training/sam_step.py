@@ -35,11 +35,13 @@ class StepBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         recipe = self.recipe
         # All ranks take the same kind of step, else they would wait for each other.
-        whole = np.random.default_rng([recipe.seed, step]).random() < _phase(recipe, step, recipe.frame_share)
+        dense = step < recipe.dense_steps
+        share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
+        whole = np.random.default_rng([recipe.seed, step]).random() < share
         return make_batch(
             self.photos,
             np.random.default_rng([recipe.seed, step, self.rank]),
-            windows=recipe.frames if whole else recipe.windows,
+            windows=recipe.dense_windows if dense else recipe.frames if whole else recipe.windows,
             size_px=FRAME_PX if whole else recipe.window_px,
             frame_px=FRAME_PX,
             prompts=recipe.frame_prompts if whole else recipe.prompts,
@@ -55,7 +57,7 @@ def _phase(recipe: SamRecipe, step: int, pair: tuple[float, float]) -> float:
 def step_loss(
     sam: Sam, affinity: Affinity, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of one batch and the (P,) IoU of each prompt's best mask in the first round."""
+    """Loss of one batch and the (P,) IoU of each prompt's best mask in the first round (of its best dense answer)."""
     kind = batch.rgb.device.type
     pixels = (batch.rgb.float() - sam.pixel_mean) / sam.pixel_std
     size = pixels.shape[-1]
@@ -68,23 +70,21 @@ def step_loss(
     correct = torch.rand((), generator=generator) < _phase(recipe, step, recipe.correction_share)
     with torch.autocast(kind, torch.bfloat16):
         embeddings = sam.image_encoder(pixels)
+    dense, alike = affinity(embeddings, batch.prompts.window, batch.targets, generator)
+    if step < recipe.dense_steps:
+        return dense, alike
+    with torch.autocast(kind, torch.bfloat16):
         pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
         logits, estimates = decode(sam, embeddings, pe, batch.prompts)
-    loss, iou = prompt_loss(logits, estimates, batch.targets, single, others=recipe.others, cross_entropy=weight)
-    if step >= recipe.affinity_from:
-        loss = loss + recipe.affinity * affinity(embeddings, batch.prompts.window, batch.targets)
+    weights = {"others": recipe.others, "cross_entropy": weight, "estimate": recipe.estimate}
+    loss, iou = prompt_loss(logits, estimates, batch.targets, single, **weights)
+    loss = loss + recipe.affinity * dense
     if correct:
         prompts, mask_input, kept = correction(batch, logits.detach(), iou, generator)
         with torch.autocast(kind, torch.bfloat16):
             logits, estimates = decode(sam, embeddings, pe, prompts, mask_input)
-        second, _ = prompt_loss(
-            logits,
-            estimates,
-            batch.targets[kept],
-            torch.ones(len(kept), device=kept.device),
-            others=recipe.others,
-            cross_entropy=weight,
-        )
+        equal = torch.ones(len(kept), device=kept.device)
+        second, _ = prompt_loss(logits, estimates, batch.targets[kept], equal, **weights)
         loss = loss + second * (len(kept) / len(iou))
     return loss, iou
 

@@ -1,9 +1,10 @@
-"""The image encoder of the bundled `tiny` SAM: dense convolutions, two attention blocks, one fine neck.
+"""The image encoder of the bundled `tiny` SAM: convolutions, two attention blocks, region descriptors at stride 4.
 
 Dense 3x3 convolutions are what a CPU does best, so the early stages are plain residual ones (batch normalisation
 folds away at inference). Two global self-attention blocks at stride 16 see the whole photo; a top-down path brings
-their context back to stride 4; and the neck packs the 16 stride-4 cells under each stride-16 cell into its 256
-channels, so that the mask decoder can draw detail far below the embedding's own grid.
+their context back to stride 4. There every position gets a descriptor of its region, helped by averages that stop at
+edges (`edge_aware.py`); the 16 descriptors under each stride-16 cell are packed into its channels, so that the mask
+decoder can draw detail far below the embedding's own grid.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import nn
 from torch.nn import functional as F
 
+from aopsam.sam.encoders.edge_aware import HEADS, WIDTH, EdgeAware
+
 EMBED_DIM = 256
-FINE = 16
-"""Channels that each stride-4 position passes into its stride-16 cell: 16 positions x 16 = 256."""
+DESCRIPTOR = 12
+"""Numbers of unit length that say which region a stride-4 position belongs to; the 16 positions of a stride-16 cell
+fill its first 192 channels, position by position within a number, as `pixel_unshuffle` lays them out."""
+DETAIL = 4
+"""Further numbers a stride-4 position passes on, mixed with the cell's context into the other 64 channels."""
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -84,9 +90,11 @@ class TinyEncoder(nn.Module):
         self.merge8 = nn.Sequential(conv_bn(mid, mid), nn.ReLU())
         self.lateral4 = conv_bn(mid, fine, 1)
         self.merge4 = nn.Sequential(conv_bn(fine, fine), nn.ReLU())
-        self.pack = nn.Conv2d(fine, FINE, 1)
-        self.neck = nn.Conv2d(deep + 16 * FINE, EMBED_DIM, 1, bias=False)
-        self.norm = LayerNorm2d(EMBED_DIM)
+        self.regions = EdgeAware(fine)
+        self.pack = nn.Conv2d(fine, DESCRIPTOR + DETAIL, 1)
+        self.pack_regions = nn.Conv2d(HEADS * WIDTH, DESCRIPTOR + DETAIL, 1)
+        self.neck = nn.Conv2d(deep + 16 * DETAIL, EMBED_DIM - 16 * DESCRIPTOR, 1, bias=False)
+        self.norm = LayerNorm2d(EMBED_DIM - 16 * DESCRIPTOR)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
@@ -100,9 +108,11 @@ class TinyEncoder(nn.Module):
         at16 = tokens.transpose(1, 2).unflatten(2, (height, width))
         at8 = self.merge8(F.relu(at8 + _twice(self.lateral8(at16))))
         at4 = self.merge4(F.relu(at4 + _twice(self.lateral4(at8))))
-        fine = F.pixel_unshuffle(self.pack(at4), 4)
-        embedding: torch.Tensor = self.norm(self.neck(torch.cat([at16, fine], dim=1)))
-        return embedding
+        fine = self.pack(at4) + self.pack_regions(self.regions(at4, x))
+        descriptor = F.normalize(fine[:, :DESCRIPTOR], dim=1)
+        detail = F.pixel_unshuffle(fine[:, DESCRIPTOR:], 4)
+        context = self.norm(self.neck(torch.cat([at16, detail], dim=1)))
+        return torch.cat([F.pixel_unshuffle(descriptor, 4), context], dim=1)
 
 
 def _twice(x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,120 @@
+"""Averaging that stops at edges: what tells the regions of a photo apart before anything is learnt about objects.
+
+The domain transform's recursive filter (Gastal and Oliveira 2011; inside a network: Chen et al. 2016): along each row
+and column a running mean whose memory is short where neighbours differ. Averaged that way, the plain coordinates of a
+position become the coordinates of its region, so two positions of one region look alike and two regions of one colour
+do not. The colour contrast that stops the averaging is there from the start; training learns where to trust it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+HEADS = 4
+LEARNED = 8
+"""Channels a head averages beside the coordinates."""
+WAVES_PX = (96.0, 384.0)
+"""Wavelengths of the coordinates' sines and cosines, in pixels of the photo that the encoder reads."""
+ROUNDS = 2
+STRIDE = 4
+WIDTH = LEARNED + 4 * len(WAVES_PX)
+CONTRAST = (0.7, 1.5, 3.0, 6.0)
+"""Start of each head's weight on the colour contrast (sum over normalised channels) of neighbours."""
+STEP = 0.03
+"""Start of the loss of memory from one position to the next where nothing differs."""
+FAINT = 0.05
+"""Contrast that every pair of neighbours has at least, so that a learnt edge can stop where colour does not."""
+
+
+class EdgeAware(nn.Module):
+    """(B, C, H, W) features at stride 4 and the (B, 3, 4H, 4W) normalised photo -> (B, HEADS * WIDTH, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.edges = nn.Conv2d(channels, 2 * HEADS, 3, padding=1)
+        self.values = nn.Conv2d(channels, HEADS * LEARNED, 1)
+        self.contrast = nn.Parameter(torch.tensor(CONTRAST).log())
+        self.step = nn.Parameter(torch.full((2, HEADS), math.log(STEP)))
+        nn.init.normal_(self.edges.weight, std=0.02)
+        nn.init.zeros_(self.edges.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+        """Computed in float32: a memory of 0.97 a step does not survive half precision."""
+        batch, _, height, width = x.shape
+        across, down = self._memory(x, photo)
+        learnt = self.values(x).float().view(batch, HEADS, LEARNED, height, width)
+        place = _coordinates(height, width, x.device).expand(batch, HEADS, -1, -1, -1)
+        # The channel of ones, averaged like the others, is what the sums are divided by.
+        values = torch.cat([learnt, place, torch.ones_like(learnt[:, :, :1])], dim=2).permute(4, 0, 1, 3, 2)
+        for _ in range(ROUNDS):
+            values = running_mean(values.contiguous(), across).permute(3, 1, 2, 0, 4)
+            values = running_mean(values.contiguous(), down).permute(3, 1, 2, 0, 4)
+        return values[..., :-1].permute(1, 2, 4, 3, 0).reshape(batch, HEADS * WIDTH, height, width).to(x.dtype)
+
+    def _memory(self, x: torch.Tensor, photo: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is kept in [0, 1] from the position before: (W, B, HEADS, H, 1) across and (H, B, HEADS, W, 1) down."""
+        colour = F.avg_pool2d(photo.float(), STRIDE)
+        right = F.pad((colour[..., 1:] - colour[..., :-1]).abs().sum(1), (1, 0))
+        below = F.pad((colour[:, :, 1:] - colour[:, :, :-1]).abs().sum(1), (0, 0, 1, 0))
+        contrast = torch.stack([right, below], dim=1).unsqueeze(2) * self.contrast.float().exp().view(1, 1, -1, 1, 1)
+        learnt = self.edges(x).float().unflatten(1, (2, HEADS)).clamp(-4, 4).exp()
+        kept = (-(contrast + FAINT) * learnt - self.step.float().exp().view(1, 2, -1, 1, 1)).exp()
+        return kept[:, 0].permute(3, 0, 1, 2).unsqueeze(-1), kept[:, 1].permute(2, 0, 1, 3).unsqueeze(-1)
+
+
+def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Mean over a line, weighted by what is left of the memory between two positions.
+
+    Args:
+        values: (L, ..., C), the last channel all the weight there is (ones at first).
+        kept: (L, ..., 1) in [0, 1], what passes from position i - 1 to i; the first is not used.
+
+    Returns:
+        The same shape as `values`, divided by its last channel.
+    """
+    back = torch.cat([kept[:1], kept[1:].flip(0)])
+    total = _Scan.apply(values, kept) + _Scan.apply(values.flip(0), back).flip(0) - values
+    return total / total[..., -1:]
+
+
+class _Scan(torch.autograd.Function):
+    """y[0] = v[0], y[i] = v[i] + kept[i] * y[i - 1]; its gradient is the same recursion backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        sums = torch.empty_like(values)
+        sums[0] = values[0]
+        for i in range(1, len(values)):
+            torch.addcmul(values[i], kept[i], sums[i - 1], out=sums[i])
+        ctx.save_for_backward(kept, sums)
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (wanted,) = gradients
+        kept, sums = ctx.saved_tensors
+        to_values = torch.empty_like(sums)
+        to_values[-1] = wanted[-1]
+        for i in range(len(sums) - 2, -1, -1):
+            torch.addcmul(wanted[i], kept[i + 1], to_values[i + 1], out=to_values[i])
+        to_kept = torch.zeros_like(kept)
+        to_kept[1:] = (to_values[1:] * sums[:-1]).sum(-1, keepdim=True)
+        return to_values, to_kept
+
+
+def _coordinates(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """(4 * len(WAVES_PX), height, width): sines and cosines of x and y."""
+    x = (torch.arange(width, device=device) + 0.5) * STRIDE
+    y = (torch.arange(height, device=device) + 0.5)[:, None] * STRIDE
+    waves = [
+        wave(2 * math.pi * place / length).expand(height, width)
+        for length in WAVES_PX
+        for wave in (torch.sin, torch.cos)
+        for place in (x, y)
+    ]
+    return torch.stack(waves)
