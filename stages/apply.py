@@ -131,7 +131,8 @@ def label_manifest(
     """Label every row of a manifest that has none yet in `folder`; yields as units finish.
 
     A native crash ends an actor; Ray starts another and tries the unit once more, then gives the unit up. Units given
-    up are done again photo by photo, and a photo that ends its actor then too becomes a row `worker_died`.
+    up are done again photo by photo, one at a time on an actor, as long as that gets any of them done: a photo that
+    shared its actor with the one to blame gets another chance. What is left then becomes a row `worker_died`.
 
     Args:
         manifest: rows of schemas/manifest.py, in listing order.
@@ -141,8 +142,11 @@ def label_manifest(
         resources: actors, threads, device and rows a file.
     """
     yield from _run(_units(manifest, folder, resources.rows_per_file), folder, make, arguments, resources)
-    yield from _run(_units(manifest, folder, 1), folder, make, arguments, resources)
-    for unit in _units(manifest, folder, 1):
+    before, left = manifest.num_rows + 1, _units(manifest, folder, 1)
+    while left and len(left) < before:
+        yield from _run(left, folder, make, arguments, resources, in_flight=1)
+        before, left = len(left), _units(manifest, folder, 1)
+    for unit in left:
         row = with_reason(blank_row(unit.to_pylist()[0]), Reason.WORKER_DIED, "the worker process died on this photo")
         write_unit(pa.Table.from_pylist([row], schema=SCHEMA), folder)
         yield Finished(rows=1, masks=0, failed=1)
@@ -158,7 +162,12 @@ def _units(manifest: pa.Table, folder: str, rows: int) -> list[pa.Table]:
 
 
 def _run(
-    units: list[pa.Table], folder: str, make: Callable[..., Labeller], arguments: dict[str, Any], resources: Resources
+    units: list[pa.Table],
+    folder: str,
+    make: Callable[..., Labeller],
+    arguments: dict[str, Any],
+    resources: Resources,
+    in_flight: int = 2,
 ) -> Iterator[Finished]:
     if not units:
         return
@@ -171,7 +180,9 @@ def _run(
         fn_constructor_kwargs={"make": make, "arguments": arguments, "folder": folder},
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(resources.actors, len(units)), max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(resources.actors, len(units)), max_tasks_in_flight_per_actor=in_flight
+        ),
         num_cpus=resources.threads,
         num_gpus=1 if resources.device == "cuda" else 0,
         max_restarts=-1,
