@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from aopsam.sam.registry import load_sam
 from aopsam.training.export import export_weights
 from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.thresholds import choose_thresholds
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         photos = read_photos(shards)
         if not photos:
             raise ValueError(f"{', '.join(map(redact, arguments.data))}: no annotated photo")
+        if arguments.start is not None:
+            load_sam("tiny", arguments.start)  # here, so that a mistake shows before Ray starts
     except (ValueError, OSError) as error:
         print(f"train_sam: {error}", file=sys.stderr)
         return 2

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import ray.train
-import safetensors.torch
 import torch
 from ray.train.torch import TorchTrainer, get_device
 
+from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, load_photos
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.sam import train_sam
@@ -63,7 +63,7 @@ def train_on_ray(
         shards: tars in SA-1B's layout, reachable from every worker.
         recipe: hyper-parameters of one worker; more workers see more windows a step.
         out: folder or URI; checkpoints go below `out`/train.
-        start: safetensors (path or URI) to begin with where there is no checkpoint.
+        start: file of `tiny`'s weights, on every node, to begin with where there is no checkpoint.
         workers: processes.
         threads: CPU threads of each.
         use_gpu: one GPU a worker.
@@ -93,11 +93,6 @@ def train_on_ray(
     return sam.eval()
 
 
-def _read_weights(uri: str) -> dict[str, torch.Tensor]:
-    with fsspec.open(uri) as file:
-        return safetensors.torch.load(file.read())
-
-
 def _train(config: dict[str, _Work]) -> None:
     """One worker."""
     work = config["work"]
@@ -118,7 +113,7 @@ def _train(config: dict[str, _Work]) -> None:
             work.recipe,
             read_photos(work.shards),
             Path(folder),
-            start=None if work.start is None else _read_weights(work.start),
+            start=None if work.start is None else load_sam("tiny", work.start).state_dict(),
             checkpoint_every=work.checkpoint_every,
             rank=rank,
             device=str(get_device()),

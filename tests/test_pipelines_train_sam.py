@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import aopsam
 from aopsam.sam.registry import load_sam
 from pipelines import train_sam
 from tests.made_shard import jpeg, two_objects, write_shard
+
+WEIGHTS = Path(aopsam.__file__).parent / "weights" / "tiny.safetensors"
 
 
 @pytest.mark.ray
@@ -18,6 +21,7 @@ from tests.made_shard import jpeg, two_objects, write_shard
 def test_from_a_shard_to_a_model(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
     command = ["--data", str(shard), "--out", str(tmp_path / "out"), "--steps", "2", "--windows", "1", "--threads", "1"]
+    command += ["--start", str(WEIGHTS)]
     assert train_sam.main(command) == 0
     path = tmp_path / "out" / "tiny.safetensors"
     first = load_sam("tiny", checkpoint=path)
@@ -34,3 +38,8 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     write_shard(tmp_path / "s.tar", {"bare": (jpeg(9, (96, 128)), [])})
     assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path)]) == 2
     assert "no annotated photo" in capsys.readouterr().err
+    write_shard(tmp_path / "s.tar", {"one": (jpeg(9, (96, 128)), two_objects())})
+    (tmp_path / "junk.safetensors").write_bytes(b"no weights")
+    junk = ["--start", str(tmp_path / "junk.safetensors")]
+    assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path / "out"), *junk]) == 2
+    assert "junk.safetensors" in capsys.readouterr().err

@@ -66,10 +66,11 @@ def test_resumed_run_equals_unbroken_run(tmp_path: Path) -> None:
 
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
     recipe = SamRecipe(**{**SMALL.__dict__, "steps": 1})
-    given = {name: torch.full_like(t, 0.25) for name, t in build_sam(recipe).mask_decoder.named_parameters()}
-    start = {f"mask_decoder.{name}": tensor for name, tensor in given.items()}
-    sam = train_sam(recipe, [scene()], tmp_path, start=start, checkpoint_every=100, loader_workers=0)
-    assert all(torch.allclose(t, given[name], atol=0.01) for name, t in sam.mask_decoder.named_parameters())
+    given = build_sam(SamRecipe(**{**recipe.__dict__, "seed": 1}))
+    sam = train_sam(recipe, [scene()], tmp_path, start=given.state_dict(), checkpoint_every=100, loader_workers=0)
+    pairs = list(zip(sam.parameters(), given.parameters(), build_sam(recipe).parameters(), strict=True))
+    assert all(torch.allclose(trained, begun, atol=0.01) for trained, begun, _ in pairs)
+    assert not all(torch.allclose(trained, fresh, atol=0.01) for trained, _, fresh in pairs)
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def train_sam(
         recipe: what to do.
         photos: what to train on.
         out: folder for `checkpoint.pt` and `steps.jsonl` (one line each 50 steps).
-        start: a state dict to begin with where `out` holds no checkpoint; what it lacks begins as the recipe says.
+        start: a state dict of the recipe's model, to begin with where `out` holds no checkpoint.
         stop_at: stop before this step, as a kill would, after a checkpoint.
         checkpoint_every: steps between checkpoints.
         loader_workers: processes that cut windows; 0 cuts them between the steps.
@@ -101,7 +101,7 @@ def _start(
     """Model in training mode, its average, optimizer, the next step, and the generator of correction clicks."""
     sam = build_sam(recipe)
     if start is not None:
-        sam.load_state_dict(start, strict=False)
+        sam.load_state_dict(start)
     sam = sam.train().to(device, memory_format=torch.channels_last)
     average = Average(sam, recipe.average)
     with torch.random.fork_rng(devices=[]):

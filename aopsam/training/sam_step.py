@@ -34,9 +34,9 @@ class StepBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         recipe = self.recipe
-        # All ranks take the same kind of step, else they would wait for each other.
         dense = step < recipe.dense_steps
         share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
+        # All ranks take the same kind of step, else they would wait for each other.
         whole = np.random.default_rng([recipe.seed, step]).random() < share
         return make_batch(
             self.photos,

@@ -24,8 +24,9 @@ HEADS = 8
 PER_HEAD = 8
 """Frequencies that one head reads: sine and cosine of each fill its 16 channels."""
 GAIN = 3.2
-"""Weight of a feature in queries and keys: a prompt on its own cell scores 2 x GAIN^2, about 10."""
+"""Weight of a feature in queries and keys: a prompt on its own cell scores 2 x GAIN^2, about 20."""
 TOKEN_SCALE = 0.06
+"""What learnt tokens are shrunk to, so that they do not drown the prompt's position in a mask token."""
 COORDINATES = 1
 """The head of `EdgeAware` whose coordinates descriptors begin as."""
 CARRIED = 16 * DESCRIPTOR
@@ -33,6 +34,7 @@ CARRIED = 16 * DESCRIPTOR
 READ = slice(256 - DESCRIPTOR, 256)
 """Channels of a token that hold what it has read."""
 READ_GAIN = 14.0
+"""Weight of the descriptor read, so that it is about twice as large as a token's other channels (measured)."""
 QUIET = 0.3
 """Size of what an image cell holds beside its position (1), so that it does not drown the position in the scores."""
 LIFT, SWING = 3.0, 0.5
@@ -56,7 +58,10 @@ def start_descriptors(encoder: TinyEncoder) -> None:
 
 
 def start_decoder(sam: Sam, seed: int) -> None:
-    """Overwrite the positional frequencies and the decoder's attention in place; the same seed, the same weights."""
+    """Overwrite positional frequencies and decoder of a Sam around a `TinyEncoder`, and quiet the encoder's last norm.
+
+    In place; the same seed, the same weights.
+    """
     generator = torch.Generator().manual_seed(seed)
     encoder, transformer = sam.prompt_encoder, sam.mask_decoder.transformer
     # Standard deviations in half frames: at 0.5 a head tells thirds of the frame apart, at 3.5 single cells.
