@@ -7,7 +7,8 @@ On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/build_prompt_maps.py --data s3://bucket/sa1b \\
         --source recorded --sam vit_b --out s3://bucket/maps
 
-Data: tars in SA-1B's layout. Writes OUT/*.parquet (schemas/prompt_maps.py) and OUT/sheet.png, a look at twelve maps.
+Data: tars in SA-1B's layout, or instance files of COCO or LVIS (.json) with the photos in a folder beside them (with
+--sparse). Writes OUT/*.parquet (schemas/prompt_maps.py) and OUT/sheet.png, a look at twelve maps.
 Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
 """
 
@@ -36,7 +37,7 @@ from stages.shards import list_shards
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="prompt maps and embeddings of annotated photos")
-    parser.add_argument("--data", nargs="+", required=True, help="tars, folders or globs")
+    parser.add_argument("--data", nargs="+", required=True, help="tars, folders, globs or .json")
     parser.add_argument("--out", required=True, type=absolute, help="folder or URI; must hold no prompt maps yet")
     parser.add_argument("--sam", default="tiny", help="model whose embeddings the predictor will read")
     parser.add_argument("--checkpoint", type=absolute, help="its weights, where not the official or bundled")

@@ -7,7 +7,8 @@
     ray job submit --working-dir . -- python pipelines/evaluate.py --data /data/val --sam tiny --prompts aop,grid-32 \\
         --out /data/evaluation
 
-Data: tars in SA-1B's layout. Strategies: those of label_corpus.py, and `gt-point`, `gt-box` (one prompt a ground-truth
+Data: tars in SA-1B's layout, or instance files of COCO or LVIS (.json) with the photos in a folder beside them.
+Strategies: those of label_corpus.py, and `gt-point`, `gt-box` (one prompt a ground-truth
 mask, best of three masks), `random-match` (as many random points on each photo as `aop` decoded there).
 Writes OUT/metrics.parquet, OUT/evaluation.json, OUT/table.md. Exit codes: 0, 2 for wrong arguments, 3 if no photo
 could be measured.
@@ -36,7 +37,9 @@ from stages.strategy_spec import parse_strategies
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="mIoU, prompts and time of prompt strategies on annotated photos")
-    parser.add_argument("--data", nargs="+", required=True, help="tars, folders or globs; each is measured on its own")
+    parser.add_argument(
+        "--data", nargs="+", required=True, help="tars, folders, globs or .json; each is measured on its own"
+    )
     parser.add_argument("--sam", required=True, help="NAME[,NAME]")
     parser.add_argument("--prompts", required=True, help="STRATEGY[,STRATEGY]; the others are compared to the first")
     parser.add_argument("--out", required=True, type=absolute, help="folder or URI of the results")

@@ -31,10 +31,10 @@ from stages.atomic import write_bytes
 from stages.location import redact
 from stages.prompt_map_rows import PromptMapRows
 
-SAMPLING = Sampling(smoothing_sigma=1.0, spacing=3)
+SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 """The paper's 2 and 6 leave too few peaks of a map that is as smooth as ours (aopsam/weights/predictor-tiny.md)."""
 
-PROMPTS = 60
+PROMPTS = 100
 """Median prompts a photo that the threshold is chosen for; the paper's Table 2 has 61 to 120."""
 
 

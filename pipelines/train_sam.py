@@ -6,7 +6,8 @@ On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/train_sam.py --data s3://bucket/shards \\
         --out s3://bucket/sam --workers 4
 
-Data: tars in SA-1B's layout; all photos are held in memory. Writes OUT/tiny.safetensors (half precision, with
+Data: tars in SA-1B's layout, or instance files of COCO or LVIS (.json) with the photos in a folder beside them; all
+photos are held in memory. Writes OUT/tiny.safetensors (half precision, with
 thresholds for everything mode chosen on training photos), for `label_corpus.py --sam tiny --checkpoint`. Checkpoints
 and steps.jsonl lie in OUT/train; the same command again goes on from the last. --steps may change between the two.
 Exit codes: 0, 2 for wrong arguments or unreadable shards.
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     recipe = SamRecipe()
     parser = argparse.ArgumentParser(description="train a small promptable SAM")
-    parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders or globs")
+    parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders, globs or .json")
     parser.add_argument("--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none")
     parser.add_argument("--start", type=absolute, help="weights to begin with, such as an earlier tiny.safetensors")
     parser.add_argument("--steps", type=positive, default=recipe.steps, help="updates (default: %(default)s)")
@@ -58,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = replace(SamRecipe(), steps=arguments.steps, windows=arguments.windows, seed=arguments.seed)
     try:
         shards = [shard for data in arguments.data for shard in list_shards(data)]
-        photos = read_photos(shards)
+        problems: list[str] = []
+        photos = read_photos(shards, problems.append)
+        print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
         if not photos:
             raise ValueError(f"{', '.join(map(redact, arguments.data))}: no annotated photo")
         if arguments.start is not None:
@@ -66,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"train_sam: {error}", file=sys.stderr)
         return 2
-    print(f"{len(photos)} photos, {sum(len(photo.rles) for photo in photos)} masks", file=sys.stderr)
+    masks = sum(len(photo.rles) for photo in photos)
+    print(f"{len(photos)} photos, {masks} masks, {len(problems)} photos or masks left out", file=sys.stderr)
     start_ray(arguments.workers, arguments.threads)
     resources = choose_resources(10**6, arguments.workers, arguments.threads, 1)
     sam = train_on_ray(

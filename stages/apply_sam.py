@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fsspec
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
@@ -18,6 +17,7 @@ from aopsam.training.annotated import Annotated, load_photos
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.sam import train_sam
 from aopsam.training.sam_recipe import SamRecipe, build_sam
+from stages.annotated import read_annotated
 
 if TYPE_CHECKING:
     # A worker imports this file first, and segment_anything may only come after aopsam.
@@ -35,15 +35,9 @@ class _Work:
     checkpoint_every: int
 
 
-def read_photos(shards: Iterable[str]) -> list[Annotated]:
-    """All annotated photos of the shards (paths or URIs), in memory."""
-
-    def opened() -> Iterator[object]:
-        for shard in shards:
-            with fsspec.open(shard) as file:
-                yield file
-
-    return load_photos(opened())  # type: ignore[arg-type]
+def read_photos(shards: Iterable[str], on_problem: Callable[[str], None] = lambda line: None) -> list[Annotated]:
+    """All annotated photos of the shards, in memory; what is broken is a line to `on_problem`, and the rest is used."""
+    return load_photos(shards, on_problem, read_annotated)
 
 
 def train_on_ray(
@@ -60,7 +54,7 @@ def train_on_ray(
     """Train, or go on from the last checkpoint in `out`; return the averaged model, in eval mode.
 
     Args:
-        shards: tars in SA-1B's layout, reachable from every worker.
+        shards: as `stages.shards.list_shards` gives them, reachable from every worker.
         recipe: hyper-parameters of one worker; more workers see more windows a step.
         out: folder or URI; checkpoints go below `out`/train.
         start: file of `tiny`'s weights, on every node, to begin with where there is no checkpoint.

@@ -16,7 +16,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sam", help="model: tiny (default), mobile_sam, vit_b, vit_l, vit_h")
     parser.add_argument("--checkpoint", type=absolute, help="weights of the model, where not the official or bundled")
     parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
-    parser.add_argument("--prompts", help="prompt strategy: aop (default), grid-N, random-N")
+    parser.add_argument("--prompts", help="prompt strategy: aop (default), grid-N, random-N, hierarchical")
     parser.add_argument("--config", help="YAML or JSON file with any field of stages/config.py:LabelConfig")
 
 

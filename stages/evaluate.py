@@ -10,21 +10,21 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import torch
 
 from aopsam.generator import AutoMaskGenerator, Labelled
-from aopsam.metrics import METRICS, iou_matrix, pearson, spearman
+from aopsam.masks import rle
+from aopsam.metrics import METRICS, average_recall, iou_matrix, pearson, spearman
 from aopsam.photos.decode import PhotoError, open_photo
-from aopsam.photos.sa1b import read_shard
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
 from schemas.metrics import SCHEMA
+from stages.annotated import read_annotated
 from stages.ground_truth import Annotation, answer, box_prompts, point_prompts, usable_annotations
 from stages.strategy_spec import StrategySpec
 
@@ -47,6 +47,8 @@ SAMPLES = pa.schema(
     metadata={"table": "samples"},
 )
 RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 10**10)}
+"""COCO's: smallest and largest area in pixels of the photo, both included."""
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
 _MAX_PIXELS = 200_000_000
 
@@ -99,9 +101,8 @@ def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
 def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
     for uri in shards:
         problems: list[str] = []
-        with fsspec.open(uri, "rb") as file:
-            for sample in read_shard(file, problems.append):
-                yield {"image_id": sample.id, "jpeg": sample.jpeg, "annotations": json.dumps(sample.annotations)}
+        for sample in read_annotated(uri, problems.append):
+            yield {"image_id": sample.id, "jpeg": sample.jpeg, "annotations": json.dumps(sample.annotations)}
         yield from ({"image_id": posixpath.basename(uri), "problem": problem} for problem in problems)
 
 
@@ -202,8 +203,14 @@ class EvaluatePhotos:
 
 
 def _compare(labelled: Labelled, annotations: Sequence[Annotation]) -> dict[str, float | None]:
-    iou = iou_matrix([r["segmentation"] for r in labelled.records], [a["segmentation"] for a in annotations])
+    ranked = sorted(labelled.records, key=lambda r: -(r["predicted_iou"] + r["stability_score"]))
+    truths = [a["segmentation"] for a in annotations]
+    iou = iou_matrix([r["segmentation"] for r in ranked], truths)
     quality: dict[str, float | None] = {name: metric(iou) for name, metric in METRICS.items()}
+    areas = np.array([rle.area(truth) for truth in truths])
+    for size, (low, high) in SIZES.items():
+        of_size = (areas >= low) & (areas <= high)
+        quality |= {f"ar_{size}": average_recall(iou[:, of_size], 1000), f"{size}_truths": float(of_size.sum())}
     return quality | _counts(
         len(annotations), labelled.prompts_proposed, labelled.prompts_decoded, len(labelled.records), labelled.seconds
     )

@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from aopsam.metrics import mean_interval, paired_difference, weighted_mean
 
-WEIGHTS = {"miou": "ground_truths", "miou_per_prediction": "masks_kept", "miou_one_to_one": "ground_truths"}
+WEIGHTS = {
+    "miou": "ground_truths",
+    "miou_per_prediction": "masks_kept",
+    "miou_one_to_one": "ground_truths",
+    **{f"ar_{most}": "ground_truths" for most in (10, 100, 1000)},
+    **{f"ar_{size}": f"{size}_truths" for size in ("small", "medium", "large")},
+}
 """Metric → the count that turns its mean over photos into a mean over masks."""
 
 _HEAD = (
@@ -22,6 +28,9 @@ _HEAD = (
     ("by photo", "by_photo"),
     ("per pred.", "miou_per_prediction"),
     ("1:1", "miou_one_to_one"),
+    ("AR@10", "ar_10"),
+    ("AR@100", "ar_100"),
+    ("AR@1000", "ar_1000"),
     ("vs first", "difference"),
     ("95 %", "difference_interval"),
     ("proposed", "prompts_proposed"),
@@ -39,9 +48,9 @@ _HEAD = (
 def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """One entry a data × model × strategy.
 
-    The three mIoUs each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`, and
-    `difference`: of the mean over masks to that of the first strategy, paired. Intervals are 95 %, by bootstrap over
-    photos. Everything else is a mean over photos. A value that no photo defines is None.
+    The metrics of `WEIGHTS` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`,
+    and `difference`: of the mean over masks to that of the first strategy, paired. Intervals are 95 %, by bootstrap
+    over photos. Everything else is a mean over photos. A value that no photo defines is None.
 
     Args:
         metrics: of schemas/metrics.py, the photos that could be measured.
@@ -129,7 +138,9 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         "difference_interval": _interval(miou["difference"], "+.3f"),
     }
     for _, key in _HEAD:
-        if key not in shown:
+        if key.startswith("ar_"):
+            shown[key] = _mean(entry[key]["over_masks"])
+        elif key not in shown:
             shown[key] = "–" if entry[key] is None else f"{entry[key]:.{2 if key.startswith('seconds') else 1}f}"
     return [shown[key] for _, key in _HEAD]
 

@@ -9,20 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from aopsam.photos.decode import PhotoError, open_photo
-from aopsam.photos.sa1b import read_shard
 from aopsam.predictor.frame import content_hw, to_frame
 from aopsam.predictor.targets import Combine
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
+from stages.annotated import read_annotated
 from stages.atomic import write_bytes
 from stages.prompt_map_rows import MIRRORED
 from stages.prompt_map_target import MAX_PIXELS, Source, target_and_valid
@@ -69,7 +68,7 @@ SAMPLES = pa.schema(
 
 
 def read_samples(shards: pa.Table) -> Iterator[pa.Table]:
-    """Photos and annotations of shards in SA-1B's layout, sixteen a table of `SAMPLES`.
+    """Photos and annotations of annotated shards, sixteen a table of `SAMPLES`.
 
     Args:
         shards: column `shard`, paths or URIs as `stages.shards.list_shards` gives them.
@@ -77,13 +76,12 @@ def read_samples(shards: pa.Table) -> Iterator[pa.Table]:
     for uri in shards.column("shard").to_pylist():
         problems: list[str] = []
         rows: list[dict[str, Any]] = []
-        with fsspec.open(uri, "rb") as file:
-            for sample in read_shard(file, problems.append):
-                annotations = json.dumps(sample.annotations)
-                rows.append({"image_id": sample.id, "jpeg": sample.jpeg, "annotations": annotations})
-                if len(rows) == ROWS_PER_FILE:
-                    yield pa.Table.from_pylist(rows, schema=SAMPLES)
-                    rows = []
+        for sample in read_annotated(uri, problems.append):
+            annotations = json.dumps(sample.annotations)
+            rows.append({"image_id": sample.id, "jpeg": sample.jpeg, "annotations": annotations})
+            if len(rows) == ROWS_PER_FILE:
+                yield pa.Table.from_pylist(rows, schema=SAMPLES)
+                rows = []
         rows.extend({"problem": problem} for problem in problems)
         if rows:
             yield pa.Table.from_pylist(rows, schema=SAMPLES)

@@ -1,4 +1,4 @@
-"""The tar shards that a `--data` argument names."""
+"""The annotated shards that a `--data` argument names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import fsspec
 
 from stages.location import redact
 
+TARS = (".tar", ".tar.gz", ".tgz")
+
 
 def list_shards(data: str) -> list[str]:
-    """Shards of a tar, a glob, or a folder with tars anywhere below; sorted.
+    """A tar, an instance file (`.json`), what a glob matches, or the tars anywhere below a folder; sorted.
 
     Args:
         data: a local path or an fsspec URI.
@@ -21,11 +23,13 @@ def list_shards(data: str) -> list[str]:
     """
     filesystem, path = fsspec.url_to_fs(data)
     if filesystem.isdir(path):
-        found = [entry for entry in filesystem.find(path) if entry.endswith(".tar")]
+        found = [entry for entry in filesystem.find(path) if entry.endswith(TARS)]
     elif filesystem.isfile(path):
         found = [path]
     else:
         found = [entry for entry in filesystem.glob(path) if filesystem.isfile(entry)]
     if not found:
-        raise ValueError(f"{redact(data)}: no shard; give a .tar, a folder that holds some, or a glob")
+        raise ValueError(
+            f"{redact(data)}: no shard; give a .tar, a folder that holds some, a glob, or a .json of COCO's kind"
+        )
     return sorted(filesystem.unstrip_protocol(entry) for entry in found)

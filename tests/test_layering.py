@@ -19,7 +19,7 @@ ALLOWED = {
 INSIDE = {
     "masks": set(),
     "metrics": set(),
-    "photos": set(),
+    "photos": {"masks"},
     "report": {"masks"},
     "sam": {"masks"},
     "predictor": {"sam", "masks"},

@@ -18,11 +18,16 @@ WEIGHTS = Path(aopsam.__file__).parent / "weights" / "tiny.safetensors"
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_from_a_shard_to_a_model(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "s.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
+def test_from_a_shard_to_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = [*two_objects(), {"area": 3}]
+    shard = write_shard(tmp_path / "s.tar", {"one": (jpeg(1, (96, 128)), broken), "none": (b"", two_objects())})
     command = ["--data", str(shard), "--out", str(tmp_path / "out"), "--steps", "2", "--windows", "1", "--threads", "1"]
     command += ["--start", str(WEIGHTS)]
     assert train_sam.main(command) == 0
+    printed = capsys.readouterr().err
+    assert "left out: one: annotation 2: " in printed
+    assert "left out: none: not a photo: " in printed
+    assert "1 photos, 2 masks, 2 photos or masks left out" in printed
     path = tmp_path / "out" / "tiny.safetensors"
     first = load_sam("tiny", checkpoint=path)
     assert 0 <= first.thresholds.stability_score_thresh <= 1

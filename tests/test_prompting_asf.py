@@ -8,7 +8,13 @@ import torch
 from skimage.feature import peak_local_max
 from torch.nn import functional
 
-from aopsam.prompting.asf import AdaptiveFilter, adaptive_sampling, component_peaks, elimination_threshold
+from aopsam.prompting.asf import (
+    AdaptiveFilter,
+    adaptive_sampling,
+    component_peaks,
+    cover_count,
+    elimination_threshold,
+)
 
 
 def _map(*peaks: tuple[int, int, float]) -> np.ndarray:
@@ -93,3 +99,37 @@ def test_both_elimination_rules() -> None:
     iou, similarity = torch.tensor([0.8, 0.6]), torch.tensor([0.5, 1.0])
     assert elimination_threshold(iou, similarity, "equation", 1.3) == pytest.approx(0.5)
     assert elimination_threshold(iou, similarity, "scaled", 1.3) == pytest.approx(0.65)
+
+
+def test_cover_counts_masks_that_a_point_lies_in_and_looks_like() -> None:
+    features = torch.zeros(2, 4, 4)
+    features[0, :, :2], features[1, :, 2:] = 1.0, 1.0
+    masks = torch.zeros(3, 4, 4)
+    masks[0, :, :2], masks[1, :2, :2], masks[2, :, 2:] = 1.0, 0.5, 1.0
+    points = torch.tensor([[0.125, 0.125], [0.125, 0.875], [0.875, 0.5]])
+    inside = torch.tensor([[True, True, True], [True, False, False], [False, True, False]])
+    # The last point lies in the first mask alone, and looks otherwise; the second lies in a mask of the other kind.
+    assert cover_count(features, masks, points, inside, 0.8).tolist() == [2, 1, 0]
+    assert cover_count(features, masks[:0], points, inside[:0], 0.8).tolist() == [0, 0, 0]
+
+
+def test_cover_counts_as_one_mask_and_point_at_a_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(6, 5, 7, generator=generator)
+    masks, points = torch.rand(4, 5, 7, generator=generator), torch.rand(9, 2, generator=generator)
+    inside = torch.rand(4, 9, generator=generator) > 0.4
+    expected = []
+    for number, (x, y) in enumerate(points.tolist()):
+        column, row = min(max(x * 7 - 0.5, 0), 6), min(max(y * 5 - 0.5, 0), 4)
+        left, upper = min(int(column), 5), min(int(row), 3)
+        right, lower = column - left, row - upper
+        unit = features / features.norm(dim=0)
+        here = (unit[:, upper, left] * (1 - right) + unit[:, upper, left + 1] * right) * (1 - lower)
+        here = here + (unit[:, upper + 1, left] * (1 - right) + unit[:, upper + 1, left + 1] * right) * lower
+        count = 0
+        for mask, is_inside in zip(masks, inside[:, number].tolist(), strict=True):
+            mean = (features * mask).sum((1, 2)) / mask.sum()
+            count += is_inside and float(torch.cosine_similarity(mean, here, dim=0)) > 0.1
+        expected.append(count)
+    assert cover_count(features, masks, points, inside, 0.1).tolist() == expected
+    assert len(set(expected)) > 2

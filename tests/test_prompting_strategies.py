@@ -56,21 +56,27 @@ def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[i
             return sizes, trace
 
 
-def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto) -> None:
-    strategy = make_strategy("aop", photo.model, round_size=4, threshold=0.0, spacing=2)
-    sizes, trace = _run(strategy, photo, iou=0.3)
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [("covered", "lies in kept masks and resembles them"), ("scaled", "resembles a kept mask")],
+)
+def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto, rule: str, reason: str) -> None:
+    options = {"round_size": 4, "threshold": 0.0, "spacing": 1, "times": 1, "elimination": rule}
+    sizes, trace = _run(make_strategy("aop", photo.model, **options), photo, iou=0.3)
     assert len(sizes) > 1
     assert max(sizes) <= 4
     assert sum(sizes) + sum(trace.dropped.values()) == trace.proposed
-    assert trace.dropped["resembles a kept mask"] > 0
+    assert trace.dropped[reason] > 0
 
 
 def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
-    decoded = {
-        rule: sum(_run(make_strategy("aop", photo.model, threshold=0.0, spacing=2, elimination=rule), photo, 0.8)[0])
-        for rule in ("equation", "scaled")
-    }
-    assert decoded["equation"] <= decoded["scaled"]
+    def decoded(**options: object) -> int:
+        options |= {"threshold": 0.0, "spacing": 1, "round_size": 4}
+        return sum(_run(make_strategy("aop", photo.model, **options), photo, 0.8)[0])
+
+    assert decoded(elimination="equation") <= decoded(elimination="scaled")
+    assert decoded(likeness=-1.0, times=1) < decoded(likeness=1.1, times=1)
+    assert decoded(likeness=-1.0, times=1) <= decoded(likeness=-1.0, times=3)
 
 
 def test_aop_without_filtering_is_one_round_by_falling_confidence(photo: EncodedPhoto) -> None:
@@ -93,6 +99,27 @@ def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
     assert (points > 0).all()
     assert (points < [320, 240]).all()
     assert points[:, 0].max() > 200
+
+
+def test_hierarchical_asks_again_only_where_nothing_is_settled(photo: EncodedPhoto) -> None:
+    trace = Trace()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=8).rounds(photo, trace)
+    first = next(rounds)
+    assert first.coords_px[:, 0] == pytest.approx(build_all_layer_point_grids(2, 0, 1)[0] * [320, 240])
+    logits = torch.full((2, 128, 128), -1.0)
+    logits[0, :96, :64] = 9.0  # the left half: the photo fills 96 rows
+    logits[1, :96, 64:] = 8.0  # the right half, not surely enough
+    second = rounds.send(Decoded(first, torch.full((4, 3), 0.9), logits))
+    whole = build_all_layer_point_grids(8, 0, 1)[0] * [320, 240]
+    assert second.coords_px[:, 0] == pytest.approx(whole[whole[:, 0] > 160])
+    assert (trace.proposed, trace.dropped["inside a confident mask"]) == (4 + 64, 32)
+    with pytest.raises(StopIteration):
+        rounds.send(Decoded(second, torch.zeros(32, 3), logits[:0]))
+
+
+def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> None:
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4).rounds(photo, Trace())
+    assert len(rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))) == 16
 
 
 def test_the_bundled_tiny_proposes_for_a_sam_without_a_predictor(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:

@@ -39,3 +39,23 @@ def test_broken_members_are_named(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), two_objects()), "b": (jpeg(1, HW), None)})
     with pytest.raises(ValueError, match="b: photo without its JSON"):
         load_photos([shard])
+
+
+def test_what_is_broken_costs_itself_alone(tmp_path: Path) -> None:
+    small = jpeg(0, (50, 50))
+    samples = {
+        "a": (jpeg(0, HW), [two_objects()[0], {"area": 3}, two_objects()[1]]),
+        "b": (b"no photo", two_objects()),
+        "c": (jpeg(1, HW), two_objects()),
+        "d": (small, two_objects()),
+        "e": (jpeg(2, HW), [{"area": 3}]),
+        "f": (jpeg(2, HW), [two_objects()[0] | {"point_coords": [["x", 1]]}, two_objects()[1]]),
+    }
+    problems: list[str] = []
+    photos = load_photos([write_shard(tmp_path / "s.tar", samples)], problems.append)
+    assert [(photo.id, len(photo.rles), len(photo.points_px)) for photo in photos] == [
+        ("a", 2, 2),
+        ("c", 2, 2),
+        ("f", 1, 1),
+    ]
+    assert [line.split(":")[0] for line in problems] == ["a", "b", "d", "e", "f"]

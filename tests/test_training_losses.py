@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aopsam.training.losses import balanced_cross_entropy, dice_loss, mask_iou, prompt_loss
+from aopsam.training.losses import dice_loss, mask_iou, prompt_loss
 
 SURE = 30.0
 
@@ -30,14 +30,6 @@ def test_dice() -> None:
     assert dice_loss(sure(EMPTY), EMPTY).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_balanced_cross_entropy_is_not_bought_by_an_empty_answer() -> None:
-    shy = torch.full((4, 4), -3.0)
-    undecided = torch.zeros(4, 4)
-    assert balanced_cross_entropy(shy, TRUTH) > balanced_cross_entropy(undecided, TRUTH)
-    assert balanced_cross_entropy(undecided, TRUTH).item() == pytest.approx(0.6931, abs=1e-3)
-    assert balanced_cross_entropy(sure(TRUTH), TRUTH).item() == pytest.approx(0, abs=1e-6)
-
-
 def test_mask_iou() -> None:
     stack = torch.stack([sure(TRUTH), sure(HALF), sure(EMPTY), sure(1 - TRUTH)])
     assert mask_iou(stack, TRUTH.expand(4, -1, -1)).tolist() == [1.0, 0.5, 0.0, 0.0]
@@ -47,12 +39,10 @@ def test_mask_iou() -> None:
 def test_prompt_loss_follows_the_best_alternative_and_scores_estimates() -> None:
     logits = torch.stack([sure(EMPTY), sure(HALF), sure(TRUTH), sure(EMPTY)])[None].requires_grad_()
     estimates = torch.tensor([[0.0, 0.5, 1.0, 0.0]])
-    loss, iou = prompt_loss(logits, estimates, TRUTH[None], torch.zeros(1), others=0.0, cross_entropy=1.0, estimate=1.0)
+    loss, iou = prompt_loss(logits, estimates, TRUTH[None], torch.zeros(1), others=0.0, estimate=1.0)
     assert loss.item() == pytest.approx(0, abs=1e-5)
     assert iou.tolist() == [1.0]
-    worse, _ = prompt_loss(
-        logits, 1 - estimates, TRUTH[None], torch.ones(1), others=0.1, cross_entropy=1.0, estimate=1.0
-    )
+    worse, _ = prompt_loss(logits, 1 - estimates, TRUTH[None], torch.ones(1), others=0.1, estimate=1.0)
     worse.backward()
     assert worse.item() > 1
     assert logits.grad is not None

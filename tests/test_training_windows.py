@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aopsam.masks import rle
+from aopsam.training import windows
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import POINT
 from aopsam.training.windows import Batch, make_batch
@@ -40,7 +41,8 @@ def batch(seed: int, size_px: int = 256, scale: tuple[float, float] = (0.6, 1.6)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_photo_target_and_prompt_agree(seed: int) -> None:
+def test_photo_target_and_prompt_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_jitter", lambda rgb, rng: rgb)
     out = batch(seed)
     assert out.rgb.shape == (3, 3, 256, 256)
     assert out.targets.shape == (len(out.is_box), 64, 64)
@@ -50,7 +52,6 @@ def test_photo_target_and_prompt_agree(seed: int) -> None:
         inside = blocks[:, target > 0.99].mean(1) if (target > 0.99).any() else None
         local = out.prompts.points_px[n].numpy() - out.cells[window].numpy() * 16
         if inside is not None:
-            # Colour jitter is mild: the stronger channel stays the stronger one.
             red = inside[0] > inside[1]
             across = blocks[0] - blocks[1] if red else blocks[1] - blocks[0]
             assert across[target > 0.99].min() > across[target < 0.01].max()
@@ -62,6 +63,16 @@ def test_photo_target_and_prompt_agree(seed: int) -> None:
             x, y = (local[0] + 0.5) // 4
             assert target[int(y), int(x)] > 0
             assert out.prompts.labels[n].tolist() == [POINT, -1]
+
+
+def test_colours_change_and_a_few_photos_turn_grey() -> None:
+    plain = np.full((20, 30, 3), (200, 60, 90), np.uint8)
+    changed = [windows._jitter(plain, np.random.default_rng(seed)) for seed in range(60)]
+    assert all(photo.shape == plain.shape and photo.dtype == np.uint8 for photo in changed)
+    assert all((photo != plain).any() for photo in changed)
+    spread = np.array([np.ptp(photo.astype(int), axis=2).mean() for photo in changed])
+    assert 1 <= (spread < 40).sum() <= 15
+    assert (spread > 40).sum() >= 45
 
 
 def test_cells_keep_windows_inside_the_frame() -> None:

@@ -1,4 +1,4 @@
-"""The bundled weights may not fall below what they reached on made-up scenes (benchmarks/floors.json)."""
+"""The bundled weights may not fall below what they reached on scenes and photos of the project's own."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import numpy as np
 import pytest
 
 from aopsam.generator import AutoMaskGenerator
-from aopsam.masks import rle
+from aopsam.metrics.greedy import iou_per_ground_truth
+from aopsam.metrics.iou import iou_matrix
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated
 from aopsam.training.validation import best_of_three
+from tests.free_photos import free_photos
 from tests.made_scenes import made_scene
 
 FLOORS = json.loads((Path(__file__).parents[1] / "benchmarks" / "floors.json").read_text())["weights"]
 
 
-@pytest.fixture(scope="module")
-def scenes() -> list[Annotated]:
-    return [made_scene(seed) for seed in range(6)]
+@pytest.fixture(scope="module", params=list(FLOORS))
+def case(request: pytest.FixtureRequest) -> tuple[list[Annotated], dict[str, float]]:
+    """Annotated photos and their floors."""
+    photos = {"made-up scenes": lambda: [made_scene(seed) for seed in range(6)], "free photos": free_photos}
+    return photos[request.param](), FLOORS[request.param]
 
 
 @pytest.mark.parametrize("kind", ["point", "box"])
-def test_one_prompt_a_mask(scenes: list[Annotated], kind: str) -> None:
-    assert best_of_three(load_sam("tiny"), scenes, kind) >= FLOORS[f"gt-{kind}"]
+def test_one_prompt_a_mask(case: tuple[list[Annotated], dict[str, float]], kind: str) -> None:
+    photos, floors = case
+    assert best_of_three(load_sam("tiny"), photos, kind) >= floors[f"gt-{kind}"]
 
 
-def test_everything_with_few_prompts(scenes: list[Annotated]) -> None:
-    generator = AutoMaskGenerator(load_sam("tiny"))
-    best, decoded = [], []
-    for scene in scenes:
-        labelled = generator.label(scene.rgb)
-        decoded.append(labelled.prompts_decoded)
-        masks = np.stack([record["segmentation"] for record in labelled.records])
-        for truth in map(rle.decode, scene.rles):
-            both, either = (masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))
-            best.append((both / either).max())
-    assert np.mean(best) >= FLOORS["aop"]
-    assert np.mean(decoded) <= FLOORS["aop decoded, most"]
+def test_everything_with_few_prompts(case: tuple[list[Annotated], dict[str, float]]) -> None:
+    photos, floors = case
+    generator = AutoMaskGenerator(load_sam("tiny"), output_mode="coco_rle")
+    labelled = [generator.label(photo.rgb) for photo in photos]
+    pairs = zip(labelled, photos, strict=True)
+    found = [iou_matrix([r["segmentation"] for r in one.records], photo.rles) for one, photo in pairs]
+    assert np.mean([iou_per_ground_truth(iou) for iou in found]) >= floors["aop"]
+    assert np.mean([one.prompts_decoded for one in labelled]) <= floors["aop decoded, most"]

@@ -10,6 +10,7 @@ from segment_anything.modeling import Sam
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.grid import Grid
+from aopsam.prompting.hierarchical import Hierarchical
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.random_points import RandomPoints
 from aopsam.prompting.strategy import Decoded, Strategy, Trace
@@ -20,6 +21,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "grid-N": lambda model, predictor, n, **options: Grid.per_side(n, **options),
     "random-N": lambda model, predictor, n, **options: RandomPoints(n, **options),
     "aop": lambda model, predictor, **options: AutoPrompts(Proposer(model, predictor), **options),
+    "hierarchical": lambda model, predictor, **options: Hierarchical(**options),
 }
 """Name -> factory(model, predictor, [n], **options); a name that ends in `-N` takes a number in its place."""
 

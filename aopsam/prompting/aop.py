@@ -10,10 +10,17 @@ import numpy as np
 import torch
 
 from aopsam.predictor.sampling import Sampling
-from aopsam.prompting.asf import AdaptiveFilter, Elimination, adaptive_sampling, component_peaks, elimination_threshold
+from aopsam.prompting.asf import (
+    AdaptiveFilter,
+    Elimination,
+    adaptive_sampling,
+    component_peaks,
+    cover_count,
+    elimination_threshold,
+)
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.strategy import Decoded, Trace
-from aopsam.sam.decode import masks_on_cells
+from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
@@ -27,7 +34,9 @@ class AutoPrompts:
         *,
         adaptive_sampling: bool = True,
         adaptive_filtering: bool = True,
-        elimination: Elimination = "scaled",
+        elimination: Elimination = "covered",
+        likeness: float = 0.8,
+        times: int = 3,
         k: float | None = None,
         smoothing_sigma: float | None = None,
         spacing: int | None = None,
@@ -41,7 +50,10 @@ class AutoPrompts:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
             adaptive_filtering: drop prompts between rounds.
-            elimination: `scaled` (C > k · T_elim) or `equation` (C > T_elim).
+            elimination: `covered` (a prompt that lies in kept masks and looks like them, benchmarks/LOG.md), or the
+                paper's: `scaled` (C > k · T_elim) or `equation` (C > T_elim).
+            likeness: cosine from which a prompt looks like a mask, for `covered`.
+            times: masks that it must lie in and look like, for `covered`.
             k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
             smoothing_sigma: smoothing factor of the sampling, cells of the map.
             spacing: least distance of two prompts, cells of the map.
@@ -57,6 +69,7 @@ class AutoPrompts:
         self.adaptive_sampling = adaptive_sampling
         self.adaptive_filtering = adaptive_filtering
         self.elimination: Elimination = elimination
+        self.likeness, self.times = likeness, times
         self.k = k
         given = {"smoothing_sigma": smoothing_sigma, "spacing": spacing, "threshold": threshold}
         card = asdict(proposer.predictor.sampling)
@@ -82,6 +95,26 @@ class AutoPrompts:
         if not self.adaptive_filtering:
             yield waiting
             return
+        rule = self._covered if self.elimination == "covered" else self._resembling
+        yield from rule(photo, waiting, trace)
+
+    def _covered(self, photo: EncodedPhoto, waiting: Prompts, trace: Trace) -> Generator[Prompts, Decoded, None]:
+        """Rounds after which prompts that lie in kept masks and look like them go."""
+        rows, columns = photo.content_cells
+        embedding = photo.embedding[0, :, :rows, :columns].float()
+        counts = np.zeros(len(waiting), np.int64)
+        while len(waiting):
+            decoded = yield waiting[: self.round_size]
+            waiting, counts = waiting[self.round_size :], counts[self.round_size :]
+            cells, points = masks_on_cells(photo, decoded.kept_logits), self._on_cells(photo, waiting)
+            inside = inside_masks(photo, decoded.kept_logits, waiting.coords_px[:, 0], photo.model.mask_threshold)
+            counts = counts + cover_count(embedding, cells, points, inside, self.likeness).cpu().numpy()
+            stays = counts < self.times
+            trace.dropped["lies in kept masks and resembles them"] += int((~stays).sum())
+            waiting, counts = waiting[stays], counts[stays]
+
+    def _resembling(self, photo: EncodedPhoto, waiting: Prompts, trace: Trace) -> Generator[Prompts, Decoded, None]:
+        """Rounds after which prompts that resemble the mean of all kept masks go: the paper's Eq. 1 to 3."""
         rows, columns = photo.content_cells
         k = photo.model.thresholds.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())

@@ -13,7 +13,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-Elimination = Literal["scaled", "equation"]
+Elimination = Literal["covered", "scaled", "equation"]
+"""Rules that drop waiting prompts; the last two are the paper's, the first is ours."""
 
 
 def adaptive_sampling(
@@ -116,3 +117,33 @@ def elimination_threshold(best_iou: torch.Tensor, similarity: torch.Tensor, rule
     """
     threshold = float((best_iou * similarity).mean())
     return k * threshold if rule == "scaled" else threshold
+
+
+def cover_count(
+    embedding: torch.Tensor, masks_on_cells: torch.Tensor, points: torch.Tensor, inside: torch.Tensor, likeness: float
+) -> torch.Tensor:
+    """How many masks each point lies in and looks like: what rule `covered` counts over all rounds.
+
+    The paper's C is the mean over all masks and blind to place: a prompt on one of two equal cups goes because the
+    other is masked. Here a prompt repeats a mask only where it lies in it and its embedding has a cosine above
+    `likeness` with the mask's mean embedding (M_i of Eq. 1).
+
+    Args:
+        embedding: (C, rows, columns) float32, as for `AdaptiveFilter`.
+        masks_on_cells: (K, rows, columns) float32, the share of each cell that a kept mask covers.
+        points: (N, 2) float32, XY as shares of the cells' width and height, 0 to 1.
+        inside: (K, N) bool, whether the point lies in the mask.
+        likeness: between -1 and 1.
+
+    Returns:
+        (N,) int64.
+    """
+    weights = masks_on_cells.flatten(1)
+    means = functional.normalize(weights @ embedding.flatten(1).T, dim=1)
+    grid = (2 * points - 1)[None, None].to(embedding)
+    normalised = functional.normalize(embedding, dim=0)[None]
+    at_points = functional.grid_sample(normalised, grid, mode="bilinear", padding_mode="border", align_corners=False)[
+        0, :, 0
+    ]
+    alike = means @ functional.normalize(at_points, dim=0) > likeness
+    return (alike & inside).sum(dim=0)

@@ -120,3 +120,24 @@ def masks_on_cells(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.T
     covered[:, content[0] :] = 0
     covered[:, :, content[1] :] = 0
     return functional.avg_pool2d(covered[:, None], stride)[:, 0, :rows, :columns]  # 4-D: also where there is no mask
+
+
+def inside_masks(
+    photo: EncodedPhoto, low_res_logits: torch.Tensor, points_px: np.ndarray, logit: float
+) -> torch.Tensor:
+    """Which points lie where masks are surer than `logit`.
+
+    Args:
+        photo: the encoded photo.
+        low_res_logits: (K, 4h, 4w) over the model's padded square.
+        points_px: (N, 2) XY, original pixels.
+        logit: a point is inside above it.
+
+    Returns:
+        (K, N) bool.
+    """
+    height, width = photo.hw
+    scale = low_res_logits.shape[-1] / photo.model.image_encoder.img_size
+    shown = np.array([photo.input_hw[1] / width * scale, photo.input_hw[0] / height * scale])
+    x, y = np.clip((points_px * shown).astype(np.int64), 0, low_res_logits.shape[-1] - 1).T
+    return low_res_logits[:, torch.from_numpy(y), torch.from_numpy(x)] > logit

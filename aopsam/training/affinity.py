@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aopsam.sam.encoders.tiny import DESCRIPTOR
+from aopsam.sam.encoders.tiny import descriptors
 from aopsam.training.losses import mask_iou
 
 REACH = 2
@@ -48,7 +48,7 @@ class Affinity(nn.Module):
             targets: (P, 4h, 4w) in [0, 1].
             generator: draws the positions, on the CPU.
         """
-        features = F.pixel_shuffle(embeddings[:, : 16 * DESCRIPTOR].float(), 4)
+        features = descriptors(embeddings.float())
         around = F.normalize(F.avg_pool2d(features, 3, 1, 1), dim=1).flatten(2)
         features = F.normalize(features, dim=1).flatten(2)
         inside = (targets > 0.5).float()

@@ -17,17 +17,6 @@ def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return 1 - (2 * both + 1) / (p.sum((-1, -2)) + targets.sum((-1, -2)) + 1)
 
 
-def balanced_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy (..., h, w), mean inside plus mean outside the target, halved -> (...).
-
-    Cannot be lowered by an empty answer, which is where an untrained decoder otherwise goes first.
-    """
-    cross = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    inside = (cross * targets).sum((-1, -2)) / (targets.sum((-1, -2)) + 1e-3)
-    outside = (cross * (1 - targets)).sum((-1, -2)) / ((1 - targets).sum((-1, -2)) + 1e-3)
-    return (inside + outside) / 2
-
-
 def mask_iou(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """IoU of logits > 0 and targets > 0.5, (..., h, w) -> (...); 0 where both are empty."""
     answer, truth = logits > 0, targets > 0.5
@@ -43,13 +32,14 @@ def prompt_loss(
     single_weight: torch.Tensor,
     *,
     others: float,
-    cross_entropy: float,
     estimate: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of P prompts, each answered with one single mask and three alternatives.
 
-    The alternatives learn by the best of the three (Kirillov et al. 2023, section 3) with a small share for the
-    other two, so that none dies; the IoU estimates learn by squared error.
+    The alternatives learn by Dice of the best of the three (Kirillov et al. 2023, section 3) with a small share for the
+    other two, so that none dies; the IoU estimates learn by squared error. No cross entropy beside Dice: balanced, it
+    counts the inside of a small mask as much as all the outside, and small masks grow (benchmarks/LOG.md); averaged
+    over all pixels, it pulls uncertain masks to empty.
 
     Args:
         logits: (P, 4, h, w); mask 0 is the single one.
@@ -57,14 +47,13 @@ def prompt_loss(
         targets: (P, h, w) in [0, 1].
         single_weight: (P,), how much the single mask counts beside the best alternative.
         others: weight of the mean over the three alternatives.
-        cross_entropy: weight of the balanced cross entropy beside Dice.
         estimate: weight of the IoU estimates' squared error.
 
     Returns:
         The scalar loss, and the (P,) IoU of the best alternative (by true IoU), detached.
     """
     truth = targets.unsqueeze(1).expand_as(logits)
-    loss = dice_loss(logits, truth) + cross_entropy * balanced_cross_entropy(logits, truth)
+    loss = dice_loss(logits, truth)
     best = loss[:, 1:].min(dim=1).values
     per_prompt = best + others * loss[:, 1:].mean(dim=1) + single_weight * loss[:, 0]
     with torch.no_grad():

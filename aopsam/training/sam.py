@@ -68,8 +68,9 @@ def train_sam(
     ious: deque[float] = deque(maxlen=LINE_EVERY)
     began = time.monotonic()
     for step, batch in zip(range(first, last), loader, strict=True):
+        rates = recipe.rates(step)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * recipe.rate(step)
+            group["lr"] = rates[group["part"]]
         loss, iou = step_loss(sam, affinity, batch.to(sam.device), recipe, step, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -40,12 +40,12 @@ class SamRecipe:
         frame_scale: the same in whole frames.
         box_share: share of box prompts.
         correction_share: share of steps with a second round, before and after `late`.
-        cross_entropy: weight of the balanced cross entropy beside Dice, at the start and at the end.
         others: weight of the losing alternatives.
         affinity: weight of the encoder's dense auxiliary loss beside the decoder's.
         estimate: weight of the IoU estimates' squared error.
-        encoder_rate: peak learning rate of the image encoder.
-        decoder_rate: of prompt encoder and mask decoder.
+        encoder_rate: peak learning rate of the image encoder, in the first, dense share of the run and after it.
+        decoder_rate: of prompt encoder and mask decoder; 5e-4 destroys the program they begin as (benchmarks/LOG.md).
+        estimate_rate: of the head that estimates IoU, which begins as nothing.
         warmup: steps of linear warm-up.
         cooldown: last share of the run in which the rates fall linearly to zero.
         weight_decay: AdamW's, on matrices and kernels.
@@ -55,8 +55,8 @@ class SamRecipe:
     """
 
     seed: int = 0
-    steps: int = 6000
-    dense_share: float = 0.25
+    steps: int = 8000
+    dense_share: float = 0.2
     dense_windows: int = 16
     windows: int = 4
     window_px: int = 256
@@ -67,16 +67,16 @@ class SamRecipe:
     frame_prompts: int = 24
     scale: tuple[float, float] = (0.65, 1.6)
     frame_scale: tuple[float, float] = (0.8, 1.0)
-    box_share: float = 0.35
-    correction_share: tuple[float, float] = (0.0, 0.25)
-    cross_entropy: tuple[float, float] = (1.0, 0.25)
-    others: float = 0.08
+    box_share: float = 0.4
+    correction_share: tuple[float, float] = (0.0, 0.15)
+    others: float = 0.03
     affinity: float = 1.0
     estimate: float = 4.0
-    encoder_rate: float = 1e-3
-    decoder_rate: float = 5e-4
+    encoder_rate: tuple[float, float] = (1e-3, 5e-4)
+    decoder_rate: float = 8e-5
+    estimate_rate: float = 5e-4
     warmup: int = 200
-    cooldown: float = 0.35
+    cooldown: float = 0.5
     weight_decay: float = 0.05
     clip: float = 1.0
     average: float = 0.999
@@ -87,11 +87,18 @@ class SamRecipe:
         """Steps without the decoder."""
         return int(self.dense_share * self.steps)
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step relative to its peak: warm-up, constant, linear cool-down."""
+    def rates(self, step: int) -> dict[str, float]:
+        """Learning rates of a step by part of the model: warm-up, constant, linear cool-down."""
         up = min(1.0, (step + 1) / self.warmup)
         left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
-        return min(up, max(0.0, min(1.0, left)))
+        share = min(up, max(0.0, min(1.0, left)))
+        peaks = {
+            "encoder": self.encoder_rate[step >= self.dense_steps],
+            "decoder": self.decoder_rate,
+            "estimate": self.estimate_rate,
+            "levels": LEVEL_RATE,
+        }
+        return {part: share * peak for part, peak in peaks.items()}
 
 
 def build_sam(recipe: SamRecipe) -> Sam:
@@ -106,16 +113,22 @@ def build_sam(recipe: SamRecipe) -> Sam:
 
 
 def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.optim.AdamW:
-    """AdamW with a rate each for encoder and decoder; norms, biases and tokens do not decay."""
+    """AdamW; each group's `part` names its rate in `SamRecipe.rates`. Norms, biases and tokens do not decay."""
+    parts: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "estimate": []}
+    for name, parameter in sam.named_parameters():
+        part = (
+            "estimate"
+            if "iou_prediction_head" in name
+            else "encoder"
+            if name.startswith("image_encoder")
+            else "decoder"
+        )
+        parts[part].append(parameter)
     groups = []
-    for rate, modules in (
-        (recipe.encoder_rate, [sam.image_encoder]),
-        (recipe.decoder_rate, [sam.prompt_encoder, sam.mask_decoder]),
-    ):
-        plain = nn.ModuleList(modules)
-        kernels = [p for p in plain.parameters() if p.ndim > 1 and p.shape[0] > 4]
-        rest = [p for p in plain.parameters() if not (p.ndim > 1 and p.shape[0] > 4)]
-        groups.append({"params": kernels, "weight_decay": recipe.weight_decay, "peak": rate})
-        groups.append({"params": rest, "weight_decay": 0.0, "peak": rate})
-    groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "peak": LEVEL_RATE})
+    for part, parameters in parts.items():
+        kernels = [p for p in parameters if p.ndim > 1 and p.shape[0] > 4]
+        rest = [p for p in parameters if not (p.ndim > 1 and p.shape[0] > 4)]
+        groups.append({"params": kernels, "weight_decay": recipe.weight_decay, "part": part})
+        groups.append({"params": rest, "weight_decay": 0.0, "part": part})
+    groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "part": "levels"})
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True)

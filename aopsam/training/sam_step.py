@@ -64,8 +64,6 @@ def step_loss(
     across = torch.arange(size, device=batch.rgb.device)
     photo = (across < batch.inside[:, 1:, None]).transpose(1, 2) & (across < batch.inside[:, :1, None])
     pixels = (pixels * photo.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
-    start, end = recipe.cross_entropy
-    weight = start + (end - start) * step / recipe.steps
     single = torch.where(batch.is_box, 1.0, 0.15)
     correct = torch.rand((), generator=generator) < _phase(recipe, step, recipe.correction_share)
     with torch.autocast(kind, torch.bfloat16):
@@ -76,7 +74,7 @@ def step_loss(
     with torch.autocast(kind, torch.bfloat16):
         pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
         logits, estimates = decode(sam, embeddings, pe, batch.prompts)
-    weights = {"others": recipe.others, "cross_entropy": weight, "estimate": recipe.estimate}
+    weights = {"others": recipe.others, "estimate": recipe.estimate}
     loss, iou = prompt_loss(logits, estimates, batch.targets, single, **weights)
     loss = loss + recipe.affinity * dense
     if correct:

@@ -1,51 +1,67 @@
 """Initial weights with which the mask decoder answers before it has learnt anything.
 
 With random projections, positions in queries and keys do not match, and a prompt cannot find where it points for
-hundreds of steps. Here queries and keys of every cross attention read the same Fourier features, so that attention
-starts as a bump around the prompt: wide in the first heads, narrow in the last. Through that bump a mask token reads
-the descriptor of the region under the prompt (`TinyEncoder` puts one at every stride-4 position), carries it unchanged
-to its hypernetwork, and the upscaling carries the photo's descriptors unchanged to the masks: the first masks are all
-positions whose descriptor resembles the prompt's, at three thresholds. From there on everything learns.
+hundreds of steps. Here the weights begin as a plain program, written in segment-anything's own layers:
+
+1. Every token takes over the prompt's position and kind (first self-attention).
+2. For a click, it reads the four 8-pixel quadrants around it, each from the cell where that quadrant is nearest, and
+   keeps those that the click lies in (first cross attention, first MLP).
+3. Every cell of the image learns how far inside each side of a box it lies, or how near a click is (first attention
+   from image to tokens).
+4. For a box, a token reads the mean descriptor of what lies inside (second cross attention, second MLP).
+5. A mask is every position whose descriptor (`TinyEncoder` puts one at each stride-4 position) resembles the one that
+   was read, less a price for lying far from the click or outside the box (hypernetworks, upscaling).
+
+From there on everything learns; weights that the program does not need begin at random.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention
-from torch.nn import functional as F
 
 from aopsam.sam.encoders.edge_aware import LEARNED, WIDTH
-from aopsam.sam.encoders.tiny import DESCRIPTOR, TinyEncoder
+from aopsam.sam.encoders.tiny import CONTEXT, TinyEncoder
+from aopsam.training.start_drawing import LEVELS, carry_in_image, compare, draw_prompt
+from aopsam.training.start_layout import (
+    CLEAN,
+    CORNER_A,
+    CORNER_B,
+    FINDING,
+    FINDING_PX,
+    FREE,
+    FREQUENCIES,
+    HALF_TURN,
+    HEAD_WIDTH,
+    HEADS,
+    NEGATIVE,
+    ONE,
+    OUTPUT,
+    PAD,
+    POINT,
+    QUADRANTS,
+    QUIET,
+    READ,
+    STRIDE,
+    WITHIN_CELL,
+    within,
+)
+from aopsam.training.start_reading import keep_inside, keep_quadrant, read_inside, read_quadrants, take_over_prompt
 
-HEADS = 8
-PER_HEAD = 8
-"""Frequencies that one head reads: sine and cosine of each fill its 16 channels."""
-GAIN = 3.2
-"""Weight of a feature in queries and keys: a prompt on its own cell scores 2 x GAIN^2, about 20."""
-TOKEN_SCALE = 0.06
-"""What learnt tokens are shrunk to, so that they do not drown the prompt's position in a mask token."""
 COORDINATES = 1
 """The head of `EdgeAware` whose coordinates descriptors begin as."""
-CARRIED = 16 * DESCRIPTOR
-"""Channels of the embedding that hold descriptors."""
-READ = slice(256 - DESCRIPTOR, 256)
-"""Channels of a token that hold what it has read."""
-READ_GAIN = 14.0
-"""Weight of the descriptor read, so that it is about twice as large as a token's other channels (measured)."""
-QUIET = 0.3
-"""Size of what an image cell holds beside its position (1), so that it does not drown the position in the scores."""
-LIFT, SWING = 3.0, 0.5
-"""Where GELU is straight: descriptors pass it as LIFT plus SWING times their value."""
-THRESHOLDS = (0.7, 0.5, 0.8, 0.93)
-"""Of the single mask and the three alternatives, as shares of a typical likeness of a prompt with itself."""
-LIKENESS = 8.0
-"""Logit of that likeness, counted from its threshold at 0."""
-TYPICAL = 27.0
-"""Sum over descriptors, as the decoder computes it, of a prompt's region with itself (median, measured)."""
-GAIN_OUT = LIKENESS / TYPICAL
+TOKEN_SCALE = 0.06
+"""What learnt tokens are shrunk to, so that they do not drown the prompt's position in a mask token."""
+SPREAD = (0.5, 3.5)
+"""Standard deviation of the free frequencies, in periods a half frame, from the first head to the last: at 0.5 it tells
+thirds of the frame apart, at 3.5 single cells."""
+FREE_GAIN = 3.2
+"""Weight of a free frequency in queries and keys: a prompt on its own cell scores 2 x FREE_GAIN^2, about 20."""
+LONG = 8.0
+"""Weight of what was read before the last norm: it outweighs the rest, and leaves with about the same length always."""
 
 
 def start_descriptors(encoder: TinyEncoder) -> None:
@@ -58,109 +74,102 @@ def start_descriptors(encoder: TinyEncoder) -> None:
 
 
 def start_decoder(sam: Sam, seed: int) -> None:
-    """Overwrite positional frequencies and decoder of a Sam around a `TinyEncoder`, and quiet the encoder's last norm.
+    """Overwrite prompt encoder and mask decoder of a Sam around a `TinyEncoder`, and the norm of its context.
 
     In place; the same seed, the same weights.
     """
-    generator = torch.Generator().manual_seed(seed)
-    encoder, transformer = sam.prompt_encoder, sam.mask_decoder.transformer
-    # Standard deviations in half frames: at 0.5 a head tells thirds of the frame apart, at 3.5 single cells.
-    spread = torch.logspace(torch.log10(torch.tensor(0.5)), torch.log10(torch.tensor(3.5)), HEADS)
-    head = torch.arange(2 * HEADS * PER_HEAD) % HEADS
-    gaussian = torch.randn(2, len(head), generator=generator)
-    with torch.no_grad():
-        encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(gaussian * spread[head])
-        for embedding in (*encoder.point_embeddings, encoder.not_a_point_embed):
-            embedding.weight.mul_(TOKEN_SCALE)
-        sam.mask_decoder.mask_tokens.weight.mul_(TOKEN_SCALE)
-        sam.mask_decoder.iou_token.weight.mul_(TOKEN_SCALE)
-        for index, block in enumerate(transformer.layers):
-            _read_positions(block.cross_attn_token_to_image, head, index % 2)
-            _read_positions(block.cross_attn_image_to_token, head, index % 2)
-        _read_positions(transformer.final_attn_token_to_image, head, 0)
-        # The first self-attention has no residual: as identity, it hands every mask token the prompt's position.
-        first = transformer.layers[0].self_attn
-        for projection in (first.v_proj, first.out_proj):
-            torch.nn.init.eye_(projection.weight)
-            torch.nn.init.zeros_(projection.bias)
-        _carry_in_tokens(sam)
-        for token, threshold in enumerate(THRESHOLDS):
-            _compare(sam.mask_decoder.output_hypernetworks_mlps[token], threshold)
-        _carry_in_image(sam)
-
-
-def _carry_in_tokens(sam: Sam) -> None:
-    """The narrowest head of the first block writes the cell's mean descriptor into READ; nothing else touches it."""
     transformer = sam.mask_decoder.transformer
     first, second = transformer.layers
-    first.norm1.weight[READ] = 0
-    mine = slice((HEADS - 1) * 2 * PER_HEAD, (HEADS - 1) * 2 * PER_HEAD + DESCRIPTOR)
-    look = first.cross_attn_token_to_image
-    look.v_proj.weight[mine], look.v_proj.bias[mine] = 0, 0
-    look.out_proj.weight[:, mine], look.out_proj.weight[READ], look.out_proj.bias[READ] = 0, 0, 0
-    for number in range(DESCRIPTOR):
-        look.v_proj.weight[mine.start + number, 16 * number : 16 * (number + 1)] = 1 / 16
-        look.out_proj.weight[READ.start + number, mine.start + number] = READ_GAIN
-    final = transformer.final_attn_token_to_image
-    writers = [second.self_attn.out_proj, second.cross_attn_token_to_image.out_proj, final.out_proj]
-    for layer in (*writers, first.mlp.lin2, second.mlp.lin2):
-        layer.weight[READ], layer.bias[READ] = 0, 0
-    for layer in (second.cross_attn_token_to_image.q_proj, final.q_proj):
-        layer.weight[:, READ] = 0
-    for block in transformer.layers:
-        block.cross_attn_image_to_token.k_proj.weight[:, READ] = 0
+    frame_px = sam.image_encoder.img_size
+    with torch.no_grad():
+        _choose_frequencies(sam, torch.Generator().manual_seed(seed))
+        _mark_tokens(sam)
+        for half, layer in enumerate(transformer.layers):
+            _read_positions(layer.cross_attn_token_to_image, half)
+            _read_positions(layer.cross_attn_image_to_token, half)
+        _read_positions(transformer.final_attn_token_to_image, 0)
+        _protect(sam)
+        take_over_prompt(first.self_attn)
+        read_quadrants(first.cross_attn_token_to_image)
+        keep_quadrant(first.mlp)
+        draw_prompt(first.cross_attn_image_to_token, frame_px)
+        read_inside(second.cross_attn_token_to_image)
+        keep_inside(second.mlp)
+        for hypernetwork, levels in zip(sam.mask_decoder.output_hypernetworks_mlps, LEVELS, strict=True):
+            compare(hypernetwork, *levels)
+        carry_in_image(sam)
 
 
-def _compare(hypernetwork: Any, threshold: float) -> None:
-    """Filters that multiply descriptors read and drawn, less a threshold; ReLU is passed in pairs of signs."""
-    first, second, last = hypernetwork.layers
-    last.weight.mul_(0.3)
-    last.weight[: 2 * DESCRIPTOR + 1] = 0
-    for layer in (first, second):
-        layer.weight[: 2 * DESCRIPTOR], layer.bias[: 2 * DESCRIPTOR] = 0, 0
-    for number in range(DESCRIPTOR):
-        plus, minus = number, DESCRIPTOR + number
-        first.weight[plus, READ.start + number], first.weight[minus, READ.start + number] = 1, -1
-        second.weight[plus, plus] = second.weight[minus, minus] = 1
-        for sign, channel in ((1, 2 * number), (-1, 2 * number + 1)):
-            last.weight[channel, plus], last.weight[channel, minus] = sign * GAIN_OUT, -sign * GAIN_OUT
-            last.bias[channel] = 0
-    last.bias[2 * DESCRIPTOR] = -LIKENESS * threshold / float(F.gelu(torch.tensor(1.0)))
+def _choose_frequencies(sam: Sam, generator: torch.Generator) -> None:
+    """segment-anything takes 2 pi times the frequency times a coordinate that runs from -1 to 1 over the frame."""
+    half_frame = sam.image_encoder.img_size / 2
+    gaussian = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    gaussian[:, : FREE.start] = 0
+    for axis in range(2):
+        gaussian[axis, HALF_TURN[axis]] = 0.25
+        gaussian[axis, WITHIN_CELL[axis]] = half_frame / STRIDE
+        for number, length in enumerate(FINDING_PX):
+            gaussian[axis, FINDING[axis] + number] = half_frame / length
+    spread = torch.logspace(math.log10(SPREAD[0]), math.log10(SPREAD[1]), HEADS)
+    free = torch.arange(FREE.stop - FREE.start)
+    gaussian[:, FREE] = torch.randn(2, len(free), generator=generator) * spread[free % HEADS]
 
 
-def _carry_in_image(sam: Sam) -> None:
-    """Both transposed convolutions lay the 16 descriptors of a cell out; GELU is passed lifted, then in pairs."""
-    sam.image_encoder.norm.weight.fill_(QUIET)
-    sam.prompt_encoder.no_mask_embed.weight.mul_(QUIET)[:, :CARRIED] = 0
-    for block in sam.mask_decoder.transformer.layers:
-        block.norm4.weight.fill_(QUIET)
-        told = block.cross_attn_image_to_token.out_proj
-        told.weight[:CARRIED], told.bias[:CARRIED] = 0, 0
-    first, norm, _, second, _ = sam.mask_decoder.output_upscaling
-    used = 4 * DESCRIPTOR
-    first.weight[:, :used], first.bias[:used] = 0, 0
-    norm.weight[:used], norm.bias[:used] = SWING, LIFT
-    second.weight[:, : 2 * DESCRIPTOR + 1], second.bias[: 2 * DESCRIPTOR + 1] = 0, 0
-    second.bias[2 * DESCRIPTOR] = 1
-    for number in range(DESCRIPTOR):
-        for down in range(4):
-            for across in range(4):
-                quarter = (down % 2) * 2 + across % 2
-                first.weight[16 * number + 4 * down + across, quarter * DESCRIPTOR + number, down // 2, across // 2] = 1
-        for quarter in range(4):
-            for sign, channel in ((1, 2 * number), (-1, 2 * number + 1)):
-                second.weight[quarter * DESCRIPTOR + number, channel, quarter // 2, quarter % 2] = sign / SWING
-                second.bias[channel] = -sign * LIFT / SWING
+def _mark_tokens(sam: Sam) -> None:
+    """Small learnt tokens, each with its flag."""
+    encoder, decoder = sam.prompt_encoder, sam.mask_decoder
+    negative, point, corner_a, corner_b = encoder.point_embeddings
+    program = within(0, FREE.start)
+    for token, flag in (
+        (decoder.iou_token, OUTPUT),
+        (decoder.mask_tokens, OUTPUT),
+        (negative, NEGATIVE),
+        (point, POINT),
+        (corner_a, CORNER_A),
+        (corner_b, CORNER_B),
+        (encoder.not_a_point_embed, PAD),
+    ):
+        token.weight.mul_(TOKEN_SCALE)
+        token.weight[:, program] = 0
+        token.weight[:, flag] = 1
 
 
-def _read_positions(attention: Attention, head: torch.Tensor, half: int) -> None:
-    """Let head n read PER_HEAD of the frequencies that belong to it; `half` picks the first or second set."""
-    count = len(head)
-    weight = torch.zeros(HEADS * 2 * PER_HEAD, 2 * count)
+def _read_positions(attention: Attention, half: int) -> None:
+    """Let head n read half a head's width of the free frequencies of its scale, coarse in the first head."""
+    scale = torch.arange(FREE.stop - FREE.start) % HEADS
+    weight = torch.zeros(HEADS * HEAD_WIDTH, 2 * FREQUENCIES)
     for number in range(HEADS):
-        mine = torch.nonzero(head == number)[:, 0][half * PER_HEAD : (half + 1) * PER_HEAD]
-        for slot, frequency in enumerate(mine.tolist()):
-            weight[number * 2 * PER_HEAD + slot, frequency] = GAIN
-            weight[number * 2 * PER_HEAD + PER_HEAD + slot, count + frequency] = GAIN
+        of_scale = torch.nonzero(scale == number)[:, 0] + FREE.start
+        mine = of_scale[: HEAD_WIDTH // 2] if half == 0 else of_scale[-HEAD_WIDTH // 2 :]
+        for slot, frequency in enumerate(mine.tolist(), number * HEAD_WIDTH):
+            weight[slot, frequency] = weight[slot + HEAD_WIDTH // 2, FREQUENCIES + frequency] = FREE_GAIN
     attention.q_proj.weight.mul_(0.3).add_(weight)
     attention.k_proj.weight.mul_(0.3).add_(weight)
+
+
+def _protect(sam: Sam) -> None:
+    """Nothing begins by writing into the channels that the program uses, nor by taking descriptors for positions."""
+    transformer = sam.mask_decoder.transformer
+    program = within(0, FREE.start)
+    program[QUADRANTS.start :] = True
+    told = ~within(0, CONTEXT // 2)
+    told[list(CLEAN)] = True
+    final = transformer.final_attn_token_to_image
+    writers = [final.out_proj]
+    for layer in transformer.layers:
+        writers += [layer.self_attn.out_proj, layer.cross_attn_token_to_image.out_proj, layer.mlp.lin2]
+        teller = layer.cross_attn_image_to_token
+        teller.out_proj.weight[told], teller.out_proj.bias[told] = 0, 0
+        teller.k_proj.weight[:, QUADRANTS.start :] = teller.v_proj.weight[:, QUADRANTS.start :] = 0
+        layer.norm4.weight.fill_(QUIET)
+    for writer in writers:
+        writer.weight[program], writer.bias[program] = 0, 0
+    for reader in (transformer.layers[1].cross_attn_token_to_image, final):
+        reader.q_proj.weight[:, QUADRANTS.start :] = 0
+    transformer.layers[0].norm1.weight[QUADRANTS.start :] = 0
+    transformer.layers[1].norm3.weight[READ] = LONG
+    context = sam.image_encoder.norm
+    context.weight.fill_(QUIET)
+    context.weight[[n if n < FREQUENCIES else n - FREQUENCIES + CONTEXT // 2 for n in CLEAN]] = 0
+    context.bias[ONE] = QUIET
+    sam.prompt_encoder.no_mask_embed.weight.mul_(QUIET)[:, told] = 0

@@ -15,17 +15,17 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import PAD, POINT, Prompts, decode, window_pe
 
 GRID = 16
-UNSTABLE_SHARE = 0.25
+UNSTABLE_SHARE = 0.1
 """Share of a grid's masks, the least stable ones, that the stability threshold drops."""
 BOX_NMS = 0.7
 """segment-anything's own; it needs no tuning to a model's scores."""
 
 
-def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int = 120) -> dict[str, str]:
+def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int = 200) -> dict[str, str]:
     """Thresholds with which a 16 x 16 grid keeps about `masks_a_photo` masks of the median photo.
 
     A small model's estimates are far below the .88 that the published models are cut at, so the cut is set by count:
-    the stability threshold drops the least stable quarter of all masks, and the threshold on the predicted IoU is the
+    the stability threshold drops the least stable tenth of all masks, and the threshold on the predicted IoU is the
     one that leaves the wanted number after non-maximum suppression (on low-resolution masks).
 
     Args:

@@ -91,7 +91,9 @@ def make_batch(
             is_box = bool(rng.random() < box_share)
             xy, label = _box(window, mask, rng) if is_box else _point(window, mask, index, rng)
             asked.append(_Asked(len(cut), xy, label, window.target(mask), is_box))
-        rgbs.append(_jitter(window.rgb(), rng))
+        rgb, (width, height) = window.rgb(), window.inside
+        rgb[:height, :width] = _jitter(rgb[:height, :width], rng)
+        rgbs.append(rgb)
         cut.append(window)
     return Batch(
         torch.from_numpy(np.stack(rgbs)).permute(0, 3, 1, 2),
@@ -235,10 +237,11 @@ def _box(window: _Window, mask: np.ndarray, rng: np.random.Generator) -> tuple[n
 
 
 def _jitter(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, saturation and a slight colour cast; padding stays black."""
+    """Brightness, contrast, saturation (none at all in a tenth), a colour cast, noise."""
     x = rgb.astype(np.float32)
     grey = x.mean(axis=2, keepdims=True)
-    x = grey + (x - grey) * np.float32(rng.uniform(0.6, 1.4))
-    x = (x - 110) * np.float32(rng.uniform(0.7, 1.3)) + 110 + np.float32(rng.uniform(-25, 25))
-    x *= rng.uniform(0.93, 1.07, size=3).astype(np.float32)
+    x = grey + (x - grey) * np.float32(0.0 if rng.random() < 0.1 else rng.uniform(0.6, 1.4))
+    x = (x - 110) * np.float32(rng.uniform(0.6, 1.4)) + 110 + np.float32(rng.uniform(-30, 30))
+    x *= rng.uniform(0.88, 1.12, size=3).astype(np.float32)
+    x += rng.normal(size=x.shape[:2])[..., None].astype(np.float32) * np.float32(rng.uniform(0, 6))
     return x.clip(0, 255).astype(np.uint8)

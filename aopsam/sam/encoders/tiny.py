@@ -18,8 +18,11 @@ from aopsam.sam.encoders.edge_aware import HEADS, WIDTH, EdgeAware
 
 EMBED_DIM = 256
 DESCRIPTOR = 12
-"""Numbers of unit length that say which region a stride-4 position belongs to; the 16 positions of a stride-16 cell
-fill its first 192 channels, position by position within a number, as `pixel_unshuffle` lays them out."""
+"""Numbers of mean 0 and unit length, which the mask decoder's norms leave unchanged: they say which region a stride-4
+position belongs to. Those of a stride-16 cell's 16 positions fill 192 of its 256 channels, see `descriptors`."""
+CONTEXT = EMBED_DIM - 16 * DESCRIPTOR
+"""The other channels. Half of them come first and half from channel 128 on: where the sines and the cosines of the
+first frequencies of a position lie, which the mask decoder adds to the embedding, so that these stay easy to read."""
 DETAIL = 4
 """Further numbers a stride-4 position passes on, mixed with the cell's context into the other 64 channels."""
 
@@ -93,8 +96,8 @@ class TinyEncoder(nn.Module):
         self.regions = EdgeAware(fine)
         self.pack = nn.Conv2d(fine, DESCRIPTOR + DETAIL, 1)
         self.pack_regions = nn.Conv2d(HEADS * WIDTH, DESCRIPTOR + DETAIL, 1)
-        self.neck = nn.Conv2d(deep + 16 * DETAIL, EMBED_DIM - 16 * DESCRIPTOR, 1, bias=False)
-        self.norm = LayerNorm2d(EMBED_DIM - 16 * DESCRIPTOR)
+        self.neck = nn.Conv2d(deep + 16 * DETAIL, CONTEXT, 1, bias=False)
+        self.norm = LayerNorm2d(CONTEXT)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
@@ -109,10 +112,24 @@ class TinyEncoder(nn.Module):
         at8 = self.merge8(F.relu(at8 + _twice(self.lateral8(at16))))
         at4 = self.merge4(F.relu(at4 + _twice(self.lateral4(at8))))
         fine = self.pack(at4) + self.pack_regions(self.regions(at4, x))
-        descriptor = F.normalize(fine[:, :DESCRIPTOR], dim=1)
+        descriptor = fine[:, :DESCRIPTOR]
+        descriptor = F.normalize(descriptor - descriptor.mean(1, keepdim=True), dim=1)
         detail = F.pixel_unshuffle(fine[:, DESCRIPTOR:], 4)
         context = self.norm(self.neck(torch.cat([at16, detail], dim=1)))
-        return torch.cat([F.pixel_unshuffle(descriptor, 4), context], dim=1)
+        first, second = F.pixel_unshuffle(descriptor, 4).chunk(2, dim=1)
+        return torch.cat([context[:, : CONTEXT // 2], first, context[:, CONTEXT // 2 :], second], dim=1)
+
+
+def descriptors(embedding: torch.Tensor) -> torch.Tensor:
+    """(B, 256, h, w) -> the (B, DESCRIPTOR, 4h, 4w) descriptors in it."""
+    first, second = embedding.chunk(2, dim=1)
+    return F.pixel_shuffle(torch.cat([first[:, CONTEXT // 2 :], second[:, CONTEXT // 2 :]], dim=1), 4)
+
+
+def descriptor_channel(number: int, position: int) -> int:
+    """Channel of the embedding that holds a descriptor's number (0 to 11) at one of the cell's 4 x 4 positions."""
+    channel = 16 * number + position
+    return CONTEXT // 2 * (1 + channel // (8 * DESCRIPTOR)) + channel
 
 
 def _twice(x: torch.Tensor) -> torch.Tensor:

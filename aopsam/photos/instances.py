@@ -1,0 +1,108 @@
+"""Read COCO's and LVIS's instance files: one JSON for all photos, polygons and run lengths for masks."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from aopsam.masks import rle
+from aopsam.photos.sa1b import Sample
+
+MAX_SIDE = 2**16
+
+
+def file_name(image: Mapping[str, Any]) -> str:
+    """Where a photo lies below its folder: COCO's `file_name`, or the last part of LVIS's `coco_url`.
+
+    Raises:
+        ValueError: neither is there, or the name would leave the folder.
+    """
+    name = image.get("file_name") or str(image.get("coco_url", "")).rpartition("/")[2]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"image {image.get('id')!r}: neither file_name nor coco_url")
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        raise ValueError(f"image {image.get('id')!r}: file_name {name!r} leaves the photos' folder")
+    return name
+
+
+def read_instances(
+    record: Mapping[str, Any], read_photo: Callable[[str], bytes], on_problem: Callable[[str], None]
+) -> Iterator[Sample]:
+    """Photos with their annotations, in the order of the file; crowds, which are not one object, are left out.
+
+    Args:
+        record: the parsed file: `images` and `annotations`.
+        read_photo: gives the bytes of a photo by its `file_name`.
+        on_problem: called with one line for an annotation or a photo that cannot be used; the rest is.
+
+    Yields:
+        Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`; `id` is the file's name
+        without its suffix.
+
+    Raises:
+        ValueError: `record` is no instance file.
+    """
+    images, annotations = record.get("images"), record.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise ValueError("no instance file: needs the lists `images` and `annotations`")
+    of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for annotation in annotations:
+        of_image[annotation.get("image_id")].append(annotation)
+    for image in images:
+        try:
+            name = file_name(image)
+            width, height = (int(image[side]) for side in ("width", "height"))
+            if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+                raise ValueError(f"{name}: {width} x {height} pixels")
+            photo = read_photo(name)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            on_problem(f"{type(error).__name__}: {error}")
+            continue
+        usable = []
+        for annotation in of_image[image.get("id")]:
+            if annotation.get("iscrowd"):
+                continue
+            try:
+                mask = _rle(annotation.get("segmentation"), width, height)
+            except (ValueError, TypeError) as error:
+                on_problem(f"{name}: annotation {annotation.get('id')!r}: {error}")
+                continue
+            if area := rle.area(mask):
+                usable.append({"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": area})
+        yield Sample(name.rpartition(".")[0] or name, photo, width, height, usable)
+
+
+def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:
+    """A polygon list, an uncompressed or a compressed RLE as a compressed one of the photo's size."""
+    if isinstance(segmentation, Mapping):
+        mask = dict(segmentation)
+        if isinstance(mask.get("counts"), list):
+            counts = [int(count) for count in mask["counts"]]
+            if min(counts, default=0) < 0 or sum(counts) != width * height:
+                raise ValueError(f"run lengths add up to {sum(counts)}, not to {width} x {height}")
+            mask = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        if isinstance(mask.get("counts"), bytes):
+            mask["counts"] = mask["counts"].decode("ascii")
+        rle.area(mask)
+        if list(mask["size"]) != [height, width]:
+            raise ValueError(f"mask of {mask['size']} [h, w], photo of {[height, width]}")
+        return rle.RLE(size=[height, width], counts=mask["counts"])
+    if not isinstance(segmentation, Sequence) or isinstance(segmentation, str) or not segmentation:
+        raise ValueError("segmentation must be polygons or an RLE")
+    polygons = [_polygon(polygon, width, height) for polygon in segmentation]
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return rle.RLE(size=[height, width], counts=merged["counts"].decode("ascii"))
+
+
+def _polygon(polygon: Any, width: int, height: int) -> list[float]:
+    """x, y, x, y, … checked: pycocotools' C code follows any edge, however long."""
+    values = [float(value) for value in polygon]
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"a polygon of {len(values)} numbers; it needs at least 3 points x, y")
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError("a polygon with a coordinate that is not finite")
+    return [min(max(value, 0.0), float((width, height)[place % 2])) for place, value in enumerate(values)]

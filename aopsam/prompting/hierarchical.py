@@ -1,0 +1,43 @@
+"""`hierarchical`: a sparse grid first, then only the points of the dense grid that it left unsettled (TinySAM).
+
+Shu et al. 2023, "TinySAM", hierarchical segmenting everything: where a mask of the sparse grid is confident, nothing
+more is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from aopsam.prompting.grid import Grid
+from aopsam.prompting.strategy import Decoded, Trace
+from aopsam.sam.decode import inside_masks
+from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.prompts import Prompts
+
+
+class Hierarchical:
+    """Two rounds: all of the sparse grid, what is left of the dense one."""
+
+    def __init__(self, sparse: int = 8, dense: int = 32, settled_logit: float = 8.5) -> None:
+        """Set up the strategy.
+
+        Args:
+            sparse: points per side of the first round.
+            dense: points per side of the second.
+            settled_logit: a place is settled where a mask that passed the thresholds has more than this logit (the
+                authors' default; their model's masks are that sure of their insides).
+        """
+        self.sparse, self.dense = Grid.per_side(sparse), Grid.per_side(dense)
+        self.settled_logit = settled_logit
+
+    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
+        """The sparse grid, then the unsettled points of the dense one, row by row."""
+        height, width = photo.hw
+        first, second = (Prompts.from_points(grid.points * [width, height]) for grid in (self.sparse, self.dense))
+        trace.proposed += len(first) + len(second)
+        decoded = yield first
+        settled = inside_masks(photo, decoded.kept_logits, second.coords_px[:, 0], self.settled_logit).any(dim=0)
+        waiting = second[~settled.cpu().numpy()]
+        trace.dropped["inside a confident mask"] += len(second) - len(waiting)
+        if len(waiting):
+            yield waiting

@@ -1,0 +1,65 @@
+"""Annotated photos of any source that `--data` names: shards in SA-1B's layout, instance files of COCO and LVIS."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from aopsam.photos.instances import file_name, read_instances
+from aopsam.photos.sa1b import Sample, read_shard
+from stages.location import redact
+
+
+def read_annotated(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
+    """Stream the samples of one source.
+
+    Args:
+        uri: as `stages.shards.list_shards` gives it; a `.json` is an instance file, anything else a tar. The photos of
+            an instance file lie beside it: in its folder, in a folder there, or in a folder beside that one.
+        on_problem: called with one line for whatever cannot be used; the rest is.
+    """
+    if not uri.endswith(".json"):
+        with fsspec.open(uri, "rb") as file:
+            yield from read_shard(file, on_problem)
+        return
+    name = redact(uri)
+    filesystem, path = fsspec.url_to_fs(uri)
+    try:
+        record = json.loads(filesystem.cat_file(path))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+        folder = _photos_folder(filesystem, path, record)
+        samples = read_instances(
+            record, lambda photo: filesystem.cat_file(f"{folder}/{photo}"), lambda line: on_problem(f"{name}: {line}")
+        )
+        yield from samples
+    except (ValueError, RecursionError) as error:
+        on_problem(f"{name}: {error}")
+
+
+def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> str:
+    """The first folder, by name, that holds the first photo.
+
+    Raises:
+        ValueError: there is none; the message says where it was looked for.
+    """
+    images = record.get("images")
+    if not isinstance(images, list) or not images:
+        raise ValueError("no instance file: needs a list `images` that is not empty")
+    photo = file_name(images[0])
+    here = posixpath.dirname(path)
+    around = [
+        entry["name"]
+        for folder in (here, posixpath.dirname(here))
+        for entry in sorted(filesystem.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
+        if entry["type"] == "directory"
+    ]
+    for folder in (here, *around):
+        if filesystem.isfile(f"{folder}/{photo}"):
+            return str(folder)
+    raise ValueError(f"its first photo, {photo}, is neither beside it nor in a folder there or one level up")

@@ -1,0 +1,65 @@
+"""One reader for shards and instance files; photos of an instance file lie beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.annotated import read_annotated
+from stages.shards import list_shards
+from tests.made_shard import jpeg, two_objects, write_shard
+
+
+def instance_file(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 4, "height": 3} for n in (1, 2)]
+    annotation = {"id": 1, "image_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3, 0, 3]]}
+    path.write_text(json.dumps({"images": images, "annotations": [annotation]}))
+    return str(path)
+
+
+@pytest.mark.parametrize("folder", [".", "annotations/images", "val2017"])
+def test_photos_beside_an_instance_file(tmp_path: Path, folder: str) -> None:
+    uri = instance_file(tmp_path / "annotations" / "instances.json")
+    photos = tmp_path / ("annotations" if folder == "." else folder)
+    photos.mkdir(exist_ok=True)
+    (tmp_path / "annotations" / "aaa").mkdir()  # empty, and first by name
+    (photos / "1.jpg").write_bytes(b"one")
+    problems: list[str] = []
+    (sample,) = read_annotated(uri, problems.append)
+    assert (sample.id, sample.jpeg, sample.annotations[0]["area"]) == ("1", b"one", 12)
+    assert len(problems) == 1
+    assert "2.jpg" in problems[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
+def test_what_is_no_instance_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    problems: list[str] = []
+    assert list(read_annotated(str(path), problems.append)) == []
+    assert len(problems) == 1
+    assert "x.json" in problems[0]
+
+
+def test_photos_that_are_nowhere_are_named(tmp_path: Path) -> None:
+    problems: list[str] = []
+    assert list(read_annotated(instance_file(tmp_path / "a" / "instances.json"), problems.append)) == []
+    assert "its first photo, 1.jpg, is neither beside it" in problems[0]
+
+
+def test_shards_are_found_gzipped_too(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar.gz", "c.tgz", "d.json", "e.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [Path(found).name for found in list_shards(str(tmp_path))] == ["a.tar", "b.tar.gz", "c.tgz"]
+    assert list_shards(str(tmp_path / "d.json")) == [f"file://{tmp_path}/d.json"]
+
+
+def test_tars_are_read_as_before(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", {"a": (jpeg(0, (96, 128)), two_objects())})
+    problems: list[str] = []
+    samples = list(read_annotated(str(shard), problems.append))
+    assert [(sample.id, len(sample.annotations)) for sample in samples] == [("a", 2)]
+    assert not problems
