@@ -22,6 +22,7 @@ from aopsam.training.annotated import Annotated, load_photos
 from aopsam.training.sam import train_sam
 from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.validation import best_of_three
+from stages.annotated import read_annotated
 from stages.shards import list_shards
 
 HELD_OUT, MASKS = 12, 30
@@ -36,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args(argv)
     try:
-        folders = [load_photos(list_shards(data)) for data in arguments.data]
+        folders = [load_photos(list_shards(data), read=read_annotated) for data in arguments.data]
     except (ValueError, OSError) as error:
         print(f"learning_curve: {error}", file=sys.stderr)
         return 2
     held_out = [[_few(photo) for photo in photos[-HELD_OUT:]] for photos in folders]
     training = [photo for photos in folders for photo in photos[:-HELD_OUT]]
-    recipe = replace(SamRecipe(), steps=arguments.steps)
+    recipe = replace(SamRecipe(), steps=arguments.steps, warmup=arguments.steps // 10)
     for share in SHARES:
         part = training[::share]
         sam = train_sam(recipe, part, arguments.out / f"{share}")
