@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam.metrics.iou import checked_shape
+
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoU at which a prediction finds a ground-truth mask (COCO's "0.5:0.95")."""
 
@@ -23,17 +25,21 @@ def average_recall(iou: NDArray[np.float64], most: int) -> float | None:
 
     Returns:
         In [0, 1]; None without ground truth.
+
+    Raises:
+        ValueError: `iou` is not a matrix of numbers in [0, 1].
     """
-    best_ranked = iou[:most]
-    if not iou.shape[1]:
+    _, ground_truths = checked_shape(iou)
+    if not ground_truths:
         return None
+    best_ranked = iou[:most]
     found = 0
     for threshold in THRESHOLDS:
         # COCOeval compares with min(threshold, 1 - 1e-10); ours are all below 1.
-        taken = np.zeros(iou.shape[1], dtype=bool)
+        taken = np.zeros(ground_truths, dtype=bool)
         for row in best_ranked[(best_ranked >= threshold).any(axis=1)]:
             free = np.where(taken, -1.0, row)
             place = len(free) - 1 - int(free[::-1].argmax())
             taken[place] |= free[place] >= threshold
         found += int(taken.sum())
-    return found / (len(THRESHOLDS) * iou.shape[1])
+    return found / (len(THRESHOLDS) * ground_truths)

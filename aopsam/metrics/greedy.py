@@ -18,6 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam.metrics.iou import checked_shape
+
 
 def iou_per_ground_truth(iou: NDArray[np.float64]) -> float | None:
     """Mean over ground-truth masks of the best IoU that any prediction reaches with it.
@@ -30,7 +32,7 @@ def iou_per_ground_truth(iou: NDArray[np.float64]) -> float | None:
     Raises:
         ValueError: `iou` is not a matrix of numbers in [0, 1].
     """
-    predictions, ground_truths = _shape(iou)
+    predictions, ground_truths = checked_shape(iou)
     if not ground_truths:
         return None
     return float(iou.max(axis=0).mean()) if predictions else 0.0
@@ -48,7 +50,7 @@ def iou_per_prediction(iou: NDArray[np.float64]) -> float | None:
     Raises:
         ValueError: `iou` is not a matrix of numbers in [0, 1].
     """
-    predictions, ground_truths = _shape(iou)
+    predictions, ground_truths = checked_shape(iou)
     return float(iou.max(axis=1).mean()) if predictions and ground_truths else None
 
 
@@ -64,7 +66,7 @@ def iou_one_to_one(iou: NDArray[np.float64]) -> float | None:
     Raises:
         ValueError: `iou` is not a matrix of numbers in [0, 1].
     """
-    _, ground_truths = _shape(iou)
+    _, ground_truths = checked_shape(iou)
     if not ground_truths:
         return None
     pairs = np.argwhere(iou > 0)
@@ -76,9 +78,3 @@ def iou_one_to_one(iou: NDArray[np.float64]) -> float | None:
             used_predictions.add(row)
             matched[column] = float(iou[row, column])
     return sum(matched.values()) / ground_truths
-
-
-def _shape(iou: NDArray[np.float64]) -> tuple[int, int]:
-    if iou.ndim != 2 or not bool(((iou >= 0) & (iou <= 1)).all()):
-        raise ValueError(f"expected an IoU matrix (predicted, ground truth) in [0, 1], got shape {iou.shape}")
-    return iou.shape

@@ -38,6 +38,17 @@ def iou_matrix(predicted: Masks, ground_truth: Masks) -> NDArray[np.float64]:
     return np.asarray(coco_mask.iou(rows, columns, [0] * len(columns)), dtype=np.float64)
 
 
+def checked_shape(iou: NDArray[np.float64]) -> tuple[int, int]:
+    """(P, G) of an IoU matrix.
+
+    Raises:
+        ValueError: it is not a matrix of numbers in [0, 1].
+    """
+    if iou.ndim != 2 or not bool(((iou >= 0) & (iou <= 1)).all()):
+        raise ValueError(f"expected an IoU matrix (predicted, ground truth) in [0, 1], got shape {iou.shape}")
+    return iou.shape
+
+
 def _rles(masks: Masks, name: str) -> list[Any]:
     if not isinstance(masks, np.ndarray):
         return list(masks)
