@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from fsspec.spec import AbstractFileSystem
 from aopsam.photos.instances import file_name, read_instances
 from aopsam.photos.sa1b import Sample, read_shard
 from stages.location import redact
+
+LOOKED_FOR = 10
+"""Photos of an instance file that tell in which folder they lie; some may be missing."""
 
 
 def read_annotated(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
@@ -43,7 +47,7 @@ def read_annotated(uri: str, on_problem: Callable[[str], None]) -> Iterator[Samp
 
 
 def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> str:
-    """The first folder, by name, that holds the first photo.
+    """The first folder, by name, that holds one of the first photos.
 
     Raises:
         ValueError: there is none; the message says where it was looked for.
@@ -51,7 +55,10 @@ def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, 
     images = record.get("images")
     if not isinstance(images, list) or not images:
         raise ValueError("no instance file: needs a list `images` that is not empty")
-    photo = file_name(images[0])
+    photos = []
+    for image in images[:LOOKED_FOR]:
+        with contextlib.suppress(ValueError):  # it will be named when it is read
+            photos.append(file_name(image))
     here = posixpath.dirname(path)
     around = [
         entry["name"]
@@ -60,6 +67,6 @@ def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, 
         if entry["type"] == "directory"
     ]
     for folder in (here, *around):
-        if filesystem.isfile(f"{folder}/{photo}"):
+        if any(filesystem.isfile(f"{folder}/{photo}") for photo in photos):
             return str(folder)
-    raise ValueError(f"its first photo, {photo}, is neither beside it nor in a folder there or one level up")
+    raise ValueError(f"its photos, such as {photos[:1]}, are neither beside it nor in a folder there or one level up")

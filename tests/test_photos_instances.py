@@ -84,9 +84,17 @@ def test_far_points_are_drawn_up_to_the_edge() -> None:
 
 def test_a_broken_image_costs_itself() -> None:
     images = [image(1, width=0), image(2, file_name=None), image(3, file_name="../x.jpg"), {"id": 4}, image(5)]
+    images += [7, image(8, height=float("inf")), image([9])]
     samples, problems = read(images, [])
     assert [sample.id for sample in samples] == ["5"]
-    assert len(problems) == 4
+    assert len(problems) == 7
+
+
+def test_what_is_no_annotation_costs_itself() -> None:
+    good = annotation(rle.encode(SQUARE))
+    (sample,), problems = read([image(1)], ["x", {"image_id": [1]}, good])
+    assert len(sample.annotations) == 1
+    assert len(problems) == 2
 
 
 def test_lvis_names_photos_by_their_url() -> None:

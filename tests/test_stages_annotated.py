@@ -15,7 +15,7 @@ from tests.made_shard import jpeg, two_objects, write_shard
 def instance_file(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [{"id": n, "file_name": f"{n}.jpg", "width": 4, "height": 3} for n in (1, 2)]
-    annotation = {"id": 1, "image_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3, 0, 3]]}
+    annotation = {"id": 1, "image_id": 2, "segmentation": [[0, 0, 4, 0, 4, 3, 0, 3]]}
     path.write_text(json.dumps({"images": images, "annotations": [annotation]}))
     return str(path)
 
@@ -26,12 +26,12 @@ def test_photos_beside_an_instance_file(tmp_path: Path, folder: str) -> None:
     photos = tmp_path / ("annotations" if folder == "." else folder)
     photos.mkdir(exist_ok=True)
     (tmp_path / "annotations" / "aaa").mkdir()  # empty, and first by name
-    (photos / "1.jpg").write_bytes(b"one")
+    (photos / "2.jpg").write_bytes(b"two")
     problems: list[str] = []
     (sample,) = read_annotated(uri, problems.append)
-    assert (sample.id, sample.jpeg, sample.annotations[0]["area"]) == ("1", b"one", 12)
+    assert (sample.id, sample.jpeg, sample.annotations[0]["area"]) == ("2", b"two", 12)
     assert len(problems) == 1
-    assert "2.jpg" in problems[0]
+    assert "1.jpg" in problems[0]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
@@ -47,7 +47,7 @@ def test_what_is_no_instance_file_is_named(tmp_path: Path, text: str) -> None:
 def test_photos_that_are_nowhere_are_named(tmp_path: Path) -> None:
     problems: list[str] = []
     assert list(read_annotated(instance_file(tmp_path / "a" / "instances.json"), problems.append)) == []
-    assert "its first photo, 1.jpg, is neither beside it" in problems[0]
+    assert "such as ['1.jpg'], are neither beside it" in problems[0]
 
 
 def test_shards_are_found_gzipped_too(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ def file_name(image: Mapping[str, Any]) -> str:
     """Where a photo lies below its folder: COCO's `file_name`, or the last part of LVIS's `coco_url`.
 
     Raises:
-        ValueError: neither is there, or the name would leave the folder.
+        ValueError: it is no object, neither is there, or the name would leave the folder.
     """
+    if not isinstance(image, Mapping):
+        raise ValueError(f"an image must be an object, not {str(image)[:40]!r}")
     name = image.get("file_name") or str(image.get("coco_url", "")).rpartition("/")[2]
     if not isinstance(name, str) or not name:
         raise ValueError(f"image {image.get('id')!r}: neither file_name nor coco_url")
@@ -51,24 +53,27 @@ def read_instances(
         raise ValueError("no instance file: needs the lists `images` and `annotations`")
     of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in annotations:
-        of_image[annotation.get("image_id")].append(annotation)
+        if isinstance(annotation, Mapping) and isinstance(annotation.get("image_id"), int | str):
+            of_image[annotation["image_id"]].append(annotation)
+        else:
+            on_problem(f"not an annotation of an image: {str(annotation)[:60]}")
     for image in images:
         try:
-            name = file_name(image)
+            name, of_this = file_name(image), of_image.get(image.get("id"), [])
             width, height = (int(image[side]) for side in ("width", "height"))
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
                 raise ValueError(f"{name}: {width} x {height} pixels")
             photo = read_photo(name)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             on_problem(f"{type(error).__name__}: {error}")
             continue
         usable = []
-        for annotation in of_image[image.get("id")]:
+        for annotation in of_this:
             if annotation.get("iscrowd"):
                 continue
             try:
                 mask = _rle(annotation.get("segmentation"), width, height)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
                 on_problem(f"{name}: annotation {annotation.get('id')!r}: {error}")
                 continue
             if area := rle.area(mask):

@@ -1,4 +1,4 @@
-"""Annotated photos in memory, from SA-1B shards."""
+"""Annotated photos in memory, decoded and checked, from shards of any reader."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from segment_anything.modeling.transformer import Attention
 
 from aopsam.sam.encoders.edge_aware import LEARNED, WIDTH
 from aopsam.sam.encoders.tiny import CONTEXT, TinyEncoder
+from aopsam.training.decode import STRIDE
 from aopsam.training.start_drawing import LEVELS, carry_in_image, compare, draw_prompt
 from aopsam.training.start_layout import (
     CLEAN,
@@ -45,7 +46,6 @@ from aopsam.training.start_layout import (
     QUADRANTS,
     QUIET,
     READ,
-    STRIDE,
     WITHIN_CELL,
     within,
 )

@@ -6,8 +6,6 @@ import torch
 from segment_anything.modeling.transformer import Attention
 from torch import nn
 
-STRIDE = 16
-"""Pixels of the frame per cell of the embedding."""
 HEADS, HEAD_WIDTH = 8, 16
 """Of the attentions between tokens and image."""
 QUIET = 0.3

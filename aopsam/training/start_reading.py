@@ -11,6 +11,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import nn
 
 from aopsam.sam.encoders.tiny import DESCRIPTOR, descriptor_channel
+from aopsam.training.decode import STRIDE
 from aopsam.training.start_layout import (
     CORNER_A,
     CORNER_B,
@@ -29,7 +30,6 @@ from aopsam.training.start_layout import (
     QUADRANTS,
     READ,
     SIDES,
-    STRIDE,
     WITHIN_CELL,
     empty_head,
     within,
