@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from aopsam.training.annotated import Annotated, load_photos
-from aopsam.training.sam import train_sam
+from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.trainer import train
 from aopsam.training.validation import best_of_three
 from stages.annotated import read_annotated
 from stages.shards import list_shards
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = replace(SamRecipe(), steps=arguments.steps, warmup=arguments.steps // 10)
     for share in SHARES:
         part = training[::share]
-        sam = train_sam(recipe, part, arguments.out / f"{share}")
+        task = SamTask(part, recipe)
+        weights = train(task, arguments.out / f"{share}")
+        sam = task.model.eval()
+        sam.load_state_dict(weights)
         scores = [f"{best_of_three(sam, photos, kind):.3f}" for photos in held_out for kind in ("point", "box")]
         print(f"1/{share}: {len(part)} photos, point and box of each folder: {', '.join(scores)}", flush=True)
     return 0

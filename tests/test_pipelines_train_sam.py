@@ -27,7 +27,7 @@ def test_from_a_shard_to_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().err
     assert "left out: one: annotation 2: " in printed
     assert "left out: none: not a photo: " in printed
-    assert "1 photos, 2 masks, 2 photos or masks left out" in printed
+    assert "1 photos to train on, 2 photos or masks left out" in printed
     path = tmp_path / "out" / "tiny.safetensors"
     first = load_sam("tiny", checkpoint=path)
     assert 0 <= first.thresholds.stability_score_thresh <= 1

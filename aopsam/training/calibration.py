@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
-from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 from aopsam.prompting.asf import adaptive_sampling
-from aopsam.training.predictor import PromptMaps, collate
 
 
 def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, prompts: int) -> Sampling:
@@ -40,19 +37,3 @@ def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, p
         )
         least.append(values[prompts - 1] if len(values) >= prompts else 0.0)
     return replace(sampling, threshold=float(np.floor(np.median(least) * 1e4) / 1e4))
-
-
-@torch.inference_mode()
-def confidence_maps(predictor: PromptPredictor, rows: PromptMaps) -> list[np.ndarray]:
-    """The predictor's map (h, w) in [0, 1] of every row that is annotated all over; of every row where none is."""
-    maps, complete = [], []
-    for index in range(len(rows)):
-        row = rows[index]
-        height, width = row["content_hw"]
-        batch = collate([row], "cpu")
-        logits = predictor(batch["image"], batch["embedding"])
-        maps.append(logits[0, 0, :height, :width].sigmoid().numpy())
-        complete.append(bool(row["valid"][:height, :width].all()))
-    if not any(complete):
-        return maps
-    return [confidence for confidence, is_complete in zip(maps, complete, strict=True) if is_complete]

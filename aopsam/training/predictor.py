@@ -1,20 +1,22 @@
-"""Train the Prompt Predictor on prompt maps, on any map-style dataset."""
+"""Train the Prompt Predictor on prompt maps (AoP-SAM, "Training and inference"), on any map-style dataset."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from aopsam.predictor.frame import normalise
 from aopsam.predictor.network import PromptPredictor
-from aopsam.training.checkpoint import Average, load_checkpoint, save_checkpoint
+from aopsam.predictor.sampling import Sampling
+from aopsam.training.calibration import calibrate_threshold
+from aopsam.training.map_losses import MAP_LOSSES, masked_mean
+from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
 
 
 class PromptMaps(Protocol):
@@ -28,162 +30,156 @@ class PromptMaps(Protocol):
         `valid` (S, S) uint8, `weight` () float32."""
 
 
-@dataclass(frozen=True)
-class PredictorRecipe:
+@dataclass(frozen=True, kw_only=True)
+class PredictorRecipe(Recipe):
     """Hyper-parameters; the defaults made the bundled predictor.
 
     The paper: MSE, Adam, gradient accumulation, 1000 epochs; its learning rate is missing from the text.
+
+    Attributes:
+        batch: rows in memory at once on each worker.
+        learning_rate: peak; after a linear warm-up it falls along a cosine to 0.
+        warmup: updates of the warm-up.
+        loss: a name of `MAP_LOSSES`.
     """
 
     steps: int = 500
-    """Updates of the weights."""
-    batch: int = 8
-    """Rows in memory at once on each worker."""
     accumulate: int = 2
-    """Batches to one update."""
+    average: float = 0.99
+    batch: int = 8
     learning_rate: float = 2e-3
-    """Peak; after a linear warm-up it falls along a cosine to 0."""
     warmup: int = 100
-    """Updates of the warm-up."""
-    ema: float = 0.99
-    """Decay of the moving average of the weights, which is what is kept."""
-    seed: int = 0
-    checkpoint_every: int = 250
-    """Updates between two checkpoints."""
+    loss: str = "mse"
+
+    def __post_init__(self) -> None:
+        if self.loss not in MAP_LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; the names are {', '.join(MAP_LOSSES)}")
 
 
-def masked_mse(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the sigmoid map, every valid pixel of the batch worth the same.
+@dataclass(frozen=True)
+class MapBatch:
+    """B rows, float32: image (B, 3, S, S) normalised, embedding (B, C, h, w), map and valid (B, S, S), weight (B,)."""
 
-    Args:
-        logits: (B, 1, S, S).
-        target: (B, S, S) in [0, 1].
-        valid: (B, S, S), 0 where the annotation cannot tell.
-        weight: (B,) of each row.
+    image: torch.Tensor
+    embedding: torch.Tensor
+    map: torch.Tensor
+    valid: torch.Tensor
+    weight: torch.Tensor
 
-    Returns:
-        Scalar: the sum over valid pixels, divided by all pixels of the batch. (Dividing by the valid ones alone would
-        make a pixel of a sparsely annotated photo worth many of a fully annotated one.)
-    """
-    error = (logits[:, 0].sigmoid() - target).square() * valid
-    return (error.mean(dim=(1, 2)) * weight).mean()
-
-
-def row_indices(count: int, seed: int, start: int, length: int) -> list[int]:
-    """Rows `start` to `start + length` of an endless stream of shuffled epochs, a function of its arguments alone."""
-    order: dict[int, np.ndarray] = {}
-    indices = []
-    for position in range(start, start + length):
-        epoch, place = divmod(position, count)
-        if epoch not in order:
-            order[epoch] = np.random.default_rng((seed, epoch)).permutation(count)
-        indices.append(int(order[epoch][place]))
-    return indices
+    def to(self, device: torch.device) -> MapBatch:
+        """The batch on a device."""
+        return MapBatch(
+            self.image.to(device, memory_format=torch.channels_last),
+            *(tensor.to(device) for tensor in (self.embedding, self.map, self.valid, self.weight)),
+        )
 
 
-def learning_rate(recipe: PredictorRecipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 0 at `recipe.steps`."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def train_predictor(
-    dataset: PromptMaps,
-    recipe: PredictorRecipe,
-    directory: Path,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    device: str = "cpu",
-    on_checkpoint: Callable[[int, float], None] = lambda step, loss: None,
-) -> PromptPredictor:
-    """Train a predictor from scratch, or go on from the checkpoint in `directory`.
-
-    Which rows an update sees depends on (seed, step, rank) alone, so that a resumed run ends with the weights of an
-    unbroken one, bit for bit on one kind of machine.
-
-    Args:
-        dataset: the rows; every worker sees all of them and takes its own.
-        recipe: hyper-parameters; those of a checkpoint must be the same.
-        directory: where `checkpoint.pt` is read from, and written to by rank 0.
-        rank: of this worker.
-        world: number of workers; above 1, `torch.distributed` must be initialised.
-        device: torch device that it trains on.
-        on_checkpoint: called on every worker, after the file is written, with the step and the mean loss since the
-            last call.
-
-    Returns:
-        The moving average of the weights, eval mode.
-
-    Raises:
-        ValueError: the dataset is empty, the checkpoint belongs to another recipe, or the loss is not finite.
-    """
-    if len(dataset) == 0:
-        raise ValueError("no prompt maps to train on")
-    torch.manual_seed(recipe.seed)
-    # On a CPU, channels last takes a quarter off an update. (bfloat16 as well would halve it, but torch 2.13 then
-    # returns NaN for the weights' gradient of the dilated convolutions.)
-    predictor = PromptPredictor(dataset[0]["embedding"].shape[0]).to(device).train()
-    predictor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = Average(predictor, recipe.ema)
-    optimizer = torch.optim.Adam(predictor.parameters(), lr=recipe.learning_rate)
-    first = 0
-    state = load_checkpoint(directory)
-    if state is not None:
-        _check_recipe(state["recipe"], recipe, directory)
-        predictor.load_state_dict(state["predictor"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
-    model = DistributedDataParallel(predictor) if world > 1 else predictor
-    per_update = recipe.batch * recipe.accumulate
-    total, count = 0.0, 0
-    for step in range(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        rows = row_indices(len(dataset), recipe.seed, (step * world + rank) * per_update, per_update)
-        for start in range(0, per_update, recipe.batch):
-            batch = collate([dataset[row] for row in rows[start : start + recipe.batch]], device)
-            image = batch["image"].contiguous(memory_format=torch.channels_last)
-            logits = model(image, batch["embedding"])
-            loss = masked_mse(logits, batch["map"], batch["valid"], batch["weight"])
-            (loss / recipe.accumulate).backward()
-            total, count = total + float(loss.detach()), count + 1
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(predictor)
-        if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
-            if not math.isfinite(total):
-                raise ValueError(f"the loss is {total} at step {step + 1}; lower the learning rate of {recipe}")
-            if rank == 0:
-                state = {
-                    "step": step + 1,
-                    "recipe": asdict(recipe),
-                    "predictor": predictor.state_dict(),
-                    "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                }
-                save_checkpoint(directory, state)
-            on_checkpoint(step + 1, total / count)
-            total, count = 0.0, 0
-    predictor.load_state_dict(average.values)
-    predictor.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return predictor.eval()
-
-
-def _check_recipe(trained: dict[str, Any], recipe: PredictorRecipe, directory: Path) -> None:
-    for name, value in asdict(recipe).items():
-        if trained.get(name) != value:
-            raise ValueError(
-                f"{directory}: holds a checkpoint trained with {name}={trained.get(name)!r}, not {value!r};"
-                " give another directory or the same recipe"
-            )
-
-
-def collate(rows: list[dict[str, np.ndarray]], device: str) -> dict[str, torch.Tensor]:
-    """Stack rows into a batch: images normalised (B, 3, S, S), everything float32."""
-    stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])).to(device) for name in rows[0]}
+def collate(rows: list[dict[str, np.ndarray]]) -> MapBatch:
+    """Stack rows into a batch."""
+    stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
     image = normalise(stacked["image"], stacked["content_hw"])
-    return {"image": image} | {name: stacked[name].float() for name in ("embedding", "map", "valid", "weight")}
+    return MapBatch(image, *(stacked[name].float() for name in ("embedding", "map", "valid", "weight")))
+
+
+class PredictorTask(Task):
+    """Only the predictor learns; the SAM that made the embeddings is not there.
+
+    Flips move map, photo and embedding together because the rows of mirrored photos were encoded as such.
+    """
+
+    model: PromptPredictor
+    recipe: PredictorRecipe
+
+    def __init__(
+        self,
+        dataset: PromptMaps,
+        recipe: PredictorRecipe,
+        held_out: PromptMaps | None = None,
+        photos: PromptedPhotos | None = None,
+        sampling: Sampling | None = None,
+        prompts: int = 100,
+    ) -> None:
+        """Set up an untrained predictor.
+
+        Args:
+            dataset: rows to train on.
+            recipe: hyper-parameters.
+            held_out: rows to validate on.
+            photos: judges by the masks that come of the map; without, the loss on `held_out` does.
+            sampling: of the map in that judgement; its threshold is chosen on `held_out` each time.
+            prompts: wanted median a photo that it is chosen for.
+
+        Raises:
+            ValueError: no rows.
+        """
+        if len(dataset) == 0:
+            raise ValueError("no prompt maps to train on")
+        self.dataset, self.recipe, self.held_out = dataset, recipe, held_out
+        self.photos, self.sampling, self.prompts = photos, sampling or Sampling(), prompts
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.model = PromptPredictor(dataset[0]["embedding"].shape[0])
+        self.heads = nn.Module()
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.recipe.batch)
+
+    def batch(self, index: int) -> MapBatch:
+        """The next rows of an endless stream of shuffled epochs."""
+        rows = shuffled(len(self.dataset), self.recipe.seed, index * self.recipe.batch, self.recipe.batch)
+        return collate([self.dataset[row] for row in rows])
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam, as in the paper."""
+        return torch.optim.Adam([{"params": list(self.model.parameters()), "part": "predictor"}])
+
+    def rates(self, step: int) -> Mapping[str, float]:
+        """One rate for all."""
+        recipe = self.recipe
+        return {"predictor": recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)}
+
+    def loss(
+        self, batch: MapBatch, step: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """The recipe's loss over the valid pixels of the maps."""
+        return self._loss(self.model, batch), {}
+
+    def _loss(self, model: nn.Module, batch: MapBatch) -> torch.Tensor:
+        # (bfloat16 on a CPU halves an update, but torch 2.13 then returns NaN as gradient of the dilated convolutions.)
+        with self.recipe.mixed(batch.image.device):
+            logits = model(batch.image, batch.embedding)
+        error = MAP_LOSSES[self.recipe.loss](logits[:, 0].float(), batch.map)
+        return masked_mean(error, batch.valid, batch.weight)
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module) -> Validation | None:
+        """Loss on the rows held out, then mIoU and prompts a photo through the real generator."""
+        assert isinstance(model, PromptPredictor)
+        if self.held_out is None or not len(self.held_out):
+            return None
+        device = next(model.parameters()).device
+        losses = [self._loss(model, collate([self.held_out[i]]).to(device)) for i in range(len(self.held_out))]
+        loss = float(torch.stack(losses).mean())
+        if self.photos is None:
+            return Validation(-loss, {"loss": loss})
+        judged = model.to("cpu")
+        maps = confidence_maps(judged, self.held_out)
+        judged.sampling = calibrate_threshold(maps, self.sampling, self.prompts)
+        figures = self.photos.judge(judged)
+        return Validation(figures["miou"], {"loss": loss} | figures, self.photos.pictures(judged))
+
+
+@torch.inference_mode()
+def confidence_maps(predictor: PromptPredictor, rows: PromptMaps) -> list[np.ndarray]:
+    """The predictor's map (h, w) in [0, 1] of every row that is annotated all over; of every row where none is."""
+    maps, complete = [], []
+    for index in range(len(rows)):
+        row = rows[index]
+        height, width = row["content_hw"]
+        batch = collate([row])
+        logits = predictor(batch.image, batch.embedding)
+        maps.append(logits[0, 0, :height, :width].sigmoid().numpy())
+        complete.append(bool(row["valid"][:height, :width].all()))
+    if not any(complete):
+        return maps
+    return [confidence for confidence, is_complete in zip(maps, complete, strict=True) if is_complete]

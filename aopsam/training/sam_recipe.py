@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from segment_anything.modeling import Sam
@@ -12,6 +13,7 @@ from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.affinity import Affinity
 from aopsam.training.start import start_decoder, start_descriptors
+from aopsam.training.task import Recipe
 
 FRAME_PX = 512
 """Side of the padded square that the model reads."""
@@ -20,13 +22,11 @@ LEVEL_RATE = 0.02
 """Peak learning rate of the auxiliary loss's six scalars, which travel further than weights do."""
 
 
-@dataclass(frozen=True)
-class SamRecipe:
+@dataclass(frozen=True, kw_only=True)
+class SamRecipe(Recipe):
     """Hyper-parameters; the defaults are those of the shipped `tiny`.
 
     Attributes:
-        seed: of the weights, the batches and the correction clicks.
-        steps: optimizer steps in all.
         dense_share: first share of the run, which trains the encoder's descriptors alone, without the decoder.
         dense_windows: windows a step there.
         windows: windows a step after that.
@@ -49,12 +49,9 @@ class SamRecipe:
         warmup: steps of linear warm-up.
         cooldown: last share of the run in which the rates fall linearly to zero.
         weight_decay: AdamW's, on matrices and kernels.
-        clip: largest gradient norm.
-        average: decay of the weights' moving average, which is what is shipped.
         encoder_widths: see `TinyEncoder`.
     """
 
-    seed: int = 0
     steps: int = 8000
     dense_share: float = 0.2
     dense_windows: int = 16
@@ -78,8 +75,8 @@ class SamRecipe:
     warmup: int = 200
     cooldown: float = 0.5
     weight_decay: float = 0.05
-    clip: float = 1.0
-    average: float = 0.999
+    clip: float | None = 1.0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
     encoder_widths: tuple[int, int, int, int] = (32, 48, 96, 256)
 
     @property

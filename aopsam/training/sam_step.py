@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
-from torch.utils.data import Dataset
 
 from aopsam.training.affinity import Affinity
 from aopsam.training.annotated import Annotated
@@ -17,37 +16,24 @@ from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
 from aopsam.training.windows import Batch, make_batch
 
 
-class StepBatches(Dataset[Batch]):
-    """Batch number `step` of a run: a function of (seed, step, rank) alone, so that a resumed run reads the same.
+def step_batch(photos: Sequence[Annotated], recipe: SamRecipe, step: int, index: int) -> Batch:
+    """Batch number `index` of the whole run, for update `step`: a function of the seed and these alone.
 
-    Args:
-        photos: what to train on.
-        recipe: sizes and shares.
-        rank: this worker's number among the workers.
+    All batches of an update are of one kind (windows or whole frames), so that no worker waits long for another.
     """
-
-    def __init__(self, photos: Sequence[Annotated], recipe: SamRecipe, rank: int = 0) -> None:
-        self.photos, self.recipe, self.rank = photos, recipe, rank
-
-    def __len__(self) -> int:
-        return self.recipe.steps
-
-    def __getitem__(self, step: int) -> Batch:
-        recipe = self.recipe
-        dense = step < recipe.dense_steps
-        share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
-        # All ranks take the same kind of step, else they would wait for each other.
-        whole = np.random.default_rng([recipe.seed, step]).random() < share
-        return make_batch(
-            self.photos,
-            np.random.default_rng([recipe.seed, step, self.rank]),
-            windows=recipe.dense_windows if dense else recipe.frames if whole else recipe.windows,
-            size_px=FRAME_PX if whole else recipe.window_px,
-            frame_px=FRAME_PX,
-            prompts=recipe.frame_prompts if whole else recipe.prompts,
-            scale=recipe.frame_scale if whole else recipe.scale,
-            box_share=recipe.box_share,
-        )
+    dense = step < recipe.dense_steps
+    share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
+    whole = np.random.default_rng([recipe.seed, step]).random() < share
+    return make_batch(
+        photos,
+        np.random.default_rng([recipe.seed, 1, index]),
+        windows=recipe.dense_windows if dense else recipe.frames if whole else recipe.windows,
+        size_px=FRAME_PX if whole else recipe.window_px,
+        frame_px=FRAME_PX,
+        prompts=recipe.frame_prompts if whole else recipe.prompts,
+        scale=recipe.frame_scale if whole else recipe.scale,
+        box_share=recipe.box_share,
+    )
 
 
 def _phase(recipe: SamRecipe, step: int, pair: tuple[float, float]) -> float:
@@ -58,20 +44,20 @@ def step_loss(
     sam: Sam, affinity: Affinity, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of one batch and the (P,) IoU of each prompt's best mask in the first round (of its best dense answer)."""
-    kind = batch.rgb.device.type
+    device = batch.rgb.device
     pixels = (batch.rgb.float() - sam.pixel_mean) / sam.pixel_std
     size = pixels.shape[-1]
-    across = torch.arange(size, device=batch.rgb.device)
+    across = torch.arange(size, device=device)
     photo = (across < batch.inside[:, 1:, None]).transpose(1, 2) & (across < batch.inside[:, :1, None])
     pixels = (pixels * photo.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
     single = torch.where(batch.is_box, 1.0, 0.15)
     correct = torch.rand((), generator=generator) < _phase(recipe, step, recipe.correction_share)
-    with torch.autocast(kind, torch.bfloat16):
+    with recipe.mixed(device):
         embeddings = sam.image_encoder(pixels)
     dense, alike = affinity(embeddings, batch.prompts.window, batch.targets, generator)
     if step < recipe.dense_steps:
         return dense, alike
-    with torch.autocast(kind, torch.bfloat16):
+    with recipe.mixed(device):
         pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
         logits, estimates = decode(sam, embeddings, pe, batch.prompts)
     weights = {"others": recipe.others, "estimate": recipe.estimate}
@@ -79,7 +65,7 @@ def step_loss(
     loss = loss + recipe.affinity * dense
     if correct:
         prompts, mask_input, kept = correction(batch, logits.detach(), iou, generator)
-        with torch.autocast(kind, torch.bfloat16):
+        with recipe.mixed(device):
             logits, estimates = decode(sam, embeddings, pe, prompts, mask_input)
         equal = torch.ones(len(kept), device=kept.device)
         second, _ = prompt_loss(logits, estimates, batch.targets[kept], equal, **weights)

@@ -1,0 +1,48 @@
+"""Losses between a prompt confidence map and its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+
+def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """(sigmoid(logits) - target)², the paper's (AoP-SAM, "Training and inference")."""
+    return (logits.sigmoid() - target).square()
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy with a target in [0, 1], less its least value there, so that a perfect map costs 0."""
+    least = F.binary_cross_entropy(target, target, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
+
+
+def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """|target - p|² · cross entropy: quality focal loss (Li et al. 2020, Eq. 4, β = 2)."""
+    distance = (logits.sigmoid() - target).square()
+    return distance * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mse": squared_error,
+    "cross-entropy": cross_entropy,
+    "focal": focal,
+}
+"""Name -> loss of every pixel: logits and target in [0, 1], the same shape out."""
+
+
+def masked_mean(error: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean of a batch's pixels, every valid one worth the same.
+
+    Args:
+        error: (B, S, S).
+        valid: (B, S, S), 0 where the annotation cannot tell.
+        weight: (B,) of each row.
+
+    Returns:
+        Scalar: the sum over valid pixels, divided by all pixels of the batch. (Dividing by the valid ones alone would
+        make a pixel of a sparsely annotated photo worth many of a fully annotated one.)
+    """
+    return ((error * valid).mean(dim=(1, 2)) * weight).mean()

@@ -1,0 +1,240 @@
+"""The loop that every training shares: updates, workers, average, checkpoints, resume, validation, logs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from aopsam.training.checkpoint import Average, load_checkpoint, save_checkpoint
+from aopsam.training.log import Log
+from aopsam.training.task import Batch, Task, Validation
+
+LINE_EVERY = 10
+"""Updates between lines of the log, each a mean over them."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which worker this is, where `torch.distributed` runs more than one, and where it trains."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+
+def train(
+    task: Task,
+    folder: Path,
+    *,
+    worker: Worker | None = None,
+    stop_at: int | None = None,
+    checkpoint_every: int = 500,
+    validate_every: int | None = None,
+    loader_workers: int = 1,
+    curves: str | None = None,
+    on_log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
+) -> dict[str, torch.Tensor]:
+    """Train, or go on where `folder` holds a checkpoint.
+
+    What an update sees depends on the recipe and its number alone, so that a resumed run ends with the weights of an
+    unbroken one, bit for bit on one kind of machine with as many workers.
+
+    Args:
+        task: what to train.
+        folder: of `checkpoint.pt` and `steps.jsonl` (one line each ten updates); written by the first worker.
+        worker: this one.
+        stop_at: stop before this update, as a kill would, after a checkpoint.
+        checkpoint_every: updates between checkpoints.
+        validate_every: updates between validations; an epoch by default.
+        loader_workers: processes that make batches; 0 makes them between the updates.
+        curves: folder or URI for TensorBoard.
+        on_log: told the number of updates done and figures, whenever a line is logged.
+        on_checkpoint: the same after every checkpoint, on every worker.
+
+    Returns:
+        The weights to keep: of the best validation, else the average at the end.
+
+    Raises:
+        ValueError: the checkpoint belongs to another recipe, or the loss is not finite.
+    """
+    worker = worker or Worker()
+    run = Run(task, worker)
+    first = run.restore(folder)
+    recipe = task.recipe
+    last = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
+    every = validate_every or max(1, len(task) // (worker.world * recipe.accumulate))
+    log = Log(folder, curves, first) if worker.rank == 0 else None
+    batches = run.batches(first, last, loader_workers)
+    recent: list[Mapping[str, float]] = []
+    for step in range(first, last):
+        recent.append(run.update(step, batches))
+        done, end = step + 1, step + 1 == last
+        figures = {name: sum(line[name] for line in recent) / len(recent) for name in recent[0]}
+        if done % LINE_EVERY == 0 or end:
+            if not math.isfinite(figures["loss"]):
+                raise ValueError(f"the loss is {figures['loss']} at step {done}; lower the learning rate of {recipe}")
+            if log is not None:
+                log.figures(done, figures, "train")
+                on_log(done, figures)
+            recent = []
+        if worker.rank == 0 and (done % every == 0 or done == recipe.steps):
+            validation = run.validate(done)
+            if log is not None and validation is not None:
+                log.figures(done, validation.figures, "validation")
+                log.pictures(done, validation.pictures)
+        if done % checkpoint_every == 0 or end:
+            if worker.rank == 0:
+                save_checkpoint(folder, run.state(done))
+            on_checkpoint(done, figures)
+    if log is not None:
+        log.close()
+    return kept_weights(run.state(last))
+
+
+def kept_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint's run would keep: of its best validation, else the average, on the CPU."""
+    values = state["average"]["values"] if state["best"] is None else state["best"]["values"]
+    return {name: tensor.cpu() for name, tensor in values.items()}
+
+
+class Run:
+    """A task on its way: model, heads, average, optimizer, and the best validation so far."""
+
+    def __init__(self, task: Task, worker: Worker) -> None:
+        self.task, self.worker = task, worker
+        device = torch.device(worker.device)
+        # On a CPU, too, convolutions are quicker with their channels last.
+        task.model.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.heads.train().to(device)
+        self.device = device
+        self.average = Average(task.model, task.recipe.average)
+        self.optimizer = task.optimizer()
+        self.best: dict[str, Any] | None = None
+
+    def batches(self, first: int, last: int, loader_workers: int) -> Iterator[tuple[int, Batch]]:
+        """This worker's batches of the updates `first` to `last`, with their numbers."""
+        per_worker = self.task.recipe.accumulate
+        indices = [
+            (step * self.worker.world + self.worker.rank) * per_worker + place
+            for step in range(first, last)
+            for place in range(per_worker)
+        ]
+        loader = DataLoader(
+            _Batches(self.task),
+            batch_size=None,
+            sampler=indices,
+            num_workers=loader_workers if indices else 0,
+            prefetch_factor=4 if loader_workers and indices else None,
+        )
+        return zip(indices, loader, strict=True)
+
+    def update(self, step: int, batches: Iterator[tuple[int, Batch]]) -> dict[str, float]:
+        """One update from the next batches; what the losses logged."""
+        recipe = self.task.recipe
+        rates = self.task.rates(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["part"]]
+        self.optimizer.zero_grad(set_to_none=True)
+        figures: dict[str, float] = {}
+        for _ in range(recipe.accumulate):
+            index, batch = next(batches)
+            draw = recipe.seed * 2**32 + index
+            torch.manual_seed(draw)  # of layers that draw by themselves, such as dropout
+            loss, logged = self.task.loss(batch.to(self.device), step, torch.Generator().manual_seed(draw))
+            (loss / recipe.accumulate).backward()
+            for name, value in ({"loss": loss} | dict(logged)).items():
+                figures[name] = figures.get(name, 0.0) + float(value.detach()) / recipe.accumulate
+        self._share(figures)
+        if recipe.clip is not None:
+            nn.utils.clip_grad_norm_([p for part in self._modules for p in part.parameters()], recipe.clip)
+        self.optimizer.step()
+        self.average.update(self.task.model)
+        return figures
+
+    @property
+    def _modules(self) -> tuple[nn.Module, nn.Module]:
+        return self.task.model, self.task.heads
+
+    def _share(self, figures: dict[str, float]) -> None:
+        """Average gradients, running statistics and figures over the workers, in one message.
+
+        Batch normalisation normalises each batch by itself, on one worker as on many.
+        """
+        if self.worker.world == 1:
+            return
+        shared = [p.grad for part in self._modules for p in part.parameters() if p.grad is not None]
+        shared += [b for part in self._modules for b in part.buffers() if b.is_floating_point()]
+        shared.append(torch.tensor(list(figures.values()), device=self.device))
+        flat = torch.cat([tensor.flatten() for tensor in shared])
+        dist.all_reduce(flat)
+        flat /= self.worker.world
+        for tensor, part in zip(shared, flat.split([tensor.numel() for tensor in shared]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+        figures.update(zip(figures, shared[-1].tolist(), strict=True))
+
+    def validate(self, done: int) -> Validation | None:
+        """Judge the average; the best so far is remembered."""
+        model = copy.deepcopy(self.task.model)
+        model.load_state_dict(self.average.values)
+        validation = self.task.validate(model.eval())
+        if validation is not None and (self.best is None or validation.score > self.best["score"]):
+            values = {name: tensor.cpu().clone() for name, tensor in self.average.values.items()}
+            self.best = {"step": done, "score": float(validation.score), "values": values}
+        return validation
+
+    def state(self, done: int) -> dict[str, Any]:
+        """Everything that the next update depends on; random numbers depend on its number alone."""
+        return {
+            "recipe": asdict(self.task.recipe),
+            "step": done,
+            "model": self.task.model.state_dict(),
+            "heads": self.task.heads.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+        }
+
+    def restore(self, folder: Path) -> int:
+        """Take up the folder's checkpoint, if there is one; the number of updates already done.
+
+        Raises:
+            ValueError: it belongs to another recipe.
+        """
+        state = load_checkpoint(folder)
+        if state is None:
+            return 0
+        then, now = state["recipe"], asdict(self.task.recipe)
+        different = {
+            name: (then.get(name), now.get(name))
+            for name in sorted((then.keys() | now.keys()) - {"steps"})
+            if then.get(name) != now.get(name)
+        }
+        if different:
+            raise ValueError(
+                f"{folder}: checkpoint of another recipe, (then, now): {different};"
+                " give another directory or the same recipe"
+            )
+        self.task.model.load_state_dict(state["model"])
+        self.task.heads.load_state_dict(state["heads"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
+        return int(state["step"])
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.task.batch(index)
