@@ -1,14 +1,14 @@
-"""Annotated photos in, the prompt predictor's training data out.
+"""Annotated photos in, the prompt predictor's and the detector's training data out.
 
 On a laptop:
     python pipelines/build_prompt_maps.py --data bsds500/train bsds500/extra --out out/maps/bsds --mirror
-    python pipelines/build_prompt_maps.py --data coco/train --out out/maps/coco --mirror --sparse
 On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/build_prompt_maps.py --data s3://bucket/sa1b \\
         --source recorded --sam vit_b --out s3://bucket/maps
 
-Data: tars in SA-1B's layout, or instance files of COCO or LVIS (.json) with the photos in a folder beside them (with
---sparse). Writes OUT/*.parquet (schemas/prompt_maps.py) and OUT/sheet.png, a look at twelve maps.
+Data: tars in SA-1B's layout; instance files of COCO or LVIS (.json) with the photos in a folder beside them (with
+--sparse); or OUT of label_corpus.py: what a costly strategy kept, weighted by its scores. Writes OUT/*.parquet
+(schemas/prompt_maps.py) and OUT/sheet.png, a look at twelve maps.
 Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
 """
 
@@ -28,16 +28,23 @@ from stages.apply_prompt_maps import build_prompt_maps
 from stages.arguments import absolute, positive
 from stages.atomic import write_bytes
 from stages.location import redact
-from stages.prompt_map_rows import PromptMapRows, contact_sheet
+from stages.prompt_map_plan import plan_maps
+from stages.prompt_map_rows import PromptMapRows
+from stages.prompt_map_samples import Reading
+from stages.prompt_map_sheet import contact_sheet
 from stages.prompt_map_target import Source
 from stages.prompt_maps import MapRecipe
 from stages.shards import list_shards
+
+NOTHING = "build_prompt_maps: no photo could be used"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="prompt maps and embeddings of annotated photos")
-    parser.add_argument("--data", nargs="+", required=True, help="tars, folders, globs or .json")
+    parser.add_argument("--data", nargs="+", required=True, help="tars, folders, globs, .json, labelling runs")
+    parser.add_argument("--images", type=absolute, help="photos of labelling runs, if not where they were labelled")
+    parser.add_argument("--only", type=absolute, help="table of curate.py: use the photos that it chose")
     parser.add_argument("--out", required=True, type=absolute, help="folder or URI; must hold no prompt maps yet")
     parser.add_argument("--sam", default="tiny", help="model whose embeddings the predictor will read")
     parser.add_argument("--checkpoint", type=absolute, help="its weights, where not the official or bundled")
@@ -48,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mirror", action="store_true", help="a second row for every photo, mirrored")
     parser.add_argument("--actors", type=positive, help="default: one for every two CPUs")
     parser.add_argument("--threads", type=positive, help="CPU threads an actor (default: 2)")
+    parser.add_argument("--plan", action="store_true", help="measure some photos, say what all cost, write nothing")
     return parser
 
 
@@ -60,23 +68,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         filesystem, path = fsspec.url_to_fs(out)
         if filesystem.glob(f"{path}/*.parquet"):
             raise ValueError(f"{redact(out)} holds prompt maps already; give another folder")
+        reading = Reading(arguments.images, arguments.only)
+        reading.chosen()
         load_sam(arguments.sam, arguments.checkpoint)  # here, so that a mistake shows before Ray starts
     except (ValueError, OSError) as error:
         print(f"build_prompt_maps: {error}", file=sys.stderr)
         return 2
-    start_ray(arguments.actors, arguments.threads)
+    if not arguments.plan:
+        start_ray(arguments.actors, arguments.threads)
     resources = choose_resources(10**6, arguments.actors, arguments.threads, 1)
     names = ("sam", "checkpoint", "source", "combine", "preset", "sparse", "mirror")
     recipe = MapRecipe(**{name: getattr(arguments, name) for name in names}, threads=resources.threads)
-    rows = 0
-    for written, problems in build_prompt_maps(shards, recipe, out, resources.actors):
-        rows += written
+    if arguments.plan:
+        plan = plan_maps(shards, reading, recipe, resources.actors, resources.device)
+        print(plan or NOTHING, file=sys.stdout if plan else sys.stderr)
+        return 0 if plan else 3
+    rows = lines = 0
+    for written, problems in build_prompt_maps(shards, reading, recipe, out, resources.actors, resources.device):
+        rows, lines = rows + written, lines + len(problems)
         print("\n".join([*(f"left out: {problem}" for problem in problems), f"{rows} rows"]), file=sys.stderr)
     if rows == 0:
-        print("build_prompt_maps: no photo could be used", file=sys.stderr)
+        print(NOTHING, file=sys.stderr)
         return 3
     write_bytes(f"{out}/sheet.png", contact_sheet(PromptMapRows([out])))
-    print(f"{rows} prompt maps in {redact(out)}, a look at them in {redact(out)}/sheet.png")
+    print(f"{rows} prompt maps in {redact(out)} ({lines} problems), a look at them in {redact(out)}/sheet.png")
     return 0
 
 

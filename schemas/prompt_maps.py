@@ -5,8 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.column import column
+from schemas.labels import RLE
 
-VERSION = 1
+VERSION = 2
+"""2 adds `boxes` and `masks`, which a detector learns from."""
 
 SCHEMA = pa.schema(
     [
@@ -37,6 +39,13 @@ SCHEMA = pa.schema(
         ),
         column("source", pa.string(), "recorded | interior", nullable=False),
         column("weight", pa.float32(), nullable=False),
+        column(
+            "boxes",
+            pa.list_(pa.list_(pa.float32(), 4)),
+            "XYXY in the frame, the far edges past the last pixel; one for each distinct annotated mask",
+            unit="px",
+        ),
+        column("masks", pa.list_(RLE), "the same masks in the frame, COCO compressed RLE, size [h, w]"),
     ],
     metadata={"table": "prompt_maps", "version": str(VERSION)},
 )

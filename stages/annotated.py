@@ -1,4 +1,4 @@
-"""Annotated photos of any source that `--data` names: shards in SA-1B's layout, instance files of COCO and LVIS."""
+"""Annotated photos of any source that `--data` names: SA-1B shards, instance files of COCO and LVIS, our own labels."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from fsspec.spec import AbstractFileSystem
 
 from aopsam.photos.instances import file_name, read_instances
 from aopsam.photos.sa1b import Sample, read_shard
+from stages.labelled import read_labelled
 from stages.location import redact
 
 LOOKED_FOR = 10
 """Photos of an instance file that tell in which folder they lie; some may be missing."""
 
 
-def read_annotated(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
+def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | None = None) -> Iterator[Sample]:
     """Stream the samples of one source.
 
     Args:
-        uri: as `stages.shards.list_shards` gives it; a `.json` is an instance file, anything else a tar. The photos of
-            an instance file lie beside it: in its folder, in a folder there, or in a folder beside that one.
+        uri: as `stages.shards.list_shards` gives it; a `.json` is an instance file, a `.parquet` a labels table,
+            anything else a tar. The photos of an instance file lie beside it: in its folder, in a folder there, or in a
+            folder beside that one.
         on_problem: called with one line for whatever cannot be used; the rest is.
+        images: where the photos of labels are, if not where they were labelled.
     """
-    if not uri.endswith(".json"):
-        with fsspec.open(uri, "rb") as file:
-            yield from read_shard(file, on_problem)
-        return
     name = redact(uri)
-    filesystem, path = fsspec.url_to_fs(uri)
     try:
+        if uri.endswith(".parquet"):
+            yield from read_labelled(uri, lambda line: on_problem(f"{name}: {line}"), images)
+            return
+        if not uri.endswith(".json"):
+            with fsspec.open(uri, "rb") as file:
+                yield from read_shard(file, on_problem, name)
+            return
+        filesystem, path = fsspec.url_to_fs(uri)
         record = json.loads(filesystem.cat_file(path))
         if not isinstance(record, dict):
             raise ValueError("not an object")
@@ -42,8 +48,8 @@ def read_annotated(uri: str, on_problem: Callable[[str], None]) -> Iterator[Samp
             record, lambda photo: filesystem.cat_file(f"{folder}/{photo}"), lambda line: on_problem(f"{name}: {line}")
         )
         yield from samples
-    except (ValueError, RecursionError) as error:
-        on_problem(f"{name}: {error}")
+    except (ValueError, RecursionError, OSError) as error:
+        on_problem(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> str:

@@ -60,8 +60,10 @@ class _LabelAndWrite:
         self.labeller = make(**arguments)
         self.folder = folder
 
-    def __call__(self, unit: pa.Table) -> pa.Table:
-        rows = self.labeller(unit)
+    def __call__(self, units: pa.Table) -> pa.Table:
+        (unit,) = units.column("unit").to_pylist()
+        with pa.ipc.open_stream(unit) as stream:
+            rows = self.labeller(stream.read_all())
         write_unit(rows, self.folder)
         failed = pc.sum(pc.equal(rows.column("status"), "failed")).as_py()
         masks = pc.sum(pc.list_value_length(rows.column("masks"))).as_py()
@@ -175,10 +177,12 @@ def _run(
     context.max_errored_blocks = -1  # what a dead actor loses is found by its missing rows
     # Only these bound the retries of a native crash, which by default go on for ever; Ray has no newer name for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-    rows = ray.data.from_arrow(units).map_batches(
+    # One row a unit: Ray wants a number of rows a batch where there are GPUs, and would join small units to fill it.
+    packed = [pa.table({"unit": [_serialised(unit)]}) for unit in units]
+    rows = ray.data.from_arrow(packed).map_batches(
         _LabelAndWrite,
         fn_constructor_kwargs={"make": make, "arguments": arguments, "folder": folder},
-        batch_size=None,
+        batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
             size=min(resources.actors, len(units)), max_tasks_in_flight_per_actor=in_flight
@@ -191,3 +195,10 @@ def _run(
     )
     for row in rows.iter_rows():
         yield Finished(**row)
+
+
+def _serialised(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())

@@ -20,6 +20,7 @@ from aopsam.metrics import METRICS, average_recall, iou_matrix, pearson, spearma
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.oas import ObjectAware
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
@@ -141,15 +142,17 @@ class EvaluatePhotos:
             raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 
     def weights(self) -> dict[str, Any]:
-        """Which weights measure: name, SHA-256 and thresholds of each model, SHA-256 of the predictors of `aop`."""
+        """Which weights measure: name, SHA-256 and thresholds of each model, SHA-256 of predictors and detectors."""
         strategies = [strategy for generator in self.generators.values() for strategy in generator.strategies]
         predictors = [strategy.proposer.predictor for strategy in strategies if isinstance(strategy, AutoPrompts)]
+        detectors = [strategy.detector for strategy in strategies if isinstance(strategy, ObjectAware)]
         return {
             "sam": [
                 {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
                 for model in self.models
             ],
             "predictor": sorted({predictor.sha256 for predictor in predictors}),
+            "detector": sorted({detector.sha256 for detector in detectors}),
         }
 
     def __call__(self, samples: pa.Table) -> pa.Table:

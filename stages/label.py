@@ -12,6 +12,8 @@ import torch
 from aopsam.generator import AutoMaskGenerator
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.weights import load_predictor
+from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.oas import ObjectAware
 from aopsam.sam.registry import load_sam
 from schemas import labels
 from schemas.labels import Reason, Status
@@ -55,9 +57,12 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
 def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
     """Name and SHA-256 of the weights that a generator uses, by role."""
     weights: dict[str, Any] = {"sam": {"name": generator.model.name, "sha256": generator.model.sha256}}
-    proposer = getattr(generator.strategies[0], "proposer", None)
-    if proposer is not None:
-        weights["predictor"] = {"sam": proposer.predictor.sam, "sha256": proposer.predictor.sha256}
+    strategy = generator.strategies[0]
+    if isinstance(strategy, AutoPrompts):
+        predictor = strategy.proposer.predictor
+        weights["predictor"] = {"sam": predictor.sam, "sha256": predictor.sha256}
+    if isinstance(strategy, ObjectAware):
+        weights["detector"] = {"sam": strategy.detector.sam, "sha256": strategy.detector.sha256}
     return weights
 
 

@@ -1,8 +1,9 @@
-"""From a photo's annotations to its prompt map, and to where that map may be learnt from."""
+"""From a photo's annotations to its prompt map, to where that map may be learnt from, and to its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from aopsam.masks import rle
 from aopsam.predictor.frame import FRAME_SIZE, content_hw
 from aopsam.predictor.interior import interior_point
 from aopsam.predictor.targets import PRESETS, Combine, merge_points, prompt_map
+from stages.prompt_map_objects import FrameObjects, box_in_frame, distinct, mask_in_frame
 
 Source = Literal["interior", "recorded"]
 
@@ -25,52 +27,83 @@ MARGIN = 6
 """How far around an annotated mask a sparse annotation counts as complete, frame pixels."""
 
 
-def target_and_valid(
+@dataclass(frozen=True)
+class PhotoTarget:
+    """What a photo teaches, in the frame of S = `FRAME_SIZE` pixels.
+
+    Attributes:
+        map: (S, S) float32 in [0, 1], the prompt map.
+        valid: (S, S) uint8, 1 where the map may be learnt from.
+        objects: the annotated masks, repeats once.
+    """
+
+    map: np.ndarray
+    valid: np.ndarray
+    objects: FrameObjects
+
+    def mirrored(self, image_hw: tuple[int, int]) -> PhotoTarget:
+        """Of the mirrored photo."""
+        columns = content_hw(image_hw)[1]
+        mirrored = [np.zeros_like(self.map), np.zeros_like(self.valid)]
+        for new, old in zip(mirrored, (self.map, self.valid), strict=True):
+            new[:, :columns] = old[:, :columns][:, ::-1]
+        return PhotoTarget(mirrored[0], mirrored[1], self.objects.mirrored(columns))
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One usable annotation: its prompt in original pixels and what the frame shows of it."""
+
+    rle: Mapping[str, Any]
+    point_xy_px: tuple[float, float]
+    area_px: int
+    peak: float
+    box_xyxy_px: tuple[float, float, float, float]
+    in_frame: np.ndarray
+
+
+def photo_target(
     annotations: Sequence[Mapping[str, Any]],
     image_hw: tuple[int, int],
+    on_problem: Callable[[str], None],
     *,
     source: Source = "interior",
     combine: Combine = "max",
     preset: str = "medium",
     sparse: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The prompt map of a photo and its valid pixels.
+) -> PhotoTarget:
+    """The prompt map of a photo, its valid pixels and its objects.
 
     Args:
-        annotations: records of SA-1B's layout, original pixels.
+        annotations: records of SA-1B's layout, original pixels; one that is malformed, of another size than the photo
+            or without a point of `source` in it costs itself. `weight`, in [0, 1], is the peak of its prompt; 1 where
+            there is none.
         image_hw: rows and columns of the photo.
+        on_problem: called with one line for every annotation that cannot be used.
         source: `interior`, the point deepest inside each mask, or `recorded`, the annotation's `point_coords`.
         combine: what overlapping prompts do.
         preset: a name of `PRESETS`.
         sparse: only annotated masks and `MARGIN` around them are valid; else the whole photo is.
 
-    Returns:
-        (256, 256) float32 map and (256, 256) uint8, 1 where it is valid.
-
     Raises:
-        ValueError: no annotation with a mask, one that is malformed or of another size than the photo, a point
-            outside the photo, an unknown preset.
+        ValueError: no annotation with a mask, an unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; the names are {', '.join(PRESETS)}")
-    points, areas, masks = [], [], []
+    objects = []
     for index, annotation in enumerate(annotations):
         try:
-            mask = rle.decode(annotation["segmentation"], max_pixels=MAX_PIXELS)
-            recorded = annotation["point_coords"][0] if source == "recorded" else None
+            found = _object(annotation, image_hw, source)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"annotation {index}: {type(error).__name__}: {error}") from error
-        if mask.shape != image_hw:
-            raise ValueError(f"annotation {index}: mask of {mask.shape} [h, w], photo of {image_hw}")
-        if mask.any():
-            points.append(interior_point(mask) if recorded is None else recorded)
-            areas.append(int(mask.sum()))
-            masks.append(mask)
-    if not masks:
+            on_problem(f"annotation {index}: {type(error).__name__}: {error}")
+            continue
+        if found is not None:
+            objects.append(found)
+    if not objects:
         raise ValueError("no annotated mask")
-    rows, columns = content_hw(image_hw)
     scale = FRAME_SIZE / max(image_hw)
-    points_px, areas_px2 = np.array(points, float), np.array(areas, float) * scale**2
+    points_px = np.array([one.point_xy_px for one in objects])
+    areas_px2 = np.array([one.area_px for one in objects], float) * scale**2
     kept = merge_points(points_px * scale, areas_px2, MERGE_RADIUS)
     kernel = PRESETS[preset]
     target = prompt_map(
@@ -80,18 +113,31 @@ def target_and_valid(
         sigma=kernel.sigma,
         combine=combine,
         sigmas=kernel.sigmas(areas_px2[kept]),
+        peaks=np.array([objects[index].peak for index in kept]),
     )
+    rows, columns = content_hw(image_hw)
     valid = np.zeros((FRAME_SIZE, FRAME_SIZE), np.uint8)
-    valid[:rows, :columns] = _near(masks, rows, columns) if sparse else 1
-    return target, valid
+    covered = np.any([one.in_frame for one in objects], axis=0)[:rows, :columns]
+    valid[:rows, :columns] = binary_dilation(covered, iterations=MARGIN) if sparse else 1
+    once = [objects[index] for index in distinct([one.rle for one in objects])]
+    boxes = np.array([one.box_xyxy_px for one in once], np.float32)
+    return PhotoTarget(target, valid, FrameObjects(boxes, np.stack([one.in_frame for one in once])))
 
 
-def _near(masks: Sequence[np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """(rows, columns) bool: frame pixels whose centre lies in a mask, and `MARGIN` around them."""
-    height, width = masks[0].shape
-    at_rows = ((np.arange(rows) + 0.5) * height / rows).astype(int)
-    at_columns = ((np.arange(columns) + 0.5) * width / columns).astype(int)
-    covered = np.zeros((rows, columns), bool)
-    for mask in masks:
-        covered |= mask[np.ix_(at_rows, at_columns)]
-    return binary_dilation(covered, iterations=MARGIN)
+def _object(annotation: Mapping[str, Any], image_hw: tuple[int, int], source: Source) -> _Object | None:
+    """One annotation, checked; None where its mask is empty."""
+    segmentation = annotation["segmentation"]
+    size = tuple(segmentation["size"])
+    if size != image_hw:
+        raise ValueError(f"mask of {size} [h, w], photo of {image_hw}")
+    mask = rle.decode(segmentation, max_pixels=MAX_PIXELS)
+    if not mask.any():
+        return None
+    deepest = interior_point(mask)
+    x, y = (float(value) for value in annotation["point_coords"][0]) if source == "recorded" else deepest
+    if not (0 <= x < image_hw[1] and 0 <= y < image_hw[0]):
+        raise ValueError(f"point {(x, y)} lies outside the photo of {image_hw[1]}×{image_hw[0]} px")
+    peak = float(annotation.get("weight", 1.0))
+    if not 0 <= peak <= 1:
+        raise ValueError(f"weight {peak}, expected 0 to 1")
+    return _Object(segmentation, (x, y), int(mask.sum()), peak, box_in_frame(mask), mask_in_frame(mask, deepest))

@@ -1,17 +1,15 @@
-"""Annotated shards in, prompt maps out (schemas/prompt_maps.py): what the predictor trains on."""
+"""Annotated photos in, prompt maps out (schemas/prompt_maps.py): what the predictor and the detector train on."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from aopsam.photos.decode import PhotoError, open_photo
@@ -21,12 +19,11 @@ from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
-from stages.annotated import read_annotated
 from stages.atomic import write_bytes
+from stages.location import redact
+from stages.prompt_map_files import parquet_bytes
 from stages.prompt_map_rows import MIRRORED
-from stages.prompt_map_target import MAX_PIXELS, Source, target_and_valid
-
-ROWS_PER_FILE = 16
+from stages.prompt_map_target import MAX_PIXELS, PhotoTarget, Source, photo_target
 
 
 @dataclass(frozen=True)
@@ -56,57 +53,26 @@ class MapRecipe:
     threads: int = 2
 
 
-SAMPLES = pa.schema(
-    [
-        pa.field("image_id", pa.string()),
-        pa.field("jpeg", pa.binary()),
-        pa.field("annotations", pa.string()),
-        pa.field("problem", pa.string()),
-    ]
-)
-"""What `read_samples` yields: a photo and its annotations as JSON text, or a problem and nothing else."""
-
-
-def read_samples(shards: pa.Table) -> Iterator[pa.Table]:
-    """Photos and annotations of annotated shards, sixteen a table of `SAMPLES`.
-
-    Args:
-        shards: column `shard`, paths or URIs as `stages.shards.list_shards` gives them.
-    """
-    for uri in shards.column("shard").to_pylist():
-        problems: list[str] = []
-        rows: list[dict[str, Any]] = []
-        for sample in read_annotated(uri, problems.append):
-            annotations = json.dumps(sample.annotations)
-            rows.append({"image_id": sample.id, "jpeg": sample.jpeg, "annotations": annotations})
-            if len(rows) == ROWS_PER_FILE:
-                yield pa.Table.from_pylist(rows, schema=SAMPLES)
-                rows = []
-        rows.extend({"problem": problem} for problem in problems)
-        if rows:
-            yield pa.Table.from_pylist(rows, schema=SAMPLES)
-
-
 class BuildPromptMaps:
-    """Stage: tables of `SAMPLES` to files of prompt maps in a folder; returns a short account of each file.
+    """Stage: tables of `prompt_map_samples.SAMPLES` to files of prompt maps in a folder; returns an account of each.
 
-    Rows are large (0.9 MB with an embedding of 32×32 cells), so they are written where they are made.
+    Rows are large (0.65 MB with an embedding of 32×32 cells), so they are written where they are made.
     """
 
-    def __init__(self, recipe: MapRecipe, folder: str) -> None:
+    def __init__(self, recipe: MapRecipe, folder: str, device: str = "cpu") -> None:
         torch.set_num_threads(recipe.threads)
         self.recipe = recipe
         self.folder = folder
-        self.model = load_sam(recipe.sam, recipe.checkpoint)
+        self.model = load_sam(recipe.sam, recipe.checkpoint).to(device)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Write one file; returns one row: `rows` written and `problems`, a line for every photo left out."""
         table, problems = self.build(samples)
         if table.num_rows:
-            name = hashlib.sha256("\n".join(table.column("image_id").to_pylist()).encode()).hexdigest()[:16]
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="zstd")
-            write_bytes(f"{self.folder.rstrip('/')}/{name}.parquet", buffer.getvalue())
+            # Of the shards too: photos of two of them may have the same ids.
+            photos = zip(*(samples.column(name).to_pylist() for name in ("shard", "image_id")), strict=True)
+            name = hashlib.sha256(repr(list(photos)).encode()).hexdigest()[:16]
+            write_bytes(f"{self.folder.rstrip('/')}/{name}.parquet", parquet_bytes(table))
         kinds = pa.schema([pa.field("rows", pa.int64()), pa.field("problems", pa.list_(pa.string()))])
         return pa.Table.from_pylist([{"rows": table.num_rows, "problems": problems}], schema=kinds)
 
@@ -118,34 +84,38 @@ class BuildPromptMaps:
             if sample["problem"] is not None:
                 problems.append(sample["problem"])
                 continue
+            place = f"{redact(sample['shard'])}: {sample['image_id']}"
+
+            def report(line: str, place: str = place) -> None:
+                problems.append(f"{place}: {line}")
+
             try:
                 rgb = open_photo(sample["jpeg"], MAX_PIXELS).rgb
-                rows.extend(self._rows(sample["image_id"], rgb, json.loads(sample["annotations"])))
+                rows.extend(self._rows(sample["image_id"], rgb, json.loads(sample["annotations"]), report))
             except (PhotoError, ValueError) as error:
-                problems.append(f"{sample['image_id']}: {error}")
+                report(str(error))
         return conform(pa.Table.from_pylist(rows, schema=SCHEMA), SCHEMA), problems
 
-    def _rows(self, image_id: str, rgb: np.ndarray, annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _rows(
+        self, name: str, rgb: np.ndarray, annotations: list[dict[str, Any]], report: Callable[[str], None]
+    ) -> Iterator[dict[str, Any]]:
         image_hw = (rgb.shape[0], rgb.shape[1])
         recipe = self.recipe
-        target, valid = target_and_valid(
+        target = photo_target(
             annotations,
             image_hw,
+            report,
             source=recipe.source,
             combine=recipe.combine,
             preset=recipe.preset,
             sparse=recipe.sparse,
         )
-        yield self._row(image_id, rgb, target, valid)
+        yield self._row(name, rgb, target)
         if recipe.mirror:
-            columns = content_hw(image_hw)[1]
-            mirrored = [np.zeros_like(target), np.zeros_like(valid)]
-            for new, old in zip(mirrored, (target, valid), strict=True):
-                new[:, :columns] = old[:, :columns][:, ::-1]
-            yield self._row(image_id + MIRRORED, np.ascontiguousarray(rgb[:, ::-1]), *mirrored)
+            yield self._row(name + MIRRORED, np.ascontiguousarray(rgb[:, ::-1]), target.mirrored(image_hw))
 
-    def _row(self, image_id: str, rgb: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
-        embedding = encode(self.model, rgb).embedding[0].half().numpy()
+    def _row(self, image_id: str, rgb: np.ndarray, target: PhotoTarget) -> dict[str, Any]:
+        embedding = encode(self.model, rgb).embedding[0].half().cpu().numpy()
         return {
             "image_id": image_id,
             "sam": self.model.name,
@@ -154,8 +124,8 @@ class BuildPromptMaps:
             "content_hw": list(content_hw((rgb.shape[0], rgb.shape[1]))),
             "embedding": embedding.tobytes(),
             "embedding_shape": list(embedding.shape),
-            "map": target.astype(np.float16).tobytes(),
-            "valid": valid.tobytes(),
+            "map": target.map.astype(np.float16).tobytes(),
+            "valid": target.valid.tobytes(),
             "source": self.recipe.source,
             "weight": 1.0,
-        }
+        } | target.objects.columns()

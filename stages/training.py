@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
@@ -117,6 +117,7 @@ def fit(work: _Work, out: str, workers: int, gpu: bool, name: str) -> dict[str, 
     trainer = TorchTrainer(
         _train,
         train_loop_config={"work": work},
+        torch_config=TorchConfig(backend="gloo") if work.device == "cpu" else None,
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,

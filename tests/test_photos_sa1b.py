@@ -7,6 +7,8 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from aopsam.photos.sa1b import read_shard
 
 
@@ -52,6 +54,31 @@ def test_problems_are_named_and_the_rest_is_read() -> None:
     assert len(problems) == 4
     for word in ("bad.json", "list.json", "alone: photo without its JSON", "orphan: JSON without its photo"):
         assert any(word in line for line in problems), word
+
+
+def test_all_photos_may_come_before_all_jsons_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aopsam.photos.sa1b.WAITING_BYTES", 100)
+    photos = {str(n): bytes([n]) * 60 for n in range(9)}
+    texts = [(f"{name}.json", record(width=int(name) + 1)) for name in photos]
+    members = [(f"{name}.jpg", photo) for name, photo in photos.items()] + texts[::-1]
+    for order in (members, members[::-1]):
+        samples = list(read_shard(shard(order)))
+        assert {sample.id: sample.jpeg for sample in samples} == photos
+        assert all(sample.width == int(sample.id) + 1 for sample in samples)
+
+
+def test_a_member_that_occurs_twice_is_named() -> None:
+    tar = shard([("a.jpg", b"1"), ("a.jpg", b"2"), ("a.json", record()), ("._a.jpg", b"of macOS")])
+    problems: list[str] = []
+    assert [sample.jpeg for sample in read_shard(tar, problems.append, "s.tar")] == [b"2"]
+    assert problems == ["s.tar: a: its photo occurs twice; the later one is used"]
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"image": {"width": 1e999, "height": 1}, "annotations": []}'])
+def test_hostile_json_costs_its_image(text: bytes) -> None:
+    problems: list[str] = []
+    assert list(read_shard(shard([("a.jpg", b"A"), ("a.json", text)]), problems.append)) == []
+    assert "a.json: not an SA-1B record" in problems[0]
 
 
 def test_truncated_tar_gives_what_came_before() -> None:

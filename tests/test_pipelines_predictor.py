@@ -27,7 +27,7 @@ def test_from_a_shard_to_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert build_prompt_maps.main(build) == 0
     printed = capsys.readouterr()
     assert "12 prompt maps" in printed.out
-    assert "left out: bare: no annotated mask" in printed.err
+    assert "s.tar: bare: no annotated mask" in printed.err
     assert (tmp_path / "maps" / "sheet.png").stat().st_size > 0
     assert build_prompt_maps.main(build) == 2
     assert "holds prompt maps already" in capsys.readouterr().err
@@ -44,6 +44,20 @@ def test_from_a_shard_to_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
 
 
+def test_a_plan_needs_no_ray_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sam, _ = save_random("tiny", tmp_path)
+    write_shard(tmp_path / "s.tar", {"a": (jpeg(0, (96, 128)), two_objects())})
+    write_shard(tmp_path / "bare.tar", {"a": (jpeg(0, (96, 128)), [])})
+    plan = ["--out", str(tmp_path / "maps"), "--checkpoint", str(sam), "--threads", "1", "--plan", "--data"]
+    assert build_prompt_maps.main([*plan, str(tmp_path / "s.tar")]) == 0
+    assert "rows of" in capsys.readouterr().out
+    assert build_prompt_maps.main([*plan, str(tmp_path / "bare.tar")]) == 3
+    assert "no photo could be used" in capsys.readouterr().err
+    assert build_prompt_maps.main([*plan, str(tmp_path / "s.tar"), "--actors", "3"]) == 0
+    assert "with 3 actor(s)" in capsys.readouterr().out
+    assert not (tmp_path / "maps").exists()
+
+
 def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert build_prompt_maps.main(["--data", str(tmp_path / "none"), *out]) == 2
@@ -51,5 +65,7 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     write_shard(tmp_path / "s.tar", {})
     assert build_prompt_maps.main(["--data", str(tmp_path / "s.tar"), *out, "--sam", "huge"]) == 2
     assert "unknown SAM 'huge'" in capsys.readouterr().err
+    assert build_prompt_maps.main(["--data", str(tmp_path / "s.tar"), *out, "--only", str(tmp_path / "s.tar")]) == 2
+    assert "s.tar: not a table with the columns image_id" in capsys.readouterr().err
     assert train_predictor.main(["--data", str(tmp_path), *out]) == 2
     assert "build_prompt_maps.py" in capsys.readouterr().err

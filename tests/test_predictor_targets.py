@@ -33,6 +33,16 @@ def test_overlapping_points_take_their_maximum_or_their_clipped_sum() -> None:
     assert summed.sum() > np.maximum(*alone).sum()
 
 
+def test_peaks_scale_their_kernels() -> None:
+    points = np.array([[60.0, 100.0], [200.0, 100.0]])
+    whole = prompt_map(points, (256, 256))
+    np.testing.assert_allclose(
+        prompt_map(points, (256, 256), peaks=np.array([0.5, 1.0])) / np.where(np.arange(256) < 128, 0.5, 1.0),
+        whole,
+        atol=1e-6,
+    )
+
+
 def test_a_deviation_for_every_point_widens_only_that_point() -> None:
     points = np.array([[60.0, 128.0], [190.0, 128.0]])
     target = prompt_map(points, (256, 256), sigmas=np.array([1.0, 6.0]))

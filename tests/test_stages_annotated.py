@@ -63,3 +63,11 @@ def test_tars_are_read_as_before(tmp_path: Path) -> None:
     samples = list(read_annotated(str(shard), problems.append))
     assert [(sample.id, len(sample.annotations)) for sample in samples] == [("a", 2)]
     assert not problems
+
+
+def test_a_source_that_is_gone_is_a_line(tmp_path: Path) -> None:
+    for name in ("a.tar", "a.json"):
+        problems: list[str] = []
+        assert list(read_annotated(str(tmp_path / name), problems.append)) == []
+        assert len(problems) == 1
+        assert name in problems[0]

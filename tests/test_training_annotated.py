@@ -1,12 +1,16 @@
-"""Photos and masks in memory: what a shard may leave out, and what is refused by name."""
+"""Photos and masks: where they are kept, what a shard may leave out, and what is refused by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
-from aopsam.training.annotated import load_photos
+from aopsam.photos.sa1b import read_shard
+from aopsam.training.annotated import Annotated, StoredPhotos, annotated, load_photos
 from tests.made_shard import annotation, jpeg, rectangle, two_objects, write_shard
 
 HW = (96, 128)
@@ -59,3 +63,42 @@ def test_what_is_broken_costs_itself_alone(tmp_path: Path) -> None:
         ("f", 1, 1),
     ]
     assert [line.split(":")[0] for line in problems] == ["a", "b", "d", "e", "f"]
+
+
+def _three(folder: Path) -> tuple[list[Annotated], StoredPhotos]:
+    """The same photos, decoded and stored."""
+    photos = {name: (jpeg(seed, HW), two_objects()[: seed + 1]) for seed, name in enumerate("abc")}
+    shard = write_shard(folder / "s.tar", photos)
+    decoded = [annotated(sample, pytest.fail) for sample in read_shard(shard)]
+    return [photo for photo in decoded if photo is not None], load_photos([shard])
+
+
+def _assert_same(stored: Annotated, expected: Annotated) -> None:
+    assert (stored.id, stored.rles) == (expected.id, expected.rles)
+    for name in ("rgb", "points_px", "areas_px"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(expected, name), err_msg=name)
+
+
+def test_stored_photos_are_what_they_were(tmp_path: Path) -> None:
+    expected, stored = _three(tmp_path)
+    assert len(stored) == len(expected) == 3
+    for one, other in zip(stored, expected, strict=True):
+        _assert_same(one, other)
+    _assert_same(stored[-1], expected[-1])
+    assert stored[::2].ids == ["a", "c"]
+    _assert_same(stored[::2][1], expected[2])
+    assert stored.take([2, 0]).ids == ["c", "a"]
+    with pytest.raises(IndexError):
+        stored[3]
+
+
+def _as_it_is(photo: Any) -> Any:
+    return photo
+
+
+def test_forked_workers_may_read_the_same_file_at_once(tmp_path: Path) -> None:
+    expected, stored = _three(tmp_path)
+    order = [0, 1, 2] * 20
+    loader: Any = DataLoader(cast(Any, stored), batch_size=None, sampler=order, num_workers=2, collate_fn=_as_it_is)
+    for index, photo in zip(order, loader, strict=True):
+        _assert_same(photo, expected[index])

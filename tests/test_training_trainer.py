@@ -3,64 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, multiprocessing
 
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
-from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
+from aopsam.training.task import Recipe, cosine, shuffled
 from aopsam.training.trainer import Worker, train
-
-
-@dataclass(frozen=True)
-class Points:
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def to(self, device: torch.device) -> Points:
-        return self
-
-
-class Line(Task):
-    """y = 3x - 1 with noise, dropout in the model and a throw-away head: everything that draws or is kept."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            self.model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
-            self.heads = nn.Linear(1, 1)
-
-    def __len__(self) -> int:
-        return 4
-
-    def batch(self, index: int) -> Points:
-        x = torch.rand(16, 1, generator=torch.Generator().manual_seed(index))
-        return Points(x, 3 * x - 1)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        groups = [{"params": part.parameters(), "part": "all"} for part in (self.model, self.heads)]
-        return torch.optim.Adam(groups)
-
-    def rates(self, step: int) -> Mapping[str, float]:
-        return {"all": 0.02}
-
-    def loss(
-        self, batch: Points, step: int, generator: torch.Generator
-    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        noise = 0.01 * torch.randn(batch.y.shape, generator=generator)
-        answer = self.heads(self.model(batch.x))
-        return (answer - batch.y - noise).square().mean(), {"answer": answer.mean()}
-
-    def validate(self, model: nn.Module) -> Validation | None:
-        weight = float(next(model.parameters()).detach().sum())
-        return Validation(weight, {"weight": weight})
-
+from tests.training_tasks import Line
 
 RECIPE = Recipe(steps=9, accumulate=2, average=0.9, clip=1.0)
 

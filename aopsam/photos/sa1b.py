@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+
+from aopsam.photos.spool import Spool
+from aopsam.photos.tar_stream import read_files
+
+WAITING_BYTES = 64 << 20
+"""Members that wait in memory for their partner; the rest waits in a temporary file."""
 
 KINDS = {".jpg": "photo", ".jpeg": "photo", ".json": "JSON"}
 
@@ -18,7 +23,7 @@ class Sample:
 
     Attributes:
         id: the members' common path inside the tar, without `./` and suffix.
-        jpeg: the photo as stored, not decoded.
+        jpeg: the photo as stored (any format that `decode.open_photo` reads), not decoded.
         width: pixels, as the JSON says.
         height: pixels, as the JSON says.
         annotations: the JSON's own dicts: `segmentation` {size [h, w], counts (COCO compressed RLE)}, `bbox` XYWH px,
@@ -32,54 +37,66 @@ class Sample:
     annotations: list[dict[str, Any]]
 
 
-def read_shard(source: str | Path | BinaryIO, on_problem: Callable[[str], None] | None = None) -> Iterator[Sample]:
+def read_shard(
+    source: str | Path | BinaryIO, on_problem: Callable[[str], None] | None = None, name: str | None = None
+) -> Iterator[Sample]:
     """Stream the samples of one shard; nothing is extracted to disk, and links are never followed.
 
-    Members wait in memory for their partner, so a shard that keeps pairs together costs one photo of memory.
+    Members wait for their partner: `WAITING_BYTES` of them in memory, the rest in one anonymous temporary file, which
+    takes as much disk as the shard where all photos come before all JSONs (11 GB of SA-1B).
 
     Args:
-        source: a path, or a binary file object (needs no seek).
-        on_problem: called with one line for a broken JSON, a missing partner or a tar that ends too early; without
-            it such members are passed over.
+        source: a path, or a binary file object (needs no seek); gzip, bzip2 and xz are unpacked.
+        on_problem: called with one line for a broken JSON, a missing partner or a damage of the tar; without it such
+            members are passed over.
+        name: of the source in those lines, where its own does not tell.
 
     Yields:
         Samples in the order in which their pair became complete.
+
+    Raises:
+        OSError: the path cannot be opened, or the temporary file's disk is full.
     """
-    report = on_problem or (lambda line: None)
-    waiting: dict[str, dict[str, bytes]] = {}
-    name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "shard"))
-    try:
-        with _open_stream(source) as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                kind = KINDS.get(path.suffix.lower())
-                if kind is None or not member.isfile():
-                    continue
-                stream = tar.extractfile(member)
-                if stream is None:
-                    continue
-                key = str(path.with_suffix(""))
-                pair = waiting.setdefault(key, {})
-                pair[kind] = stream.read()
-                if len(pair) == 2:
-                    del waiting[key]
-                    sample = _parse(name, key, pair["photo"], pair["JSON"], report)
-                    if sample is not None:
-                        yield sample
-    except (tarfile.TarError, EOFError) as error:
-        report(f"{name}: not a whole tar: {error}")
-    for key, pair in waiting.items():
-        have, lack = ("photo", "JSON") if "photo" in pair else ("JSON", "photo")
-        report(f"{name}: {key}: {have} without its {lack}")
-
-
-def _open_stream(source: str | Path | BinaryIO) -> tarfile.TarFile:
     if isinstance(source, str | Path):
-        return tarfile.open(source, mode="r|*")
-    return tarfile.open(fileobj=source, mode="r|*")
+        with Path(source).open("rb") as file:
+            yield from _read(file, name or str(source), on_problem)
+    else:
+        yield from _read(source, name or str(getattr(source, "name", "shard")), on_problem)
 
 
-def _parse(name: str, key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) -> Sample | None:
+def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -> Iterator[Sample]:
+    def report(line: str) -> None:
+        if on_problem is not None:
+            on_problem(f"{name}: {line}")
+
+    waiting: dict[str, str] = {}
+    with Spool(WAITING_BYTES) as spool:
+        for member, content in read_files(file, lambda member: _kind(member) is not None, report):
+            key, kind = str(PurePosixPath(member).with_suffix("")), _kind(member)
+            assert kind is not None
+            if waiting.get(key, kind) == kind:
+                if key in waiting:
+                    report(f"{key}: its {kind} occurs twice; the later one is used")
+                waiting[key] = kind
+                spool.put(key, content)
+                continue
+            del waiting[key]
+            partner = spool.take(key)
+            photo, text = (content, partner) if kind == "photo" else (partner, content)
+            sample = _parse(key, photo, text, report)
+            if sample is not None:
+                yield sample
+    for key, kind in waiting.items():
+        report(f"{key}: {kind} without its {'JSON' if kind == 'photo' else 'photo'}")
+
+
+def _kind(member: str) -> str | None:
+    """What a member is by its name; `._NAME` is what macOS puts beside NAME."""
+    path = PurePosixPath(member)
+    return None if path.name.startswith("._") else KINDS.get(path.suffix.lower())
+
+
+def _parse(key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) -> Sample | None:
     """A sample from its two members, or None after one line to `report`."""
     try:
         record = json.loads(text)
@@ -87,7 +104,7 @@ def _parse(name: str, key: str, jpeg: bytes, text: bytes, report: Callable[[str]
         sample = Sample(key, jpeg, int(image["width"]), int(image["height"]), list(annotations))
         if not all(isinstance(a, dict) for a in sample.annotations):
             raise TypeError("annotations must be objects")
-    except (ValueError, KeyError, TypeError) as error:
-        report(f"{name}: {key}.json: not an SA-1B record ({type(error).__name__}: {error})")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        report(f"{key}.json: not an SA-1B record ({type(error).__name__}: {error})")
         return None
     return sample

@@ -64,6 +64,7 @@ def prompt_map(
     sigma: float = 2.0,
     combine: Combine = "max",
     sigmas: np.ndarray | None = None,
+    peaks: np.ndarray | None = None,
 ) -> np.ndarray:
     """Prompt location map: an impulse a point, smoothed by a uniform k×k box and then a Gaussian.
 
@@ -77,6 +78,7 @@ def prompt_map(
         sigma: deviation of the Gaussian, frame pixels.
         combine: overlapping prompts take their maximum, or (the literal text) their sum, clipped at 1.
         sigmas: (N,) a deviation for every point, in place of `sigma`.
+        peaks: (N,) height of every point's kernel, in [0, 1]; 1 by default.
 
     Returns:
         (size, size) float32 in [0, 1].
@@ -99,13 +101,14 @@ def prompt_map(
     cells = np.minimum(cells, (columns - 1, rows - 1))
     # Rounded so that the kernels of per-object deviations are few and cached.
     deviations = np.full(len(cells), sigma) if sigmas is None else np.round(np.asarray(sigmas, np.float64), 1)
+    heights = np.ones(len(cells)) if peaks is None else np.asarray(peaks, np.float64)
     result = np.zeros((size, size))
-    for (x, y), deviation in zip(cells, deviations, strict=True):
+    for (x, y), deviation, peak in zip(cells, deviations, heights, strict=True):
         profile = _profile(box, float(deviation))
         radius = len(profile) // 2
         x0, x1 = max(0, x - radius), min(size, x + radius + 1)
         y0, y1 = max(0, y - radius), min(size, y + radius + 1)
-        patch = np.outer(profile[y0 - y + radius : y1 - y + radius], profile[x0 - x + radius : x1 - x + radius])
+        patch = peak * np.outer(profile[y0 - y + radius : y1 - y + radius], profile[x0 - x + radius : x1 - x + radius])
         window = result[y0:y1, x0:x1]
         window[:] = np.maximum(window, patch) if combine == "max" else window + patch
     return np.minimum(result, 1.0).astype(np.float32)

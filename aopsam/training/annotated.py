@@ -1,19 +1,25 @@
-"""Annotated photos in memory, decoded and checked, from shards of any reader."""
+"""Annotated photos, checked once and decoded when they are asked for, from shards of any reader."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from PIL import Image
 
 from aopsam.masks import rle
+from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.photos.sa1b import Sample, read_shard
 from aopsam.predictor.interior import interior_point
+
+MAX_PIXELS = 100_000_000
+"""Of a photo that is trained on."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
         None where no mask is left.
     """
     try:
-        rgb = np.asarray(Image.open(io.BytesIO(sample.jpeg)).convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # PIL's own errors for a file that is none
+        rgb = open_photo(sample.jpeg, MAX_PIXELS).rgb
+    except PhotoError as error:
         on_problem(f"{sample.id}: not a photo: {error}")
         return None
     if rgb.shape[:2] != (sample.height, sample.width):
@@ -74,12 +80,61 @@ def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
     return Annotated(sample.id, rgb, rles, np.array(points, dtype=np.float64), areas)
 
 
+class StoredPhotos(Sequence[Annotated]):
+    """Photos of which memory holds the ids and places alone; they lie as they were read, compressed, in a file.
+
+    The temporary file has no name, lies where `tempfile.gettempdir()` (TMPDIR) says and goes with the process. It is
+    read without a position, so that forked workers and threads may share it; it cannot be pickled.
+
+    Attributes:
+        ids: of every photo.
+    """
+
+    def __init__(self, photos: Iterable[tuple[bytes, Annotated]]) -> None:
+        """Store photos, each with its encoded file."""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does
+        self.ids: list[str] = []
+        places = []
+        for encoded, photo in photos:
+            text = json.dumps(
+                {"rles": photo.rles, "points_px": photo.points_px.tolist(), "areas_px": photo.areas_px.tolist()}
+            ).encode()
+            places.append((self._file.tell(), len(encoded), len(text)))
+            self._file.write(encoded + text)
+            self.ids.append(photo.id)
+        self._file.flush()
+        self._places = np.array(places, np.int64).reshape(-1, 3)
+
+    def take(self, indices: Sequence[int]) -> StoredPhotos:
+        """Some of the photos, in the given order, from the same file."""
+        part = copy.copy(self)
+        part.ids, part._places = [self.ids[index] for index in indices], self._places[list(indices)]
+        return part
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Annotated: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredPhotos: ...
+    def __getitem__(self, index: int | slice) -> Annotated | StoredPhotos:
+        if isinstance(index, slice):
+            return self.take(range(len(self))[index])
+        start, photo_bytes, text_bytes = (int(value) for value in self._places[index])
+        stored = os.pread(self._file.fileno(), photo_bytes + text_bytes, start)
+        record = json.loads(stored[photo_bytes:])
+        points_px, areas_px = (np.array(record[name], np.float64) for name in ("points_px", "areas_px"))
+        rgb = open_photo(stored[:photo_bytes], MAX_PIXELS).rgb
+        return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px)
+
+
 def load_photos(
     shards: Iterable[str | Path],
     on_problem: Problem | None = None,
     read: Callable[[Any, Problem], Iterator[Sample]] = read_shard,
-) -> list[Annotated]:
-    """All annotated photos of the shards, in memory; photos without any usable mask are left out.
+) -> StoredPhotos:
+    """All annotated photos of the shards, stored as they are read; photos without any usable mask are left out.
 
     Args:
         shards: what to read.
@@ -91,7 +146,13 @@ def load_photos(
     """
     problems: list[str] = []
     report = problems.append if on_problem is None else on_problem
-    found = [annotated(sample, report) for shard in shards for sample in read(shard, report)]
+    usable = (
+        (sample.jpeg, photo)
+        for shard in shards
+        for sample in read(shard, report)
+        if (photo := annotated(sample, report)) is not None
+    )
+    photos = StoredPhotos(usable)
     if problems:
         raise ValueError("; ".join(problems))
-    return [photo for photo in found if photo is not None]
+    return photos
