@@ -15,32 +15,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Subset
 
 from aopsam.metrics.bootstrap import mean_interval, paired_difference
-from aopsam.predictor.sampling import Sampling
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from aopsam.training.calibration import calibrate_threshold
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, PromptMaps, confidence_maps
+from aopsam.training.predictor import PredictorRecipe
 from aopsam.training.prompted_photos import PromptedPhotos
-from aopsam.training.trainer import train
+from benchmarks.judged_predictor import scores
 from stages.annotated import read_annotated
 from stages.chosen import chosen_photos
 from stages.held_out import HOLD_OUT
 from stages.prompt_map_rows import MIRRORED, PromptMapRows
 from stages.shards import list_shards
-
-SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
-"""As pipelines/train_predictor.py has it."""
 
 
 def rows_of(rows: PromptMapRows, photos: Sequence[str]) -> Subset:
@@ -48,18 +41,6 @@ def rows_of(rows: PromptMapRows, photos: Sequence[str]) -> Subset:
     wanted = set(photos)
     indices = [index for index, name in enumerate(rows.image_ids) if name.removesuffix(MIRRORED) in wanted]
     return Subset(rows, indices)  # type: ignore[arg-type]  # it needs no more than a map-style dataset
-
-
-def scores(
-    training: PromptMaps, held_out: PromptMaps, recipe: PredictorRecipe, photos: PromptedPhotos, prompts: int
-) -> list[dict[str, float]]:
-    """Train once and judge; `PromptedPhotos.per_photo`."""
-    task = PredictorTask(training, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        task.model.load_state_dict(train(task, Path(folder)))
-    predictor = task.model.eval()
-    predictor.sampling = calibrate_threshold(confidence_maps(predictor, held_out), SAMPLING, prompts)
-    return photos.per_photo(predictor)
 
 
 def table(found: dict[str, list[list[dict[str, float]]]]) -> str:

@@ -62,7 +62,7 @@ def wait_for_training(process: subprocess.Popen[bytes], mark: str, seconds: floa
 
 def final_state(out: Path) -> dict[str, Any]:
     """The last checkpoint of a run, without what says when it was made."""
-    last = sorted((out / "train").glob("checkpoint_*"))[-1]
+    last = max(folder for folder in (out / "train").glob("checkpoint_*") if folder.is_dir())
     state = load_checkpoint(last)
     assert state is not None, last
     return state

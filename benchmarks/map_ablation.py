@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,20 +23,16 @@ import torch
 from aopsam.metrics import paired_difference
 from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.interior import interior_point
-from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.targets import PRESETS, Combine, prompt_map
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from aopsam.training.calibration import calibrate_threshold
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, PromptMaps, confidence_maps
+from aopsam.training.predictor import PredictorRecipe, PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
-from aopsam.training.trainer import train
+from benchmarks.judged_predictor import scores
 from stages.annotated import read_annotated
 from stages.held_out import HOLD_OUT
 from stages.prompt_map_rows import PromptMapRows
 from stages.shards import list_shards
-
-SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,7 @@ VARIANTS = {
     "sum": Variant(combine="sum"),
     "cross-entropy": Variant(loss="cross-entropy"),
     "focal": Variant(loss="focal"),
+    "kernel sharp, cross-entropy": Variant(preset="sharp", loss="cross-entropy"),
 }
 
 
@@ -87,18 +82,6 @@ class Retargeted:
         return self.rows[index] | {"map": self.maps[index]}
 
 
-def scores(
-    training: PromptMaps, held_out: PromptMaps, recipe: PredictorRecipe, photos: PromptedPhotos, prompts: int
-) -> list[dict[str, float]]:
-    """Train once and judge; a row a photo."""
-    task = PredictorTask(training, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        task.model.load_state_dict(train(task, Path(folder)))
-    predictor = task.model.eval()
-    predictor.sampling = calibrate_threshold(confidence_maps(predictor, held_out), SAMPLING, prompts)
-    return photos.per_photo(predictor)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge every variant; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -124,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs.append((name, Retargeted(training, variant), held_out, variant.loss))
     for entry in arguments.more:
         name, _, folder = entry.partition("=")
-        runs.append((name, *PromptMapRows([folder]).split(HOLD_OUT), "mse"))
+        runs.append((name, *PromptMapRows([folder]).split(HOLD_OUT), PredictorRecipe().loss))
     print("| maps | rows | mIoU by seed | mean | against the first, 95 % | prompts decoded | masks kept |")
     print("|---|---:|---|---:|---|---:|---:|")
     first: np.ndarray | None = None

@@ -8,4 +8,4 @@ set -eu
 cd "$(dirname "$0")/.."
 run=$2/$(date -u +%Y-%m-%dT%H%M)
 python pipelines/build_prompt_maps.py --data "$1" --out "$run/maps" --sam tiny --mirror
-python pipelines/train_predictor.py --data "$run/maps" --out "$run/predictor" --workers 2 --threads 8
+python pipelines/train_predictor.py --data "$run/maps" --validate "$1" --out "$run/predictor" --workers 2 --threads 8

@@ -31,7 +31,13 @@ def build_prompt_maps(
     """
     accounts = (
         ray.data.from_arrow([pa.table({"shard": [uri]}) for uri in shards])
-        .map_batches(partial(read_samples, reading=reading), batch_size=1, batch_format="pyarrow", num_cpus=0)
+        .map_batches(
+            partial(read_samples, reading=reading),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=min(actors, len(shards))),
+            num_cpus=0,  # actors that hold them all cannot block it then; but without the size all shards would be open
+        )
         .map_batches(
             BuildPromptMaps,
             fn_constructor_args=[recipe, folder, device],

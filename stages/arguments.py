@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stages.config import LabelConfig
+from stages.strategy_spec import parse_strategies
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,11 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sam", help="model: tiny (default), mobile_sam, vit_b, vit_l, vit_h")
     parser.add_argument("--checkpoint", type=absolute, help="weights of the model, where not the official or bundled")
     parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
-    parser.add_argument("--prompts", help="prompt strategy: aop (default), grid-N, random-N, hierarchical")
+    parser.add_argument(
+        "--prompts",
+        help="prompt strategy: aop (default), grid-N, random-N, hierarchical, oas-box, oas-center; with options as in"
+        ' "oas-box(detector=FILE)"',
+    )
     parser.add_argument("--config", help="YAML or JSON file with any field of stages/config.py:LabelConfig")
 
 
@@ -38,7 +43,13 @@ def label_config(arguments: argparse.Namespace) -> LabelConfig:
         if not isinstance(values, dict):
             raise ValueError(f"{source}: expected a mapping of settings, found {type(values).__name__}")
     flags = {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor", "prompts")}
-    return LabelConfig.from_mapping(values | {k: v for k, v in flags.items() if v is not None}, source)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    if "(" in (arguments.prompts or ""):
+        spec, *more = parse_strategies(arguments.prompts)
+        if more:
+            raise ValueError(f"--prompts {arguments.prompts}: a corpus is labelled with one strategy")
+        values |= {"prompts": spec.name, "strategy_options": spec.options}
+    return LabelConfig.from_mapping(values, source)
 
 
 def absolute(uri: str) -> str:

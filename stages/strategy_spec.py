@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 Option = bool | int | float | str
 
 _SPEC = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<options>[^()]*)\))?\s*")
-_OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+-]+)\s*")
+_OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+~/-]+)\s*")
+_FILES = {"detector"}
+"""Options that name a file; made absolute, since workers run in folders of their own."""
 _INTEGER, _NUMBER = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?")
 
 
@@ -51,7 +54,8 @@ def _spec(entry: str) -> StrategySpec:
         option = _OPTION.fullmatch(part)
         if option is None:
             raise ValueError(f"{part.strip()!r} in {entry.strip()!r} is not an option; write key=value")
-        options[option["key"]] = _value(option["value"])
+        key, value = option["key"], option["value"]
+        options[key] = str(Path(value).expanduser().absolute()) if key in _FILES else _value(value)
     return StrategySpec("".join(entry.split()), name, options)
 
 

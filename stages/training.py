@@ -91,7 +91,7 @@ def train_on_ray(
     work = _Work(
         make, f"{out}/tensorboard", resources.threads, arguments.checkpoint_every, arguments.validate_every, board
     )
-    with _Told(board, task.recipe.steps):
+    with _ProgressLine(board, task.recipe.steps):
         state = fit(work, out, arguments.workers, gpu, name)
     step, best = state["step"], state["best"]
     print(f"{step} steps done" + ("" if best is None else f", best at {best['step']} ({best['score']:.4f})"))
@@ -188,7 +188,7 @@ class _Board:
         return self.line
 
 
-class _Told:
+class _ProgressLine:
     """While it is open, a line kept up to date on a terminal, and one now and then elsewhere."""
 
     def __init__(self, board: Any, steps: int) -> None:

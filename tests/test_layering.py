@@ -23,8 +23,10 @@ INSIDE = {
     "report": {"masks"},
     "sam": {"masks"},
     "predictor": {"sam", "masks"},
-    "prompting": {"predictor", "sam", "masks"},
-    "training": {"prompting", "predictor", "sam", "masks", "photos", "metrics"},
+    "curation": {"predictor", "sam", "masks"},
+    "detector": {"predictor", "sam", "masks"},
+    "prompting": {"detector", "predictor", "sam", "masks"},
+    "training": {"prompting", "detector", "predictor", "sam", "masks", "photos", "metrics"},
     "weights": set(),
 }
 """Rooms of the library that a room may import, besides itself; files beside the rooms may import all."""

@@ -32,12 +32,17 @@ def test_from_a_shard_to_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert build_prompt_maps.main(build) == 2
     assert "holds prompt maps already" in capsys.readouterr().err
 
-    assert train_predictor.main(["--data", maps, "--out", out, *SHORT]) == 0
+    command = ["--data", maps, "--out", out, *SHORT, "--validate", str(tmp_path / "s.tar")]
+    assert train_predictor.main(command) == 2
+    assert "the maps were made with tiny" in capsys.readouterr().err
+    command += ["--checkpoint", str(sam)]
+    assert train_predictor.main(command) == 0
+    assert "3 steps done, best at" in capsys.readouterr().out
     predictor = load_predictor(tmp_path / "out" / "predictor.safetensors")
     assert (predictor.sam, predictor.sam_sha256) == ("tiny", file_sha256(sam))
     first = confidence_map(predictor, np.zeros((96, 128, 3), np.uint8), torch.zeros(1, 256, 32, 32))
     # The same command goes on from the last checkpoint, which is the end: the weights stay as they are.
-    assert train_predictor.main(["--data", maps, "--out", out, *SHORT]) == 0
+    assert train_predictor.main(command) == 0
     again = load_predictor(tmp_path / "out" / "predictor.safetensors")
     np.testing.assert_array_equal(
         first, confidence_map(again, np.zeros((96, 128, 3), np.uint8), torch.zeros(1, 256, 32, 32))

@@ -48,3 +48,18 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     junk = ["--start", str(tmp_path / "junk.safetensors")]
     assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path / "out"), *junk]) == 2
     assert "junk.safetensors" in capsys.readouterr().err
+    assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path), "--finetune", "tiny"]) == 2
+    assert "--finetune needs --start" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_fine_tuning_changes_the_encoder_alone(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
+    command = ["--data", str(shard), "--out", str(tmp_path / "out"), "--steps", "1", "--windows", "1", "--threads", "1"]
+    assert train_sam.main([*command, "--finetune", "tiny", "--start", str(WEIGHTS)]) == 0
+    before = load_sam("tiny").state_dict()
+    after = load_sam("tiny", checkpoint=tmp_path / "out" / "tiny.safetensors").state_dict()
+    changed = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"image_encoder"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -22,17 +23,18 @@ def box_nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float
     if boxes_xyxy.shape[0] == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes_xyxy.device)
     order = scores.argsort(descending=True, stable=True)
-    boxes = boxes_xyxy[order].float()
-    x0, y0, x1, y1 = boxes.unbind(1)
+    # numpy: a step of the loop is a dozen operations on few numbers, whose overhead in torch is five times as much.
+    x0, y0, x1, y1 = boxes_xyxy[order].float().cpu().numpy().T.copy()
     areas = (x1 - x0) * (y1 - y0)
-    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    alive = np.ones(len(order), bool)
     kept = []
     for i in range(len(order)):
         if not alive[i]:
             continue
         kept.append(i)
-        width = (torch.minimum(x1[i], x1[i + 1 :]) - torch.maximum(x0[i], x0[i + 1 :])).clamp(min=0)
-        height = (torch.minimum(y1[i], y1[i + 1 :]) - torch.maximum(y0[i], y0[i + 1 :])).clamp(min=0)
+        width = (np.minimum(x1[i], x1[i + 1 :]) - np.maximum(x0[i], x0[i + 1 :])).clip(min=0)
+        height = (np.minimum(y1[i], y1[i + 1 :]) - np.maximum(y0[i], y0[i + 1 :])).clip(min=0)
         intersection = width * height
-        alive[i + 1 :] &= ~(intersection / (areas[i] + areas[i + 1 :] - intersection) > iou_threshold)
+        with np.errstate(invalid="ignore"):  # two empty boxes: 0 / 0 is above no threshold
+            alive[i + 1 :] &= ~(intersection / (areas[i] + areas[i + 1 :] - intersection) > iou_threshold)
     return order[torch.tensor(kept, device=order.device)]

@@ -11,6 +11,7 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.hierarchical import Hierarchical
+from aopsam.prompting.oas import ObjectAware
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.random_points import RandomPoints
 from aopsam.prompting.strategy import Decoded, Strategy, Trace
@@ -22,6 +23,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "random-N": lambda model, predictor, n, **options: RandomPoints(n, **options),
     "aop": lambda model, predictor, **options: AutoPrompts(Proposer(model, predictor), **options),
     "hierarchical": lambda model, predictor, **options: Hierarchical(**options),
+    "oas-box": lambda model, predictor, **options: ObjectAware(model, centers=False, **options),
+    "oas-center": lambda model, predictor, **options: ObjectAware(model, centers=True, **options),
 }
 """Name -> factory(model, predictor, [n], **options); a name that ends in `-N` takes a number in its place."""
 

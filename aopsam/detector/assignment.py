@@ -1,0 +1,87 @@
+"""Which answers a ground-truth box teaches, and what: task-aligned assignment among the priors that lie near it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torchvision.ops import box_convert
+
+from aopsam.detector.network import ASPECTS, Level, priors
+
+NEAR = 16
+"""Priors of the highest IoU with a box that may answer for it."""
+TAUGHT = 16
+"""Of these, answers that it teaches."""
+SURE, APT = 0.5, 4.0
+"""Exponents of score and IoU by which they are chosen (Feng et al. 2021, TOOD: t = s^alpha u^beta)."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What P of a photo's answers are taught.
+
+    Attributes:
+        answers: (P,) int64 numbers of the answers.
+        objects: (P,) int64, the object of each.
+        iou: (P,) IoU of the answer's box with that object's.
+    """
+
+    answers: torch.Tensor
+    objects: torch.Tensor
+    iou: torch.Tensor
+
+
+def near_priors(boxes_xyxy: torch.Tensor, levels: list[Level]) -> torch.Tensor:
+    """(G, NEAR) int64: the priors of the highest IoU with each of G boxes, in cells.
+
+    Only the nine positions around a box's centre are looked at on each level; in a level whose priors fit the box no
+    other has a higher IoU than these.
+    """
+    device = boxes_xyxy.device
+    centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+    around = torch.stack(torch.meshgrid(*[torch.arange(-1, 2, device=device)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    found = []
+    for level in levels:
+        place = (centre / level.step).long()[:, None] + around
+        last = torch.tensor([level.columns - 1, level.rows - 1], device=device)
+        outside = ((place < 0) | (place > last)).any(-1)
+        place = torch.minimum(place.clamp_min(0), last)
+        first = level.start + (place[..., 1] * level.columns + place[..., 0]) * len(ASPECTS)
+        numbers = first[..., None] + torch.arange(len(ASPECTS), device=device)
+        found.append(torch.where(outside[..., None], -1, numbers).flatten(1))
+    numbers = torch.cat(found, dim=1)
+    at = box_convert(priors(levels, device)[numbers.clamp_min(0)], "cxcywh", "xyxy")
+    iou = pair_iou(at, boxes_xyxy[:, None]).masked_fill(numbers < 0, -1)
+    best = iou.topk(min(NEAR, iou.shape[1]), dim=1)
+    return numbers.gather(1, best.indices)
+
+
+def assign(logits: torch.Tensor, boxes: torch.Tensor, objects_xyxy: torch.Tensor, near: torch.Tensor) -> Assignment:
+    """Choose the answers that G objects of one photo teach; of an answer chosen by several, the nearest has it.
+
+    Args:
+        logits: (N,).
+        boxes: (N, 4) XYXY in cells.
+        objects_xyxy: (G, 4) in cells.
+        near: (G, NEAR) of `near_priors`.
+    """
+    iou = pair_iou(boxes[near], objects_xyxy[:, None])
+    apt = logits[near].sigmoid() ** SURE * iou**APT
+    chosen = apt.topk(min(TAUGHT, apt.shape[1]), dim=1).indices
+    answers, iou = near.gather(1, chosen).flatten(), iou.gather(1, chosen).flatten()
+    objects = torch.arange(len(near), device=near.device).repeat_interleave(chosen.shape[1])
+    best = torch.zeros(len(logits), device=iou.device, dtype=iou.dtype).scatter_reduce(0, answers, iou, "amax")
+    nearest = iou == best[answers]
+    owner = torch.full((len(logits),), -1, device=near.device)
+    owner = owner.scatter_reduce(0, answers[nearest], objects[nearest], "amax")
+    kept = torch.nonzero(owner >= 0)[:, 0]
+    return Assignment(kept, owner[kept], best[kept])
+
+
+def pair_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """IoU of boxes (..., 4) XYXY with boxes (..., 4), one by one."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    both = (high - low).clamp_min(0).prod(-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return both / (areas - both).clamp_min(1e-9)

@@ -1,0 +1,85 @@
+"""The boxes of a photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+
+from aopsam.detector.network import BoxDetector, levels_of, priors
+from aopsam.sam.encode import EncodedPhoto
+
+MAX_BOXES = 320
+"""Boxes of a photo at most (Zhang et al. 2023, MobileSAMv2, section 6.2: more do not help)."""
+NMS_THRESH = 0.8
+"""IoU above which the box with the lower score goes."""
+BEFORE_NMS = 800
+"""Boxes of the highest scores that the suppression looks at."""
+
+
+@torch.inference_mode()
+def detect_in_frame(
+    detector: BoxDetector,
+    embedding: torch.Tensor,
+    content: tuple[float, float],
+    *,
+    max_boxes: int = MAX_BOXES,
+    nms_thresh: float = NMS_THRESH,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes of objects, by falling score.
+
+    Args:
+        detector: in eval mode.
+        embedding: (1, C, h, w) of the padded square, any float dtype.
+        content: rows and columns of the embedding's cells that show the photo; need not be whole.
+        max_boxes: K at most.
+        nms_thresh: IoU above which the box with the lower score goes.
+
+    Returns:
+        (K, 4) XYXY in cells, clipped to the content, and (K,) scores in [0, 1].
+    """
+    logits, boxes = (part[0] for part in detector(embedding))
+    rows, columns = embedding.shape[-2:]
+    centre = priors(levels_of(rows, columns, detector.levels), logits.device)[:, :2]
+    # At least one position lies inside, however narrow the photo.
+    inside = (centre < centre.new_tensor([content[1], content[0]]).clamp_min(0.5)).all(dim=1)
+    scores = logits.masked_fill(~inside, -torch.inf)
+    best = scores.topk(min(BEFORE_NMS, int(inside.sum()))).indices
+    scores, boxes = scores[best].sigmoid(), boxes[best]
+    boxes = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([content[1], content[0]]).repeat(2))
+    wide = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    scores, boxes = scores[wide], boxes[wide]
+    kept = nms(boxes, scores, nms_thresh)[:max_boxes]
+    return boxes[kept], scores[kept]
+
+
+def detect(
+    detector: BoxDetector, photo: EncodedPhoto, *, max_boxes: int = MAX_BOXES, nms_thresh: float = NMS_THRESH
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of the objects in a photo, by falling score.
+
+    Args:
+        detector: in eval mode, on the photo's device, trained on embeddings of the SAM that encoded it.
+        photo: the encoded photo.
+        max_boxes: K at most.
+        nms_thresh: IoU above which the box with the lower score goes.
+
+    Returns:
+        (K, 4) float32 XYXY in original pixels, inside the photo, and (K,) float32 scores in [0, 1].
+
+    Raises:
+        ValueError: the embedding has another number of channels than the detector was built for.
+    """
+    embedding = photo.embedding
+    if embedding.shape[1] != detector.embedding_channels:
+        raise ValueError(
+            f"embedding of {embedding.shape[1]} channels, the detector expects {detector.embedding_channels}"
+        )
+    cell = photo.model.image_encoder.img_size / embedding.shape[-1]
+    content = photo.input_hw[0] / cell, photo.input_hw[1] / cell
+    weights = next(detector.parameters())
+    boxes, scores = detect_in_frame(
+        detector, embedding.to(weights), content, max_boxes=max_boxes, nms_thresh=nms_thresh
+    )
+    scale = np.array([photo.hw[1] / content[1], photo.hw[0] / content[0]] * 2, np.float32)
+    return boxes.float().cpu().numpy() * scale, scores.float().cpu().numpy()

@@ -1,0 +1,174 @@
+"""SAMI, masked pretraining against SAM's features (Xiong et al. 2023, EfficientSAM, section 3.2).
+
+A share of the picture's 16x16 patches is masked; the student encodes what is visible; a cross-attention decoder
+predicts the masked tokens: its queries are the masked positions, its keys and values the encoder's output and the
+masked tokens. Both together, in their places, pass a linear head and are compared with the teacher's features of the
+whole picture.
+
+The encoder has then never seen a whole picture: judge it by its answers to masked ones, and fine-tune it (finetune.py)
+before it is used.
+
+Readings. The paper's student is a plain transformer that drops masked tokens; the encoders here (convolutions, windowed
+attention) cannot, so masked patches are blanked in the normalised picture, and of the embedding only the cells under
+visible patches count as encoder output: the same for all encoders. The teacher's features are its 256-channel
+embedding, which every SAM has, not the 1280 channels inside ViT-H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from aopsam.sam.model import EMBED_DIM
+from aopsam.training.decode import STRIDE
+from aopsam.training.student import StudentRecipe, StudentTask
+from aopsam.training.views import Photos, Views, normalised, shown
+
+HEAD_WIDTH = 32
+"""Channels of an attention head of the decoder, as in MAE's (16 heads of 512)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamiRecipe(StudentRecipe):
+    """The paper's hyper-parameters, batch and rate apart.
+
+    The paper: 400 epochs of ImageNet in batches of 4,096 pictures of 224 px, peak rate 2.4e-3, 40 epochs of warm-up.
+
+    Attributes:
+        masked: share of the patches.
+        decoder_blocks: of cross attention.
+        decoder_width: channels of a token there, a multiple of 32.
+    """
+
+    masked: float = 0.75
+    decoder_blocks: int = 8
+    decoder_width: int = 512
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
+class SamiTask(StudentTask):
+    """Visible patches -> teacher embedding of all."""
+
+    recipe: SamiRecipe
+    heads: SamiDecoder
+
+    def __init__(
+        self, recipe: SamiRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
+    ) -> None:
+        """See `StudentTask`; the decoder begins with random weights of the recipe's seed."""
+        super().__init__(recipe, teacher, student, photos, held_out)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.heads = SamiDecoder(recipe.decoder_blocks, recipe.decoder_width)
+
+    def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
+        """The decoder's tokens of the whole picture, from a random quarter of it."""
+        device = batch.student.device
+        there = shown(batch.cells, batch.student.shape[-1] // STRIDE)[:, 0]
+        visible = draw_visible(there.cpu(), self.recipe.masked, generator).to(device)
+        pixels = normalised(self.student, batch.student, batch.cells * STRIDE)
+        pixels = pixels * F.interpolate(visible[:, None].float(), scale_factor=float(STRIDE))
+        with self.recipe.mixed(device):
+            return self.heads(model(pixels), visible, there & ~visible)
+
+
+def draw_visible(there: torch.Tensor, masked: float, generator: torch.Generator) -> torch.Tensor:
+    """(B, h, w) bool: of each picture's cells `there` (B, h, w), a random share of 1 - `masked`, at least one."""
+    order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0).flatten(1).argsort(1).argsort(1)
+    kept = (there.flatten(1).sum(1, keepdim=True) * (1 - masked)).round().clamp_min(1)
+    return (order < kept).view_as(there)
+
+
+class SamiDecoder(nn.Module):
+    """Predicts the teacher's embedding from the cells under visible patches.
+
+    The linear maps into and out of the decoder begin as each other's inverse, so that from the first step on it is the
+    student's embedding itself that is drawn towards the teacher's, and the mask decoder can read it afterwards.
+    """
+
+    def __init__(self, blocks: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(EMBED_DIM, width)
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.blocks = nn.ModuleList(CrossAttentionBlock(width) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, EMBED_DIM)
+        nn.init.orthogonal_(self.embed.weight)
+        with torch.no_grad():
+            self.head.weight.copy_(self.embed.weight.T)
+        nn.init.zeros_(self.embed.bias)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, embedding: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Tokens of all cells; those of padding are zero.
+
+        Args:
+            embedding: (B, 256, h, w), read under visible patches alone.
+            visible: (B, h, w) bool.
+            masked: (B, h, w) bool.
+
+        Returns:
+            (B, 256, h, w).
+        """
+        tokens = self.embed(embedding.permute(0, 2, 3, 1))
+        places = positions(visible.shape[1], visible.shape[2], tokens.shape[-1]).to(tokens)
+        # Pictures differ in how many cells they have: shorter lists are padded, and padded keys are not attended to.
+        context = pad_sequence([(one + places)[here] for one, here in zip(tokens, visible, strict=True)], True)
+        queries = pad_sequence([self.mask_token.to(tokens) + places[here] for here in masked], True)
+        there = torch.cat([_lengths(visible, context), _lengths(masked, queries)], dim=1)
+        for block in self.blocks:
+            queries = block(queries, context, there)
+        queries = self.norm(queries)
+        found = torch.zeros_like(tokens)
+        found[visible] = tokens[visible]
+        found[masked] = queries[_lengths(masked, queries)].to(found.dtype)
+        answer: torch.Tensor = self.head(found) * (visible | masked).unsqueeze(-1)
+        return answer.permute(0, 3, 1, 2)
+
+
+class CrossAttentionBlock(nn.Module):
+    """A block of MAE's decoder whose queries are the masked tokens alone; pre-norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_queries, self.norm_context, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
+        self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, queries: torch.Tensor, context: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """(B, M, C) masked tokens after looking at (B, V, C) visible ones and themselves.
+
+        Args:
+            queries: masked tokens.
+            context: visible tokens.
+            there: (B, V + M) bool, which of both are not filling.
+        """
+        normed = self.norm_queries(queries)
+        keys, values = self.key_value(torch.cat([self.norm_context(context), normed], dim=1)).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2) for x in (self.query(normed), keys, values))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=there[:, None, None])
+        queries = queries + self.out(mixed.transpose(1, 2).flatten(2))
+        after: torch.Tensor = queries + self.mlp(self.norm_mlp(queries))
+        return after
+
+
+def positions(height: int, width: int, channels: int) -> torch.Tensor:
+    """(height, width, channels) fixed sines and cosines of column and row, a quarter of the channels each (MAE)."""
+    rates = torch.exp(-math.log(10000.0) * torch.arange(channels // 4) / (channels // 4))
+    x = (torch.arange(width)[:, None] * rates).expand(height, -1, -1)
+    y = (torch.arange(height)[:, None, None] * rates).expand(-1, width, -1)
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=-1)
+
+
+def _lengths(chosen: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
+    """(B, L) bool: which places of a padded list (B, L, C) hold one of the (B, h, w) chosen cells."""
+    return torch.arange(padded.shape[1], device=chosen.device) < chosen.flatten(1).sum(1, keepdim=True)

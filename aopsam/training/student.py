@@ -1,0 +1,212 @@
+"""What every distillation shares: pictures, the teacher's embeddings of them, how a student learns and is judged."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+from torch.nn import functional as F
+
+from aopsam.sam.encoders.tiny import TinyEncoder
+from aopsam.sam.registry import MODELS
+from aopsam.training.decode import STRIDE
+from aopsam.training.task import Recipe, Task, Validation, cosine
+from aopsam.training.views import Frame, Photos, Views, normalised, random_views, resized, shown, view
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentRecipe(Recipe):
+    """Hyper-parameters of a distillation; the defaults are ours unless a subclass cites its paper.
+
+    Attributes:
+        teacher: name of the teacher.
+        teacher_sha256: of its weights.
+        student: name of the student.
+        start_sha256: of the weights that it begins with; empty for random ones.
+        batch: pictures in memory at once on each worker.
+        picture_px: side of the student's pictures in pixels, a multiple of 16; None for whole frames, which every
+            encoder takes. Less shows a part of a frame at the frame's own scale, and both models must take it.
+        zoom: smallest and largest size of a photo relative to a frame that it just fills, log-uniform: a random resized
+            crop, flipped in half of the cases. MAE's crops of 0.2 to 1 of the area are zooms of 1 to 2.24.
+        rate: peak learning rate; after a linear warm-up it falls along a cosine to 0. The convolutional `tiny` learns
+            several times as fast at 4e-3 (benchmarks/LOG.md).
+        warmup: share of the steps.
+        weight_decay: AdamW's, on matrices and kernels.
+        betas: AdamW's.
+    """
+
+    teacher: str = "tiny"
+    teacher_sha256: str = ""
+    student: str = "tiny"
+    start_sha256: str = ""
+    batch: int = 4
+    picture_px: int | None = None
+    zoom: tuple[float, float] = (1.0, 2.24)
+    rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = 1.0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+class StudentTask(Task):
+    """The student's encoder learns the teacher's embeddings; prompts and masks are not needed.
+
+    The teacher is in eval mode and embeds the very pictures that the student sees, at its own input size; on another
+    grid its embedding is resized to the student's. Cells of padding never count. (`tiny` packs descriptors of unit
+    length into most of its channels: as a student of another kind of teacher it can only resemble it, and as the
+    teacher of another grid it loses what its decoder draws within a cell.)
+    """
+
+    recipe: StudentRecipe
+
+    def __init__(
+        self, recipe: StudentRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
+    ) -> None:
+        """Set up.
+
+        Args:
+            recipe: what to do.
+            teacher: never changed; it moves to where the student trains.
+            student: its image encoder is what trains, from the weights that it has.
+            photos: to train on.
+            held_out: (H, W, 3) uint8 photos to judge by; kept as pictures of the model's size.
+
+        Raises:
+            ValueError: pictures of a size that a model cannot take.
+        """
+        self.recipe, self.photos = recipe, photos
+        self.teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.student = student
+        self.model = student.image_encoder
+        self.heads = nn.ModuleList()
+        sides = int(student.image_encoder.img_size), int(teacher.image_encoder.img_size)
+        self._frame = _frame(recipe, student, teacher)
+        self._held_out = [view(rgb, Frame(*sides, 1.0)) for rgb in held_out]
+
+    def __len__(self) -> int:
+        return -(-len(self.photos) // self.recipe.batch)
+
+    def batch(self, index: int) -> Views:
+        """Random views of the next photos."""
+        recipe = self.recipe
+        return random_views(
+            self.photos, self._frame, seed=recipe.seed, index=index, count=recipe.batch, zoom=recipe.zoom
+        )
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; norms, biases and single vectors do not decay."""
+        parameters = [p for part in (self.model, self.heads) for p in part.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay, "part": "all"},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "part": "all"},
+        ]
+        return torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas)
+
+    def rates(self, step: int) -> Mapping[str, float]:
+        """Warm-up and cosine."""
+        recipe = self.recipe
+        return {"all": recipe.rate * cosine(step, recipe.steps, int(recipe.warmup * recipe.steps))}
+
+    def loss(
+        self, batch: Views, step: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Mean squared error over cells and channels, and `cosine`, the mean over cells."""
+        target = self.teach(batch)
+        answer = self.answer(self.model, batch, generator).float()
+        error, likeness = compare(answer, target, batch.cells)
+        return error, {"cosine": likeness.detach()}
+
+    @abstractmethod
+    def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
+        """(B, 256, h, w): what the student takes the teacher's embeddings to be, by what trains beside it too.
+
+        Args:
+            model: the student's image encoder, learning or averaged.
+            batch: pictures.
+            generator: on the CPU; all that is drawn comes from it.
+        """
+
+    @torch.no_grad()
+    def teach(self, batch: Views) -> torch.Tensor:
+        """(B, 256, h, w) float32: the teacher's embeddings of the same views, on the student's grid."""
+        device = batch.teacher.device
+        self.teacher.to(device)
+        side = batch.student.shape[-1] // STRIDE
+        inside = batch.cells * STRIDE * batch.teacher.shape[-1] // batch.student.shape[-1]
+        with self.recipe.mixed(device):
+            embedding = self.teacher.image_encoder(normalised(self.teacher, batch.teacher, inside))
+        return resized(embedding.float(), batch.cells, side)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> Validation | None:
+        """`cosine` (the score) and `mse` of the answers to whole held-out photos, mean over photos."""
+        if not self._held_out:
+            return None
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        figures = []
+        for picture in self._held_out:
+            batch = picture.to(device)
+            answer = self.answer(model, batch, generator).float()
+            figures.append(torch.stack(compare(answer, self.teach(batch), batch.cells)))
+        mse, likeness = torch.stack(figures).mean(0).tolist()
+        return Validation(likeness, {"cosine": likeness, "mse": mse})
+
+
+def compare(answer: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared error over channels and cells of the photo, and mean cosine over those cells.
+
+    Args:
+        answer: (B, C, h, h).
+        target: (B, C, h, h).
+        cells: (B, 2) rows and columns that show the photo; every cell of the batch is worth the same.
+    """
+    counts = shown(cells, answer.shape[-1])[:, 0].float()
+    total = counts.sum()
+    error = ((answer - target).square().mean(1) * counts).sum() / total
+    return error, (F.cosine_similarity(answer, target, dim=1) * counts).sum() / total
+
+
+def build_student(name: str, seed: int) -> Sam:
+    """A model of the registry with random weights; the same seed, the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name].build()
+
+
+def share_decoder(student: Sam, teacher: Sam) -> Sam:
+    """Give the student the teacher's prompt encoder and mask decoder (MobileSAM); in place, and returned."""
+    student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
+    student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
+    return student
+
+
+def takes_any_size(sam: Sam) -> bool:
+    """Whether the image encoder reads squares of other sizes than its own."""
+    return isinstance(sam.image_encoder, TinyEncoder)
+
+
+def _frame(recipe: StudentRecipe, student: Sam, teacher: Sam) -> Frame:
+    student_px, teacher_px = int(student.image_encoder.img_size), int(teacher.image_encoder.img_size)
+    share = 1.0 if recipe.picture_px is None else recipe.picture_px / student_px
+    frame = Frame(round(student_px * share), round(teacher_px * share), share)
+    for name, sam, side in (("student", student, frame.student_px), ("teacher", teacher, frame.teacher_px)):
+        own = sam.image_encoder.img_size
+        if side != own and not takes_any_size(sam):
+            raise ValueError(
+                f"picture_px {recipe.picture_px}: the {name} reads whole squares of {own} px; leave it out"
+            )
+    if max(frame[:2]) % min(frame[:2]) or min(frame[:2]) % STRIDE or not 0 < share <= 1:
+        raise ValueError(
+            f"pictures of {frame.student_px} px for the student and {frame.teacher_px} px for the teacher: both must be"
+            f" multiples of {STRIDE}, one a multiple of the other, and none beyond the model's own"
+        )
+    return frame
