@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from aopsam.detector.assignment import APT, NEAR, SURE, TAUGHT, assign, near_priors, pair_iou
+from aopsam.detector.assignment import NEAR, assign, near_priors, pair_iou
 from aopsam.detector.network import levels_of, priors
 
 LEVELS = levels_of(8, 12, 3)
@@ -31,28 +31,19 @@ def test_near_priors_hold_the_best_of_all_priors() -> None:
     assert (every.gather(1, near).max(1).values == every.max(1).values).all()
 
 
-def _assign_one_by_one(
-    logits: torch.Tensor, boxes: torch.Tensor, objects: torch.Tensor, near: torch.Tensor
-) -> dict[int, tuple[int, float]]:
-    """Answer -> its object and IoU."""
-    found: dict[int, tuple[int, float]] = {}
-    for number, box in enumerate(objects):
-        iou = {answer: float(box_iou(boxes[answer][None], box[None])) for answer in near[number].tolist()}
-        apt = {answer: float(logits[answer].sigmoid()) ** SURE * value**APT for answer, value in iou.items()}
-        for answer in sorted(apt, key=lambda answer: -apt[answer])[:TAUGHT]:
-            if iou[answer] >= found.get(answer, (0, 0.0))[1]:
-                found[answer] = number, iou[answer]
-    return found
-
-
-def test_assignment_as_one_by_one() -> None:
+def test_an_answer_goes_to_the_object_that_its_box_is_most_like() -> None:
     torch.manual_seed(0)
     objects = _objects(30)
     start = box_convert(priors(LEVELS), "cxcywh", "xyxy")
-    boxes, logits = start + 0.1 * torch.randn_like(start), torch.randn(len(start))
+    boxes = start + 0.1 * torch.randn_like(start)
     near = near_priors(objects, LEVELS)
-    taught = assign(logits, boxes, objects, near)
-    expected = _assign_one_by_one(logits, boxes, objects, near)
+    expected: dict[int, tuple[int, float]] = {}
+    for number, box in enumerate(objects):
+        for answer in near[number].tolist():
+            iou = float(box_iou(boxes[answer][None], box[None]))
+            if iou >= expected.get(answer, (0, 0.0))[1]:
+                expected[answer] = number, iou
+    taught = assign(boxes, objects, near)
     assert taught.answers.tolist() == sorted(expected)
     assert taught.objects.tolist() == [expected[answer][0] for answer in taught.answers.tolist()]
     assert taught.iou.tolist() == pytest.approx([expected[answer][1] for answer in taught.answers.tolist()], abs=1e-6)
@@ -60,5 +51,4 @@ def test_assignment_as_one_by_one() -> None:
 
 def test_a_photo_without_objects_teaches_nothing() -> None:
     nothing = torch.zeros(0, 4)
-    taught = assign(torch.zeros(10), torch.zeros(10, 4), nothing, near_priors(nothing, LEVELS))
-    assert len(taught.answers) == 0
+    assert len(assign(torch.zeros(10, 4), nothing, near_priors(nothing, LEVELS)).answers) == 0

@@ -1,4 +1,4 @@
-"""Which answers a ground-truth box teaches, and what: task-aligned assignment among the priors that lie near it."""
+"""Which answers an object teaches: those of the priors that lie nearest to its box."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from torchvision.ops import box_convert
 from aopsam.detector.network import ASPECTS, Level, priors
 
 NEAR = 16
-"""Priors of the highest IoU with a box that may answer for it."""
-TAUGHT = 16
-"""Of these, answers that it teaches."""
-SURE, APT = 0.5, 4.0
-"""Exponents of score and IoU by which they are chosen (Feng et al. 2021, TOOD: t = s^alpha u^beta)."""
+"""Answers that an object teaches: the priors of the highest IoU with its box (compare ATSS, Zhang et al. 2020)."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +53,23 @@ def near_priors(boxes_xyxy: torch.Tensor, levels: list[Level]) -> torch.Tensor:
     return numbers.gather(1, best.indices)
 
 
-def assign(logits: torch.Tensor, boxes: torch.Tensor, objects_xyxy: torch.Tensor, near: torch.Tensor) -> Assignment:
-    """Choose the answers that G objects of one photo teach; of an answer chosen by several, the nearest has it.
+def assign(boxes: torch.Tensor, objects_xyxy: torch.Tensor, near: torch.Tensor) -> Assignment:
+    """The answers that G objects of one photo teach; of several objects an answer has the one its box is most like.
 
     Args:
-        logits: (N,).
-        boxes: (N, 4) XYXY in cells.
+        boxes: (N, 4) XYXY in cells, as answered.
         objects_xyxy: (G, 4) in cells.
         near: (G, NEAR) of `near_priors`.
     """
-    iou = pair_iou(boxes[near], objects_xyxy[:, None])
-    apt = logits[near].sigmoid() ** SURE * iou**APT
-    chosen = apt.topk(min(TAUGHT, apt.shape[1]), dim=1).indices
-    answers, iou = near.gather(1, chosen).flatten(), iou.gather(1, chosen).flatten()
-    objects = torch.arange(len(near), device=near.device).repeat_interleave(chosen.shape[1])
-    best = torch.zeros(len(logits), device=iou.device, dtype=iou.dtype).scatter_reduce(0, answers, iou, "amax")
-    nearest = iou == best[answers]
-    owner = torch.full((len(logits),), -1, device=near.device)
-    owner = owner.scatter_reduce(0, answers[nearest], objects[nearest], "amax")
-    kept = torch.nonzero(owner >= 0)[:, 0]
-    return Assignment(kept, owner[kept], best[kept])
+    iou = pair_iou(boxes[near], objects_xyxy[:, None]).flatten()
+    answers = near.flatten()
+    objects = torch.arange(len(near), device=near.device).repeat_interleave(near.shape[1])
+    best = torch.full((len(boxes),), -1.0, device=iou.device).scatter_reduce(0, answers, iou, "amax")
+    alike = iou == best[answers]
+    owner = torch.full((len(boxes),), -1, device=near.device)
+    owner = owner.scatter_reduce(0, answers[alike], objects[alike], "amax")
+    taught = torch.nonzero(owner >= 0)[:, 0]
+    return Assignment(taught, owner[taught], best[taught])
 
 
 def pair_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

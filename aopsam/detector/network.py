@@ -17,7 +17,7 @@ COARSEST = 8
 NUMBERS = 5
 """Of one answer: score, shift in x and y, growth in width and height."""
 KEYS = 8
-"""Numbers that say what lies at a quarter of a cell."""
+"""Numbers that describe a square of a quarter of a cell, to be compared with its surroundings'."""
 REACH = (1, 2, 3, 5)
 """Distances from a position, in half steps of its level, at which it is compared with its surroundings."""
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -104,9 +104,11 @@ class BoxDetector(nn.Module):
     """One stage, on the embedding alone: a pyramid of sizes, at each position a score and a box for every aspect.
 
     As in SSD (Liu et al. 2016) answers start from prior boxes and, as in FPN (Lin et al. 2017), coarse levels tell
-    fine ones what surrounds them. The finest level lies below the embedding's own grid: a sub-pixel convolution
-    (Shi et al. 2016) reads what an encoder such as `tiny` packs into a cell. The score is an estimate of the box's
-    IoU, not of a class (Kim et al. 2022, object localization network).
+    fine ones what surrounds them. The finest level lies below the embedding's own grid: sub-pixel convolutions
+    (Shi et al. 2016) read what an encoder such as `tiny` packs into a cell. How far a region reaches is given rather
+    than left to be learnt: every position is compared with what lies around it (`likeness`; without it, boxes are half
+    as good after as many updates, benchmarks/LOG.md). The score is an estimate of the box's IoU, not of a class (Kim et
+    al. 2022, object localization network).
 
     Attributes:
         sam: name of the SAM whose embeddings it was trained on.
