@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from aopsam.detector.assignment import Assignment
 from aopsam.detector.network import BoxDetector, levels_of, priors
-from aopsam.training.detector import DetectorRecipe, DetectorTask, collate, punishable, score_loss
+from aopsam.training.detector import DetectorRecipe, DetectorTask, score_loss
+from aopsam.training.detector_batch import collate, punishable
 from aopsam.training.trainer import train
 from tests.made_detector import Rectangles
 

@@ -106,9 +106,9 @@ class BoxDetector(nn.Module):
     As in SSD (Liu et al. 2016) answers start from prior boxes and, as in FPN (Lin et al. 2017), coarse levels tell
     fine ones what surrounds them. The finest level lies below the embedding's own grid: sub-pixel convolutions
     (Shi et al. 2016) read what an encoder such as `tiny` packs into a cell. How far a region reaches is given rather
-    than left to be learnt: every position is compared with what lies around it (`likeness`; without it, boxes are half
-    as good after as many updates, benchmarks/LOG.md). The score is an estimate of the box's IoU, not of a class (Kim et
-    al. 2022, object localization network).
+    than left to be learnt: every position is compared with what lies around it (`likeness`; box AR@100 0.148 with it,
+    0.124 without after as many updates, benchmarks/LOG.md). The score is an estimate of the box's IoU, not of a class
+    (Kim et al. 2022, object localization network).
 
     Attributes:
         sam: name of the SAM whose embeddings it was trained on.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torchvision.ops import generalized_box_iou_loss
 
 from aopsam.detector.assignment import Assignment, assign, near_priors
 from aopsam.detector.inference import detect_in_frame
-from aopsam.detector.network import ASPECTS, BoxDetector, level_count, levels_of
+from aopsam.detector.network import BoxDetector, level_count, levels_of
 from aopsam.metrics.average_recall import average_recall
 from aopsam.metrics.box_iou import box_iou_matrix
+from aopsam.training.detector_batch import DetectorBatch, Objects, collate, punishable
 from aopsam.training.losses import dice_loss
 from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
 
@@ -25,20 +26,6 @@ JUDGED = 100
 """Boxes of a photo that validation counts."""
 PICTURES, SHOWN = 4, 20
 """Photos that validation draws, and boxes on each."""
-
-
-class Objects(Protocol):
-    """A map-style dataset of embeddings and objects; `stages.prompt_map_rows.PromptMapRows` is one."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `valid` (S, S) uint8, `weight`
-        () float32, among others."""
-
-    def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 4) float32 XYXY boxes and (N, S, S) bool masks in pixels of the row's frame of S x S."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,33 +52,6 @@ class DetectorRecipe(Recipe):
     """Of the masks' loss while they are learnt."""
     width: int = 64
     """Channels of the detector."""
-
-
-@dataclass(frozen=True)
-class DetectorBatch:
-    """Rows of one batch.
-
-    Attributes:
-        embedding: (B, C, h, w) float32.
-        valid: (B, 2h, 2w) float32, share of each half cell where the annotation is complete enough to punish.
-        boxes: B of (N, 4) XYXY in cells.
-        masks: B of (N, 2h, 2w) float32 in [0, 1].
-        weight: (B,).
-    """
-
-    embedding: torch.Tensor
-    valid: torch.Tensor
-    boxes: list[torch.Tensor]
-    masks: list[torch.Tensor]
-    weight: torch.Tensor
-
-    def to(self, device: torch.device) -> DetectorBatch:
-        """The same batch, where the model is."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            moved[field.name] = [one.to(device) for one in value] if isinstance(value, list) else value.to(device)
-        return DetectorBatch(**moved)
 
 
 class MaskHead(nn.Module):
@@ -246,37 +206,3 @@ def score_loss(logits: torch.Tensor, taught: Assignment, punish: torch.Tensor) -
     weight[taught.answers] = 1
     cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (cross * (logits.sigmoid() - target).square() * weight).sum()
-
-
-def punishable(valid: torch.Tensor, levels: int) -> torch.Tensor:
-    """(B, 2h, 2w) -> (B, N): how far the annotation is complete around each answer's position."""
-    parts, level = [], valid[:, None]
-    for number in range(levels):
-        if number:
-            level = F.avg_pool2d(level, 2, ceil_mode=True)
-        parts.append(level.flatten(1).repeat_interleave(len(ASPECTS), dim=1))
-    return torch.cat(parts, dim=1)
-
-
-def collate(rows: Objects, indices: list[int]) -> DetectorBatch:
-    """Stack rows: boxes in cells, masks and validity at two positions a cell."""
-    taken = [rows[index] for index in indices]
-    height, width = taken[0]["embedding"].shape[-2:]
-    frame = taken[0]["valid"].shape[-1]
-    boxes, masks = [], []
-    for index in indices:
-        found, drawn = rows.objects(index)
-        boxes.append(torch.from_numpy(found * (width / frame)).float())
-        masks.append(_shrink(torch.from_numpy(drawn), (2 * height, 2 * width)))
-    return DetectorBatch(
-        torch.from_numpy(np.stack([row["embedding"] for row in taken])).float(),
-        _shrink(torch.from_numpy(np.stack([row["valid"] for row in taken])), (2 * height, 2 * width)),
-        boxes,
-        masks,
-        torch.from_numpy(np.stack([row["weight"] for row in taken])).float(),
-    )
-
-
-def _shrink(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(N, S, S) -> (N, *size) float32, by area."""
-    return F.adaptive_avg_pool2d(pictures.float(), size)
