@@ -94,8 +94,7 @@ def test_it_learns_where_the_discs_are(tmp_path: Path) -> None:
     recipe = replace(SHORT, steps=40, accumulate=1, warmup=5, average=0.9, learning_rate=4e-3)
     predictor = trained(photos, recipe, tmp_path)
     row = photos[0]
-    batch = collate([row])
-    learnt = predictor(batch.image, batch.embedding).detach().sigmoid().numpy()[0, 0]
+    learnt = predictor(*collate([row]).inputs()).detach().sigmoid().numpy()[0, 0]
     bright = row["image"][..., 0] > 0
     assert learnt[bright].mean() > 3 * learnt[~bright].mean()
 

@@ -28,7 +28,12 @@ class Line(Task):
         self.recipe = recipe
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            self.model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
+            self.model = nn.Sequential(
+                nn.Linear(1, 8, bias=False),  # a bias before a norm gets noise for a gradient, and Adam makes it a step
+                nn.BatchNorm1d(8),
+                nn.Dropout(0.2),
+                nn.Linear(8, 1),
+            )
             self.heads = nn.Linear(1, 1)
 
     def __len__(self) -> int:

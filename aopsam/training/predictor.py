@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -59,9 +59,19 @@ class PredictorRecipe(Recipe):
 
 @dataclass(frozen=True)
 class MapBatch:
-    """B rows, float32: image (B, 3, S, S) normalised, embedding (B, C, h, w), map and valid (B, S, S), weight (B,)."""
+    """B rows as they are stored, which is a quarter of what they become where the model is.
+
+    Attributes:
+        image: (B, S, S, 3) uint8.
+        content_hw: (B, 2) int64.
+        embedding: (B, C, h, w) float16.
+        map: (B, S, S) float16.
+        valid: (B, S, S) uint8.
+        weight: (B,) float32.
+    """
 
     image: torch.Tensor
+    content_hw: torch.Tensor
     embedding: torch.Tensor
     map: torch.Tensor
     valid: torch.Tensor
@@ -69,17 +79,17 @@ class MapBatch:
 
     def to(self, device: torch.device) -> MapBatch:
         """The batch on a device."""
-        return MapBatch(
-            self.image.to(device, memory_format=torch.channels_last),
-            *(tensor.to(device) for tensor in (self.embedding, self.map, self.valid, self.weight)),
-        )
+        return MapBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the predictor reads: image (B, 3, S, S), normalised, and embedding (B, C, h, w), float32."""
+        image = normalise(self.image, self.content_hw)
+        return image.contiguous(memory_format=torch.channels_last), self.embedding.float()
 
 
 def collate(rows: list[dict[str, np.ndarray]]) -> MapBatch:
     """Stack rows into a batch."""
-    stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
-    image = normalise(stacked["image"], stacked["content_hw"])
-    return MapBatch(image, *(stacked[name].float() for name in ("embedding", "map", "valid", "weight")))
+    return MapBatch(*(torch.from_numpy(np.stack([row[field.name] for row in rows])) for field in fields(MapBatch)))
 
 
 class PredictorTask(Task):
@@ -148,8 +158,8 @@ class PredictorTask(Task):
     def _loss(self, model: nn.Module, batch: MapBatch) -> torch.Tensor:
         # (bfloat16 on a CPU halves an update, but torch 2.13 then returns NaN as gradient of the dilated convolutions.)
         with self.recipe.mixed(batch.image.device):
-            logits = model(batch.image, batch.embedding)
-        error = MAP_LOSSES[self.recipe.loss](logits[:, 0].float(), batch.map)
+            logits = model(*batch.inputs())
+        error = MAP_LOSSES[self.recipe.loss](logits[:, 0].float(), batch.map.float())
         return masked_mean(error, batch.valid, batch.weight)
 
     @torch.inference_mode()
@@ -177,8 +187,7 @@ def confidence_maps(predictor: PromptPredictor, rows: PromptMaps) -> list[np.nda
     for index in range(len(rows)):
         row = rows[index]
         height, width = row["content_hw"]
-        batch = collate([row])
-        logits = predictor(batch.image, batch.embedding)
+        logits = predictor(*collate([row]).inputs())
         maps.append(logits[0, 0, :height, :width].sigmoid().numpy())
         complete.append(bool(row["valid"][:height, :width].all()))
     if not any(complete):
