@@ -64,7 +64,7 @@ def test_the_best_validation_is_kept(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     weights = {line["step"]: line["weight"] for line in lines if line["part"] == "validation"}
     assert set(weights) == {2, 4, 6, 8, 9}
-    assert float(kept["0.weight"].sum()) == pytest.approx(max(weights.values()), abs=1e-5)
+    assert float(kept["3.weight"].sum()) == pytest.approx(max(weights.values()), abs=1e-5)
 
 
 def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
