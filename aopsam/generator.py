@@ -13,12 +13,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import batched_mask_to_box, generate_crop_boxes, is_box_near_crop_edge
+from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge
 from torchvision.ops import nms
 
 from aopsam.masks import rle
+from aopsam.masks.full_size import trace_full_size
+from aopsam.masks.runs import Runs
 from aopsam.masks.small_regions import remove_small_regions
-from aopsam.masks.stability import stability_score
+from aopsam.masks.trace import Traced, trace
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Decoded, Strategy, Trace, make_strategy
 from aopsam.prompting.grid import Grid
@@ -29,15 +31,14 @@ from aopsam.sam.prompts import Prompts
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
 FULL_SIZE_BUDGET = 32 * 2**20
-"""Logits held at original size at once, in pixels (128 MiB of float32): what bounds memory on large photos."""
+"""Logits held at original size at once on a GPU, in pixels (128 MiB of float32): what bounds memory on large photos."""
 
 
 @dataclass
 class Candidate:
     """One mask that passed the thresholds, in pixels of the whole photo."""
 
-    segmentation: rle.RLE
-    box_xyxy_px: np.ndarray
+    runs: Runs
     predicted_iou: float
     stability: float
     prompt: Prompts
@@ -250,69 +251,68 @@ class AutoMaskGenerator:
         full_hw: tuple[int, int],
         watch: _Stopwatch,
     ) -> tuple[list[Candidate], torch.Tensor]:
-        """Apply SAM's filters to what passed the predicted IoU; candidates, and (K,) bool: which masks are stable.
-
-        Masks are brought to original size a few at a time, which bounds memory on large photos.
-        """
-        all_stable = torch.zeros(len(decoded.index), dtype=torch.bool, device=decoded.index.device)
-        candidates: list[Candidate] = []
-        whole = [0, 0, full_hw[1], full_hw[0]]
-        offset = np.array([crop[0], crop[1], crop[0], crop[1]])
-        step = max(1, FULL_SIZE_BUDGET // (photo.hw[0] * photo.hw[1]))
-        for start in range(0, len(decoded.index), step):
-            some = decoded.index[start : start + step]
-            with watch.stage("filter"):
-                logits = upscale(photo, decoded.logits[start : start + step])
-                stability = stability_score(logits, self.model.mask_threshold, self.stability_score_offset)
-                stable = torch.ones_like(stability, dtype=torch.bool)
-                if self.stability_score_thresh > 0:
-                    stable = stability >= self.stability_score_thresh
-                all_stable[start : start + step] = stable
-                masks = logits[stable] > self.model.mask_threshold
-                del logits
-                boxes = batched_mask_to_box(masks)
-                inside = ~is_box_near_crop_edge(boxes, list(crop), whole)
-                some, stability = some[stable][inside], stability[stable][inside]
-                masks, boxes_px = masks[inside], boxes[inside].cpu().numpy() + offset
-            with watch.stage("rle"):
-                for row, (prompt, mask_index) in enumerate(some.tolist()):
-                    prompt_px = prompts[prompt : prompt + 1]
-                    candidates.append(
-                        Candidate(
-                            _encode(masks[row].cpu().numpy(), crop, full_hw),
-                            boxes_px[row],
-                            float(decoded.predicted_iou[prompt, mask_index]),
-                            float(stability[row]),
-                            Prompts(prompt_px.coords_px + offset[:2], prompt_px.labels, prompt_px.confidence),
-                            crop,
-                        )
+        """Apply SAM's filters to what passed the predicted IoU; candidates, and (K,) bool: which masks are stable."""
+        with watch.stage("filter"):
+            traced = self._trace(photo, decoded.logits)
+            stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
+            boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
+            inside = ~is_box_near_crop_edge(boxes, list(crop), [0, 0, full_hw[1], full_hw[0]])
+            offset = np.array(crop[:2])
+            rows = np.flatnonzero(stable.numpy())[inside.numpy()]
+            index, scores = decoded.index.tolist(), decoded.predicted_iou.tolist()
+            candidates: list[Candidate] = []
+            for row in rows.tolist():
+                runs = traced[row].runs
+                assert runs is not None
+                prompt, mask = index[row]
+                asked = prompts[prompt : prompt + 1]
+                candidates.append(
+                    Candidate(
+                        runs.placed(crop[0], crop[1], full_hw),
+                        scores[prompt][mask],
+                        traced[row].stability,
+                        Prompts(asked.coords_px + offset, asked.labels, asked.confidence),
+                        crop,
                     )
-        return candidates, all_stable
+                )
+        return candidates, stable.to(decoded.logits.device)
+
+    def _trace(self, photo: EncodedPhoto, logits: torch.Tensor) -> list[Traced]:
+        """Stability and runs of K masks; a GPU is quicker at making them at full size, a few at a time."""
+        settings = {
+            "threshold": self.model.mask_threshold,
+            "offset": self.stability_score_offset,
+            "least_stability": self.stability_score_thresh,
+        }
+        if not logits.is_cuda:
+            return trace(logits, photo.resampling, **settings)
+        step = max(1, FULL_SIZE_BUDGET // (photo.hw[0] * photo.hw[1]))
+        return [found for some in logits.split(step) for found in trace_full_size(upscale(photo, some), **settings)]
 
     def _clean(self, candidates: list[Candidate]) -> list[Candidate]:
         """Remove small holes and islands, then NMS again, preferring masks that needed no change."""
         scores = []
         for candidate in candidates:
-            mask, changed = remove_small_regions(rle.decode(candidate.segmentation), self.min_mask_region_area)
+            mask = rle.decode(rle.from_runs(candidate.runs))
+            mask, changed = remove_small_regions(mask, self.min_mask_region_area)
             scores.append(float(not changed))
             if changed:
-                candidate.segmentation = rle.encode(mask)
-                candidate.box_xyxy_px = batched_mask_to_box(torch.from_numpy(mask)[None])[0].numpy()
+                candidate.runs = Runs.of_mask(mask)
         return _suppress(candidates, scores, max(self.box_nms_thresh, self.crop_nms_thresh))
 
     def _record(self, candidate: Candidate) -> dict[str, Any]:
-        compressed = candidate.segmentation
+        compressed = rle.from_runs(candidate.runs)
         segmentation: Any = compressed
         if self.output_mode == "binary_mask":
             segmentation = rle.decode(compressed)
         elif self.output_mode == "uncompressed_rle":
             segmentation = {"size": compressed["size"], "counts": rle.runs(compressed).tolist()}
-        x0, y0, x1, y1 = candidate.box_xyxy_px.tolist()
+        x0, y0, x1, y1 = candidate.runs.box_xyxy_px
         left, top, right, bottom = candidate.crop_xyxy_px
         coords = candidate.prompt.coords_px[0]
         record = {
             "segmentation": segmentation,
-            "area": rle.area(compressed),
+            "area": candidate.runs.area,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "predicted_iou": candidate.predicted_iou,
             "point_coords": [] if candidate.prompt.are_boxes else [coords[0].tolist()],
@@ -328,13 +328,5 @@ def _suppress(candidates: list[Candidate], scores: list[float], threshold: float
     """Box NMS; what stays is ordered by falling score."""
     if not candidates:
         return []
-    boxes = torch.from_numpy(np.stack([c.box_xyxy_px for c in candidates])).float()
+    boxes = torch.tensor([c.runs.box_xyxy_px for c in candidates]).float()
     return [candidates[i] for i in nms(boxes, torch.tensor(scores), threshold).tolist()]
-
-
-def _encode(mask: np.ndarray, crop: tuple[int, int, int, int], full_hw: tuple[int, int]) -> rle.RLE:
-    if mask.shape == full_hw:
-        return rle.encode(mask)
-    whole = np.zeros(full_hw, dtype=bool)
-    whole[crop[1] : crop[3], crop[0] : crop[2]] = mask
-    return rle.encode(whole)

@@ -10,7 +10,11 @@ from segment_anything.modeling import Sam
 
 from aopsam.generator import AutoMaskGenerator
 from aopsam.masks import rle
+from aopsam.masks.full_size import trace_full_size
+from aopsam.masks.trace import trace
+from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import encode
+from aopsam.sam.prompts import Prompts
 
 OPEN = {"pred_iou_thresh": -9.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
 
@@ -78,11 +82,20 @@ def test_a_photos_masks_do_not_depend_on_what_came_before(tiny: Sam, scene: np.n
     assert generator.label(scene, encode(tiny, scene)).records == alone
 
 
-def test_full_size_chunks_change_nothing(tiny: Sam, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = AutoMaskGenerator(tiny, points_per_side=4, output_mode="coco_rle", **OPEN)
-    at_once = generator.generate(scene)
-    monkeypatch.setattr("aopsam.generator.FULL_SIZE_BUDGET", 1)
-    assert generator.generate(scene) == at_once
+def test_tracing_equals_masks_made_at_full_size(tiny: Sam, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does, and what a CPU does instead."""
+    photo = encode(tiny, scene)
+    decoded = decode_passing(photo, Prompts.from_points(np.random.default_rng(1).random((20, 2)) * [320, 240]))
+    settings = {"threshold": 0.0, "offset": 1.0, "least_stability": 0.7}
+    traced = trace(decoded.logits, photo.resampling, **settings)
+    made = trace_full_size(upscale(photo, decoded.logits), **settings)
+    assert len(traced) == len(made) == 60
+    for one, other in zip(traced, made, strict=True):
+        assert one.stability == pytest.approx(other.stability, abs=1e-3)
+        assert (one.runs is None) == (other.runs is None)
+        if one.runs is not None and other.runs is not None:
+            overlap = rle.encode(rle.decode(rle.from_runs(one.runs)) & rle.decode(rle.from_runs(other.runs)))
+            assert rle.area(overlap) >= 0.999 * max(one.runs.area, other.runs.area)
 
 
 def test_counts_and_seconds(tiny: Sam, scene: np.ndarray) -> None:

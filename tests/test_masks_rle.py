@@ -5,6 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from aopsam.masks import rle
+from aopsam.masks.runs import Runs
 
 RNG = np.random.default_rng(0)
 
@@ -126,3 +127,33 @@ def test_damaged_strings_never_pass_for_another_size() -> None:
 def test_encode_refuses_what_is_no_mask(mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"mask|RLE"):
         rle.encode(mask)
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 40), (40, 1), (7, 9), (300, 200), (2000, 3)], ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])
+def test_runs_encode_as_pycocotools_does(hw: tuple[int, int], share: float) -> None:
+    mask = np.random.default_rng(0).random(hw) < share
+    runs = Runs.of_mask(mask)
+    assert rle.from_runs(runs) == rle.encode(mask)
+    assert runs.area == mask.sum()
+    rows, columns = np.nonzero(mask)
+    box = (columns.min(), rows.min(), columns.max(), rows.max()) if mask.any() else (0, 0, 0, 0)
+    assert runs.box_xyxy_px == box
+
+
+def test_runs_of_a_mask_larger_than_any_bitmap() -> None:
+    hw = (40_000, 53_000)
+    runs = Runs(np.array([5, 2**30]), np.array([2**29, 2_119_000_000]), hw, (0, 0, 1, 1))
+    lengths = [5, 2**29 - 5, 2**29, 2_119_000_000 - 2**30, 1_000_000]
+    encoded = rle.from_runs(runs)
+    assert rle.runs(encoded).tolist() == lengths
+    assert coco.frPyObjects({"size": list(hw), "counts": lengths}, *hw)["counts"].decode() == encoded["counts"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.97, 1.0])
+def test_a_mask_placed_in_a_larger_frame(share: float) -> None:
+    mask = np.random.default_rng(1).random((6, 8)) < share
+    frame = np.zeros((11, 20), bool)
+    frame[3:9, 5:13] = mask
+    assert rle.from_runs(Runs.of_mask(mask).placed(5, 3, (11, 20))) == rle.encode(frame)
+    assert Runs.of_mask(mask).placed(5, 3, (11, 20)).box_xyxy_px == Runs.of_mask(frame).box_xyxy_px

@@ -39,7 +39,9 @@ def test_points_decode_as_in_segment_anything(photo: EncodedPhoto, predictor: Sa
     full = upscale(photo, logits.flatten(0, 1)).unflatten(0, (3, 3))
     for i, point in enumerate(points):
         masks, scores, low_res = predictor.predict(point[None], np.array([1]), return_logits=True)
-        assert logits[i].numpy() == pytest.approx(low_res, abs=1e-4)
+        assert logits[i].numpy() == pytest.approx(
+            low_res[:, :28], abs=1e-4
+        )  # 24 rows show the photo, and one more cell
         assert iou[i].numpy() == pytest.approx(scores, abs=1e-5)
         assert full[i].numpy() == pytest.approx(masks, abs=1e-4)
 
@@ -49,7 +51,7 @@ def test_boxes_decode_as_in_segment_anything_to_one_mask(photo: EncodedPhoto, pr
     logits, iou = decode_prompts(photo, Prompts.from_boxes(box[None]))
     _, scores, low_res = predictor.predict(box=box, multimask_output=False)
     assert logits.shape[:2] == (1, 1)
-    assert logits[0].numpy() == pytest.approx(low_res, abs=1e-4)
+    assert logits[0].numpy() == pytest.approx(low_res[:, :28], abs=1e-4)
     assert iou[0].numpy() == pytest.approx(scores, abs=1e-5)
     assert decode_prompts(photo, Prompts.from_boxes(box[None]), multimask=True)[0].shape[1] == 3
 
@@ -64,6 +66,9 @@ def test_the_fast_decoder_is_segment_anythings(tiny: Sam, scene: np.ndarray, mul
         reference, iou = tiny.mask_decoder(
             photo.embedding, tiny.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=multimask
         )
+    rows, columns = (4 * cells for cells in photo.mask_cells)
+    assert (rows, columns) == (100, 128)  # 384 of 512 pixels show the photo; what lies below is not made
+    reference = reference[..., :rows, :columns]
     decoded = decode_passing(photo, Prompts.from_points(points), multimask=multimask)
     assert torch.allclose(decoded.predicted_iou, iou, atol=1e-5)
     assert torch.allclose(decoded.logits, reference.flatten(0, 1), atol=1e-3)
@@ -75,9 +80,57 @@ def test_the_fast_decoder_is_segment_anythings(tiny: Sam, scene: np.ndarray, mul
     assert torch.allclose(some.logits, reference[iou > bar], atol=1e-3)
 
 
+def test_an_upright_photo_decodes_as_in_segment_anything(tiny: Sam, scene: np.ndarray) -> None:
+    upright = np.ascontiguousarray(scene.transpose(1, 0, 2))
+    photo, predictor = encode(tiny, upright), SamPredictor(tiny)
+    predictor.set_image(upright)
+    masks, scores, _ = predictor.predict(np.array([[100.0, 200.0]]), np.array([1]), return_logits=True)
+    logits, iou = decode_prompts(photo, Prompts.from_points(np.array([[100.0, 200.0]])))
+    assert logits.shape[-2:] == (128, 100)
+    assert iou[0].numpy() == pytest.approx(scores, abs=1e-5)
+    assert upscale(photo, logits[0]).numpy() == pytest.approx(masks, abs=1e-3)
+
+
+def test_half_precision_decodes_as_single_precision_does(scene: np.ndarray) -> None:
+    torch.manual_seed(0)
+    model = assemble(SmallEncoder())
+    points = Prompts.from_points(np.array([[40.0, 60.0], [200.0, 100.0]]))
+    logits, iou = decode_prompts(encode(model, scene), points)
+    half_logits, half_iou = decode_prompts(encode(model.half(), scene), points)
+    assert half_iou.numpy() == pytest.approx(iou.numpy(), abs=2e-2)
+    assert ((half_logits > 0) == (logits > 0)).float().mean() > 0.97
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = Prompts.from_points(np.random.default_rng(0).random((9, 2)) * [320, 240])
+    expected = decode_prompts(photo, points)
+    sizes, decoder = [], photo.decoder
+
+    def short_of_memory(sparse: torch.Tensor, **options: object) -> tuple[torch.Tensor, ...]:
+        sizes.append(len(sparse))
+        if len(sparse) > 2:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        return decoder(sparse, **options)
+
+    monkeypatch.setitem(photo.__dict__, "decoder", short_of_memory)
+    logits, iou = decode_prompts(photo, points)
+    assert sizes == [9, 4, 2, 2, 2, 2, 1]
+    assert torch.allclose(logits, expected[0], atol=1e-5)
+    assert torch.allclose(iou, expected[1], atol=1e-6)
+
+    def broken(sparse: torch.Tensor, **options: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setitem(photo.__dict__, "decoder", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        decode_prompts(photo, points)
+
+
 def test_no_prompts_decode_to_nothing(photo: EncodedPhoto) -> None:
     logits, iou = decode_prompts(photo, Prompts.from_points(np.zeros((0, 2))))
-    assert logits.shape == (0, 3, 32, 32)
+    assert logits.shape == (0, 3, 28, 32)
     assert iou.shape == (0, 3)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
+from aopsam.masks.runs import Runs
+
 MAX_PIXELS = 2**31 - 1
 """Pixels of the largest mask that the format's readers can address (COCO's run lengths and areas are 32-bit)."""
 
@@ -48,6 +50,20 @@ def encode(mask: npt.NDArray[np.bool_]) -> RLE:
     _check_size([height, width])
     rle = coco.encode(np.asfortranarray(mask).view(np.uint8))
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def from_runs(mask: Runs) -> RLE:
+    """Encode a mask given by its runs, as pycocotools would; no bitmap is made.
+
+    Raises:
+        ValueError: the mask has no pixels, or more than `MAX_PIXELS`.
+    """
+    height, width = _check_size(list(mask.hw))
+    ends = np.concatenate([np.stack([mask.starts, mask.stops], axis=1).ravel(), [height * width]])
+    lengths = np.diff(ends, prepend=0)
+    if len(mask.starts) and lengths[-1] == 0:  # the last run reaches the last pixel
+        lengths = lengths[:-1]
+    return {"size": [height, width], "counts": _write_counts(lengths)}
 
 
 def runs(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
@@ -150,6 +166,18 @@ def _check_size(size: Any) -> tuple[int, int]:
     if height * width > MAX_PIXELS:
         raise ValueError(f"RLE size [{height}, {width}] has more than {MAX_PIXELS} pixels, the format's limit")
     return height, width
+
+
+def _write_counts(lengths: npt.NDArray[np.int64]) -> str:
+    """The `counts` string of run lengths: what `_parse_counts` reads, differences included."""
+    numbers = lengths.copy()
+    numbers[3:] -= lengths[1:-2]
+    shifted = numbers[:, None] >> (5 * np.arange(_MAX_GROUPS))
+    # The next group is needed unless all that is left repeats this one's sign bit.
+    more = (shifted >> 5) != -((shifted >> 4) & 1)
+    written = np.concatenate([np.ones_like(more[:, :1]), np.logical_and.accumulate(more, axis=1)[:, :-1]], axis=1)
+    characters = (shifted & 0x1F) + np.where(more, 0x20, 0) + 48
+    return characters[written].astype(np.uint8).tobytes().decode("ascii")
 
 
 def _parse_counts(counts: Any) -> npt.NDArray[np.int64]:

@@ -20,7 +20,7 @@ class Decoded:
     Attributes:
         prompts: the round's prompts.
         predicted_iou: (N, M) float32, the decoder's own estimate.
-        kept_logits: (K, 4h, 4w) float32 over the model's padded square, of the masks that passed the thresholds.
+        kept_logits: (K, r, c) float32 of the masks that passed the thresholds, as in `aopsam.sam.decode.DecodedMasks`.
     """
 
     prompts: Prompts

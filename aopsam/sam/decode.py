@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from aopsam.sam.encode import EncodedPhoto
-from aopsam.sam.fast_decoder import predict_passing
+from aopsam.sam.encode import SUBCELLS, EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
 PROMPTS_IN_CACHE = 16
-"""Prompts decoded at once on a CPU: their copies of the cells (1 MiB each) still fit in its cache. Measured, see
+"""Prompts decoded at once on a CPU, at most: what they need then mostly stays in its cache. Measured, see
 benchmarks/LOG.md."""
 
 
@@ -25,7 +24,8 @@ class DecodedMasks:
     Attributes:
         predicted_iou: (N, M) float32, the decoder's own estimate.
         index: (K, 2) int64, prompt and mask of each one that passed.
-        logits: (K, 4h, 4w) float32 of those, over the model's padded square.
+        logits: (K, r, c) float32 of those, over the upper left part of the model's padded square that shows the photo
+            (4 · `EncodedPhoto.mask_cells`).
     """
 
     predicted_iou: torch.Tensor
@@ -55,29 +55,38 @@ def decode_passing(
     several = not prompts.are_boxes if multimask is None else multimask
     height, width = photo.hw
     scale = torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height])
-    image_pe = model.prompt_encoder.get_dense_pe()
     step = points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
-    rows, columns = photo.embedding.shape[-2:]
+    rows, columns = photo.mask_cells
     iou = [torch.zeros(0, 3 if several else 1)]
     index = [torch.zeros(0, 2, dtype=torch.int64)]
-    logits = [torch.zeros(0, 4 * rows, 4 * columns)]
-    for start in range(0, len(prompts), step):
+    logits = [torch.zeros(0, SUBCELLS * rows, SUBCELLS * columns)]
+    start = 0
+    while start < len(prompts):
         batch = prompts[start : start + step]
         coords = (torch.from_numpy(batch.coords_px) * scale).to(model.device)
-        if prompts.are_boxes:
-            sparse, dense = model.prompt_encoder(points=None, boxes=coords.reshape(-1, 4), masks=None)
-        else:  # the padding slot is segment-anything's own: it appends it where no box is given
-            labels = torch.from_numpy(batch.labels[:, :1]).to(model.device)
-            sparse, dense = model.prompt_encoder(points=(coords[:, :1], labels), boxes=None, masks=None)
-        image = photo.embedding + dense[:1]  # without a mask prompt it is the same for all
-        scores, masks, passed = predict_passing(
-            model.mask_decoder, image, image_pe, sparse, multimask=several, min_iou=min_iou
-        )
+        try:
+            if prompts.are_boxes:
+                sparse, _ = model.prompt_encoder(points=None, boxes=coords.reshape(-1, 4), masks=None)
+            else:  # the padding slot is segment-anything's own: it appends it where no box is given
+                labels = torch.from_numpy(batch.labels[:, :1]).to(model.device)
+                sparse, _ = model.prompt_encoder(points=(coords[:, :1], labels), boxes=None, masks=None)
+            scores, masks, passed = photo.decoder(sparse, multimask=several, min_iou=min_iou)
+        except RuntimeError as error:
+            if step == 1 or not is_out_of_memory(error):
+                raise
+            step = max(1, min(step, len(batch)) // 2)
+            continue
         iou.append(scores.float())
         index.append(passed + torch.tensor([start, 0], device=passed.device))
-        logits.append(masks.float())
+        logits.append(masks)
+        start += len(batch)
     device = photo.embedding.device
     return DecodedMasks(*(torch.cat([part.to(device) for part in parts]) for parts in (iou, index, logits)))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed to allocate: on a GPU it says so by the error's type, on a CPU by its text alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def decode_prompts(
@@ -86,16 +95,19 @@ def decode_prompts(
     """`decode_passing` where every mask passes.
 
     Returns:
-        Low-resolution logits (N, M, 4h, 4w) float32 and predicted IoU (N, M) float32.
+        Low-resolution logits (N, M, r, c) float32, as in `DecodedMasks`, and predicted IoU (N, M) float32.
     """
     decoded = decode_passing(photo, prompts, points_per_batch=points_per_batch, multimask=multimask)
     return decoded.logits.unflatten(0, decoded.predicted_iou.shape), decoded.predicted_iou
 
 
 def upscale(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.Tensor:
-    """Bring K low-resolution logits (K, 4h, 4w) to original pixels (K, H, W), as `Sam.postprocess_masks` does."""
+    """Bring K low-resolution logits (K, r, c) to original pixels (K, H, W), as `Sam.postprocess_masks` does."""
     size = photo.model.image_encoder.img_size
-    logits = functional.interpolate(low_res_logits[:, None], (size, size), mode="bilinear", align_corners=False)
+    rows, columns = (SUBCELLS * cells for cells in photo.embedding.shape[-2:])
+    padding = (0, columns - low_res_logits.shape[-1], 0, rows - low_res_logits.shape[-2])
+    square = functional.pad(low_res_logits, padding)[:, None]
+    logits = functional.interpolate(square, (size, size), mode="bilinear", align_corners=False)
     logits = logits[..., : photo.input_hw[0], : photo.input_hw[1]]
     return functional.interpolate(logits, photo.hw, mode="bilinear", align_corners=False)[:, 0]
 
@@ -107,19 +119,18 @@ def masks_on_cells(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.T
 
     Args:
         photo: the encoded photo.
-        low_res_logits: (K, 4h, 4w).
+        low_res_logits: (K, r, c), as in `DecodedMasks`.
 
     Returns:
         (K, rows, columns) float32 in [0, 1] over `photo.content_cells`.
     """
     rows, columns = photo.content_cells
-    stride = low_res_logits.shape[-1] // photo.embedding.shape[-1]
     covered = (low_res_logits > photo.model.mask_threshold).float()
     size = photo.model.image_encoder.img_size
-    content = [int(np.ceil(side * low_res_logits.shape[-1] / size)) for side in photo.input_hw]
+    content = [-(-side * SUBCELLS * photo.embedding.shape[-1] // size) for side in photo.input_hw]
     covered[:, content[0] :] = 0
     covered[:, :, content[1] :] = 0
-    return functional.avg_pool2d(covered[:, None], stride)[:, 0, :rows, :columns]  # 4-D: also where there is no mask
+    return functional.avg_pool2d(covered[:, None], SUBCELLS)[:, 0, :rows, :columns]  # 4-D: also where there is no mask
 
 
 def inside_masks(
@@ -129,7 +140,7 @@ def inside_masks(
 
     Args:
         photo: the encoded photo.
-        low_res_logits: (K, 4h, 4w) over the model's padded square.
+        low_res_logits: (K, r, c), as in `DecodedMasks`.
         points_px: (N, 2) XY, original pixels.
         logit: a point is inside above it.
 
@@ -137,7 +148,8 @@ def inside_masks(
         (K, N) bool.
     """
     height, width = photo.hw
-    scale = low_res_logits.shape[-1] / photo.model.image_encoder.img_size
+    scale = SUBCELLS * photo.embedding.shape[-1] / photo.model.image_encoder.img_size
     shown = np.array([photo.input_hw[1] / width * scale, photo.input_hw[0] / height * scale])
-    x, y = np.clip((points_px * shown).astype(np.int64), 0, low_res_logits.shape[-1] - 1).T
+    last = np.array(low_res_logits.shape[:0:-1]) - 1
+    x, y = np.clip((points_px * shown).astype(np.int64), 0, last).T
     return low_res_logits[:, torch.from_numpy(y), torch.from_numpy(x)] > logit

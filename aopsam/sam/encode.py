@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
+
+from aopsam.masks.resampling import Resampling
+from aopsam.sam.fast_decoder import PromptedDecoder
+
+SUBCELLS = 4
+"""Positions of a low-resolution mask per cell of the embedding, to each side."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,32 @@ class EncodedPhoto:
         rows, columns = self.embedding.shape[-2:]
         size = self.model.image_encoder.img_size
         return -(-self.input_hw[0] * rows // size), -(-self.input_hw[1] * columns // size)
+
+    @property
+    def mask_cells(self) -> tuple[int, int]:
+        """Rows and columns of the embedding whose masks reach into the photo: those of the content, and one more where
+        interpolation between low-resolution positions looks beyond."""
+        size = self.model.image_encoder.img_size
+        rows, columns = (
+            min(cells, int((side - 0.5) * SUBCELLS * cells / size + 0.5) // SUBCELLS + 1)
+            for side, cells in zip(self.input_hw, self.embedding.shape[-2:], strict=True)
+        )
+        return rows, columns
+
+    @cached_property
+    def decoder(self) -> PromptedDecoder:
+        """The mask decoder with what follows from this photo alone computed once."""
+        prompt_encoder = self.model.prompt_encoder
+        # What prompts without a mask add to the embedding is the same for all.
+        image = self.embedding + prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        return PromptedDecoder(self.model.mask_decoder, image, prompt_encoder.get_dense_pe(), self.mask_cells)
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """From low-resolution masks to original pixels."""
+        rows, columns = (SUBCELLS * cells for cells in self.mask_cells)
+        side = SUBCELLS * self.embedding.shape[-1]
+        return Resampling((rows, columns), side, self.model.image_encoder.img_size, self.input_hw, self.hw)
 
 
 @torch.inference_mode()

@@ -1,120 +1,356 @@
 """segment-anything's mask decoder with the same weights and the same result, for a fraction of the arithmetic.
 
 The decoder spends nearly all its time on the image's side: thousands of cells times 256 channels, for every prompt.
-Three rearrangements, exact up to rounding, leave less of it:
+Here no prompt ever gets cells of its own. All that a prompt adds to a cell is a mixture of a handful of token vectors,
+so the cells of one prompt are
 
-- A prompt has a handful of tokens, so projections of the image cells are moved over to the tokens:
-  (W_q t)·(W_k x) = (W_kᵀ W_q t)·x, and likewise for values and outputs. What is left on the image's side are products
-  of the cells with (tokens × heads) vectors.
-- Before the first layer changes the cells they are the same for every prompt: those products run once for all.
-- The predicted IoU is read off the tokens alone: mask features are brought to stride 4 only for prompts with a mask
-  that passes, and masks are made only where they pass.
+    cells = scale · base + factorsᵀ · rows + constant
 
-`MaskDecoder.forward` is the slow reference; tests hold the two together.
+with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `scale` (1, N), `factors` (R, N) and `rows`
+(R, C), R a few dozen. The form is closed under what the decoder does to cells:
+
+- an attention of the tokens to the cells, or of the cells to the tokens, needs products of the cells with some vectors:
+  those with `base` are products of 16 numbers a head with a projection made once for the photo, the rest is R numbers
+  a cell;
+- what cells read off tokens is a softmax over tokens (new factors) times the tokens' values (new rows);
+- layer normalisation centres rows and base once, and its deviation follows from the rows' inner products;
+- the first convolution of the upscaling is one more product.
+
+Exact up to rounding. Besides, masks are made only for prompts with a predicted IoU that passes, and only where the
+photo is: what lies over the padding is cut off later anyway. `MaskDecoder.forward` is the slow reference; tests hold
+the two together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
 from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+_UPSCALED_AT_ONCE = 4
+"""Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
 
 
-def predict_passing(
-    decoder: MaskDecoder, image: Tensor, image_pe: Tensor, sparse: Tensor, *, multimask: bool, min_iou: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Decode B prompts on one image.
+class PromptedDecoder:
+    """The mask decoder of one photo: what follows from the photo alone is computed once, at the start."""
 
-    Args:
-        decoder: segment-anything's.
-        image: (1, C, h, w) embedding plus the prompts' dense embedding, the same for all.
-        image_pe: (1, C, h, w) positional encoding of the cells.
-        sparse: (B, n, C) prompt tokens.
-        multimask: three masks a prompt, or one.
-        min_iou: masks whose predicted IoU is not above it are not made.
+    def __init__(self, decoder: MaskDecoder, image: Tensor, image_pe: Tensor, content: tuple[int, int]) -> None:
+        """Compute the photo's side.
 
-    Returns:
-        Predicted IoU (B, M); logits of the masks that pass (K, 4h, 4w); and which those are, (K, 2) prompt and mask.
+        Args:
+            decoder: segment-anything's.
+            image: (1, C, h, w) embedding plus the prompts' dense embedding, the same for all.
+            image_pe: (1, C, h, w) positional encoding of the cells.
+            content: rows and columns of cells over which masks are made.
+        """
+        self._decoder = decoder
+        self._grid = (image.shape[-2], image.shape[-1])
+        self._content = content
+        base, place = image[0].flatten(1).T.float(), image_pe[0].flatten(1).T.float()
+        constant, maps = base.new_zeros(base.shape[1]), list[Tensor]()
+        self._reads: list[_CellsAsKeys] = []
+        self._writes: list[_CellsAsQueries] = []
+        transformer = decoder.transformer
+        for layer in transformer.layers:
+            self._reads.append(_CellsAsKeys(layer.cross_attn_token_to_image, base, constant, place, maps))
+            write = _CellsAsQueries(layer.cross_attn_image_to_token, layer.norm4, base, constant, place, maps)
+            self._writes.append(write)
+            base, constant, maps = write.base, write.constant, write.maps
+        self._reads.append(_CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
+        first, norm, _, second, _ = decoder.output_upscaling
+        self._upscale = _Upscale(first, norm, second, self._cut(base.T).T, constant, maps)
+
+    def __call__(self, sparse: Tensor, *, multimask: bool, min_iou: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode B prompts.
+
+        Args:
+            sparse: (B, n, C) prompt tokens.
+            multimask: three masks a prompt, or one.
+            min_iou: masks whose predicted IoU is not above it are not made.
+
+        Returns:
+            Predicted IoU (B, M); logits of the masks that pass (K, 4 · content rows, 4 · content columns) float32; and
+            which those are, (K, 2) prompt and mask.
+        """
+        decoder = self._decoder
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+        tokens, cells = self._two_way(tokens)
+        heads = slice(1, None) if multimask else slice(0, 1)
+        predicted_iou = decoder.iou_prediction_head(tokens[:, 0])[:, heads]
+        chosen = (predicted_iou > min_iou).nonzero()
+        networks = decoder.output_hypernetworks_mlps[heads]
+        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens][:, heads]
+        hyper = torch.stack([network(mask_tokens[:, i]) for i, network in enumerate(networks)], dim=1).float()
+        rows, columns = self._content
+        logits = [hyper.new_zeros(0, 4 * rows, 4 * columns)]
+        passing = chosen[:, 0].unique()
+        step = len(passing) if hyper.is_cuda else _UPSCALED_AT_ONCE
+        for some in passing.split(max(step, 1)) if len(passing) else ():
+            made = self._upscale(cells.of(some, self._cut), hyper[some], self._content)
+            inside = torch.isin(chosen[:, 0], some)
+            row = torch.searchsorted(some, chosen[inside, 0])
+            logits.append(made[row, chosen[inside, 1]])
+        return predicted_iou, torch.cat(logits), chosen
+
+    def _two_way(self, tokens: Tensor) -> tuple[Tensor, _Cells]:
+        """`TwoWayTransformer.forward` on tokens (B, T, C)."""
+        transformer = self._decoder.transformer
+        cells: _Cells | None = None
+        queries = tokens
+        for layer, read, write in zip(transformer.layers, self._reads, self._writes, strict=False):
+            if layer.skip_first_layer_pe:
+                queries = layer.self_attn(q=queries, k=queries, v=queries)
+            else:
+                q = queries + tokens
+                queries = queries + layer.self_attn(q=q, k=q, v=queries)
+            queries = layer.norm1(queries)
+            queries = layer.norm2(queries + read(queries + tokens, cells))
+            queries = layer.norm3(queries + layer.mlp(queries))
+            cells = write(queries + tokens, queries, cells)
+        queries = queries + self._reads[-1](queries + tokens, cells)
+        assert cells is not None
+        return transformer.norm_final_attn(queries), cells
+
+    def _cut(self, per_cell: Tensor) -> Tensor:
+        """(..., N) of all cells → (..., content cells)."""
+        rows, columns = self._content
+        if columns == self._grid[1]:
+            return per_cell[..., : rows * columns]
+        return per_cell.unflatten(-1, self._grid)[..., :rows, :columns].flatten(-2)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What B prompts have made of the photo's cells; None stands for nothing yet, before the first layer.
+
+    Attributes:
+        scale: (B, 1, N).
+        factors: (B, R, N).
+        values: the tokens' values behind the rows, (B, heads, T, d) of each layer so far. Rows come layer by layer:
+            heads · T of the layer's values and before them, from the second layer on, one of a constant.
     """
-    output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
-    tokens, cells = _two_way(decoder, tokens, image.flatten(2).mT, image_pe.flatten(2).mT)
-    heads = slice(1, None) if multimask else slice(0, 1)
-    predicted_iou = decoder.iou_prediction_head(tokens[:, 0])[:, heads]
-    chosen = (predicted_iou > min_iou).nonzero()
-    which, row = chosen[:, 0].unique(return_inverse=True)
-    height, width = image.shape[-2:]
-    features = decoder.output_upscaling(cells[which].mT.unflatten(2, (height, width)))
-    mask_tokens = tokens[which, 1 : 1 + decoder.num_mask_tokens][:, heads]
-    networks = decoder.output_hypernetworks_mlps[heads]
-    hyper = torch.stack([network(mask_tokens[:, i]) for i, network in enumerate(networks)], dim=1)
-    logits = torch.einsum("kc,kchw->khw", hyper[row, chosen[:, 1]], features[row])
-    return predicted_iou, logits, chosen
+
+    scale: Tensor
+    factors: Tensor
+    values: tuple[Tensor, ...]
+
+    def of(self, prompts: Tensor, cut: Callable[[Tensor], Tensor]) -> _Cells:
+        """Those of some prompts, over the cells that `cut` keeps."""
+        values = tuple(value[prompts] for value in self.values)
+        return _Cells(cut(self.scale[prompts]), cut(self.factors[prompts]), values)
 
 
-def _two_way(decoder: MaskDecoder, tokens: Tensor, cells: Tensor, cells_pe: Tensor) -> tuple[Tensor, Tensor]:
-    """`TwoWayTransformer.forward` on tokens (B, T, C) and the cells (1, N, C) of one image."""
-    transformer = decoder.transformer
-    queries = tokens
-    for layer in transformer.layers:
-        if layer.skip_first_layer_pe:
-            queries = layer.self_attn(q=queries, k=queries, v=queries)
+class _Rows:
+    """The rows of `_Cells` times a matrix (C, K): values times the maps behind them, each times that matrix, once."""
+
+    def __init__(self, maps: Sequence[Tensor], matrix: Tensor | None = None) -> None:
+        """`maps` are (heads, d, C) for values and (1, C) for constants, in the order of the rows."""
+        self._maps = [rows if matrix is None else rows @ matrix for rows in maps]
+
+    def __call__(self, values: Sequence[Tensor]) -> Tensor:
+        """(B, R, K)."""
+        waiting = iter(values)
+        batch = values[0].shape[0]
+        return torch.cat(
+            [
+                rows.expand(batch, -1, -1) if rows.ndim == 2 else (next(waiting) @ rows).flatten(1, 2)
+                for rows in self._maps
+            ],
+            dim=1,
+        )
+
+
+class _CellsAsKeys:
+    """Tokens attend to cells."""
+
+    def __init__(
+        self, attention: Attention, base: Tensor, constant: Tensor, place: Tensor, maps: Sequence[Tensor]
+    ) -> None:
+        self._attention, self._heads = attention, attention.num_heads
+        self._keys = _Scores(attention, attention.k_proj, base, constant, place, maps)
+        value = attention.v_proj.weight.float().T
+        self._base = _by_head(base @ value, self._heads)
+        self._rows = _Rows(maps, value)
+        self._constant = constant @ value + attention.v_proj.bias.float()
+
+    def __call__(self, queries: Tensor, cells: _Cells | None) -> Tensor:
+        """(B, T, C) queries to what they read, (B, T, C)."""
+        heads = self._heads
+        q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1)).transpose(1, 2)
+        weights = torch.softmax(self._keys(q, cells), dim=-1)
+        if cells is None:
+            read = _shared_product(weights.transpose(0, 1), self._base).transpose(0, 1)
         else:
-            q = queries + tokens
-            queries = queries + layer.self_attn(q=q, k=q, v=queries)
-        queries = layer.norm1(queries)
-        placed = cells + cells_pe
-        queries = queries + _read_cells(layer.cross_attn_token_to_image, queries + tokens, placed, cells)
-        queries = layer.norm2(queries)
-        queries = layer.norm3(queries + layer.mlp(queries))
-        cells = layer.norm4(_write_cells(layer.cross_attn_image_to_token, queries + tokens, queries, placed, cells))
-    queries = queries + _read_cells(transformer.final_attn_token_to_image, queries + tokens, cells + cells_pe, cells)
-    return transformer.norm_final_attn(queries), cells
+            scaled = torch.empty_like(weights.transpose(0, 1), memory_format=torch.contiguous_format)
+            torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # laid out as the next product wants
+            read = _shared_product(scaled, self._base).transpose(0, 1)
+            of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (heads, -1))
+            read = read + of_rows @ self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
+        read = read.transpose(1, 2).flatten(2) + self._constant
+        return self._attention.out_proj(read.to(queries.dtype))
 
 
-def _read_cells(attention: Attention, queries: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
-    """Tokens attend to cells: queries (B, T, C), keys `placed` and values `cells` (B or 1, N, C) → (B, T, C).
+class _CellsAsQueries:
+    """Cells attend to tokens, take in what they read and are normalised; `base`, `constant`, `maps` are those after."""
 
-    The key's bias adds the same to all scores of a query and vanishes in the softmax; the value's bias passes through,
-    since attention sums to 1.
+    def __init__(
+        self,
+        attention: Attention,
+        norm: nn.LayerNorm,
+        base: Tensor,
+        constant: Tensor,
+        place: Tensor,
+        maps: Sequence[Tensor],
+    ) -> None:
+        self._attention, self._heads, self._eps = attention, attention.num_heads, norm.eps
+        self._scores = _Scores(attention, attention.q_proj, base, constant, place, maps)
+        written = attention.out_proj.weight.float().T.unflatten(0, (self._heads, -1))
+        constant = constant + attention.out_proj.bias.float()
+        if not maps:  # nothing scales the base yet: it can hold the constant
+            base, maps = base + constant, [written]
+        else:
+            maps = [*maps, constant[None], written]
+        base, maps = _centred(base), [_centred(rows) for rows in maps]
+        self._rows = _Rows(maps)
+        self._square = base.square().sum(1)
+        # Inner products of the rows with the base: by head for values, (1, N) for constants.
+        self._cross = [rows @ base.T for rows in maps]
+        gain = norm.weight.float()
+        self.base, self.maps, self.constant = base * gain, [rows * gain for rows in maps], norm.bias.float()
+
+    def __call__(self, keys: Tensor, values: Tensor, cells: _Cells | None) -> _Cells:
+        """The cells after tokens (B, T, C) with these keys and values were read."""
+        heads = self._heads
+        k, v = (
+            projection(tokens).float().unflatten(2, (heads, -1)).transpose(1, 2)
+            for projection, tokens in ((self._attention.k_proj, keys), (self._attention.v_proj, values))
+        )
+        factors = torch.softmax(self._scores(k, cells), dim=2).flatten(1, 2)
+        if cells is None:
+            scale = self._deviation(None, factors, (v,))
+            return _Cells(scale, factors.mul_(scale), (v,))
+        factors = torch.cat([cells.factors, torch.ones_like(factors[:, :1]), factors], dim=1)
+        all_values = (*cells.values, v)
+        scale = self._deviation(cells.scale, factors, all_values)
+        return _Cells(scale * cells.scale, factors.mul_(scale), all_values)
+
+    def _deviation(self, scale: Tensor | None, factors: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+        """1 / standard deviation of each cell over its channels, (B, 1, N).
+
+        With everything centred, |s·b + fᵀR|² = s²|b|² + f · (2 s (R bᵀ) + (R Rᵀ) f).
+        """
+        rows = self._rows(values)
+        inner = torch.bmm(rows @ rows.mT, factors)
+        start, waiting = 0, iter(values)
+        for cross in self._cross:
+            if cross.ndim == 2:  # a constant's
+                product = cross[None, None]
+            else:
+                product = _shared_product(next(waiting).transpose(0, 1), cross).transpose(0, 1)
+            count = product.shape[1] * product.shape[2]
+            of_rows = inner[:, start : start + count].unflatten(1, product.shape[1:3])
+            of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale[:, None], value=2.0)
+            start += count
+        square = inner.mul_(factors).sum(1, keepdim=True)
+        square += self._square if scale is None else self._square * scale.square()
+        return (square / rows.shape[-1] + self._eps).rsqrt_()
+
+
+class _Scores:
+    """Products of tokens with projected cells, scaled for the softmax.
+
+    The photo's own part of them is (cells + place) projected, once; from the second layer on, the base is kept apart,
+    since a prompt scales it.
     """
-    absorbed = _over_heads(attention, attention.q_proj(queries), attention.k_proj.weight)
-    weights = torch.softmax(_times_cells(absorbed, placed.mT), dim=-1)
-    read = _times_cells(weights, cells).unflatten(1, (attention.num_heads, -1))
-    value = _by_head(attention, attention.v_proj.weight)
-    out = torch.einsum("bhtc,hdc->bthd", read, value).flatten(2) + attention.v_proj.bias
-    return attention.out_proj(out)
+
+    def __init__(
+        self,
+        attention: Attention,
+        projection: nn.Linear,
+        base: Tensor,
+        constant: Tensor,
+        place: Tensor,
+        maps: Sequence[Tensor],
+    ) -> None:
+        heads = self._heads = attention.num_heads
+        weight = projection.weight.float().T
+        self._shrink = (weight.shape[1] // heads) ** -0.5
+        self._base = _by_head(base @ weight, heads).mT if maps else None
+        placed = place + constant if maps else place + constant + base
+        self._placed = _by_head(placed @ weight + projection.bias.float(), heads).mT
+        self._rows = _Rows(maps, weight)
+
+    def __call__(self, tokens: Tensor, cells: _Cells | None) -> Tensor:
+        """(B, heads, T, d) → (B, heads, T, N)."""
+        tokens = (tokens * self._shrink).transpose(0, 1).contiguous()
+        placed = _shared_product(tokens, self._placed).transpose(0, 1)
+        if cells is None or self._base is None:
+            return placed
+        rows = self._rows(cells.values).unflatten(2, (self._heads, -1)).permute(0, 2, 3, 1)
+        scores = torch.bmm((tokens.transpose(0, 1) @ rows).flatten(1, 2), cells.factors).unflatten(1, (self._heads, -1))
+        scores += placed
+        return scores.addcmul_(_shared_product(tokens, self._base).transpose(0, 1), cells.scale[:, None])
 
 
-def _write_cells(attention: Attention, keys: Tensor, values: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
-    """Cells attend to tokens and take in what they read: (B or 1, N, C) → (B, N, C)."""
-    heads, tokens = attention.num_heads, keys.shape[1]
-    keys = attention.k_proj(keys)
-    absorbed = _over_heads(attention, keys, attention.q_proj.weight)
-    scale = (attention.internal_dim // heads) ** -0.5
-    bias = (keys * attention.q_proj.bias).unflatten(2, (heads, -1)).sum(-1).mT.flatten(1) * scale
-    scores = _times_cells(absorbed, placed.mT) + bias[..., None]
-    weights = torch.softmax(scores.unflatten(1, (heads, tokens)), dim=2).flatten(1, 2)
-    per_head = attention.v_proj(values).unflatten(2, (heads, -1))
-    output = attention.out_proj.weight.unflatten(1, (heads, -1))
-    written = torch.einsum("bthd,chd->bhtc", per_head, output).flatten(1, 2)
-    return torch.baddbmm(cells + attention.out_proj.bias, weights.mT, written)
+class _Upscale:
+    """`MaskDecoder.output_upscaling` and the product with the hypernetworks: transposed convolutions of stride 2 and
+    kernel 2 are products of each cell with a matrix; the places that come of it are put in order last, as masks."""
+
+    def __init__(
+        self,
+        first: nn.ConvTranspose2d,
+        norm: LayerNorm2d,
+        second: nn.ConvTranspose2d,
+        base: Tensor,
+        constant: Tensor,
+        maps: Sequence[Tensor],
+    ) -> None:
+        into = _as_matrix(first)
+        self._base = base @ into
+        self._constant = constant @ into + _bias(first)
+        self._rows = _Rows(maps, into)
+        self._gain, self._shift, self._eps = norm.weight.float(), norm.bias.float(), norm.eps
+        self._second, self._second_bias = _as_matrix(second).T, _bias(second)
+
+    def __call__(self, cells: _Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Cells of B prompts and hyper (B, M, C / 8) → logits (B, M, 4 rows, 4 columns)."""
+        features = torch.addcmul(self._constant, cells.scale.mT, self._base)
+        features = features.baddbmm_(cells.factors.mT, self._rows(cells.values)).unflatten(2, (4, -1))
+        features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
+        features = functional.gelu(functional.linear(functional.gelu(features), self._second, self._second_bias))
+        logits = features.view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
+        #                      B rows columns 2y 2x 2y 2x M
+        logits = logits.view(len(hyper), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(len(hyper), -1, 4 * grid[0], 4 * grid[1])
 
 
-def _over_heads(attention: Attention, projected: Tensor, weight: Tensor) -> Tensor:
-    """Move a projection of the cells to the tokens: (B, T, internal) → (B, heads · T, C), scaled for the softmax."""
-    per_head = projected.unflatten(2, (attention.num_heads, -1))
-    absorbed = torch.einsum("bthd,hdc->bhtc", per_head, _by_head(attention, weight))
-    return absorbed.flatten(1, 2) * per_head.shape[-1] ** -0.5
+def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:
+    """(C, 4 · O): the four places that a cell becomes, row by row."""
+    return convolution.weight.float().permute(0, 2, 3, 1).flatten(1)
 
 
-def _by_head(attention: Attention, weight: Tensor) -> Tensor:
-    return weight.unflatten(0, (attention.num_heads, -1))
+def _bias(convolution: nn.ConvTranspose2d) -> Tensor:
+    """(4 · O): the same for the four places."""
+    assert convolution.bias is not None
+    return convolution.bias.float().repeat(4)
 
 
-def _times_cells(left: Tensor, cells: Tensor) -> Tensor:
-    """(B, R, K) @ (B or 1, K, N); where the cells are the same for all prompts it is one product."""
-    if cells.shape[0] == 1:
-        return (left.flatten(0, 1) @ cells[0]).unflatten(0, left.shape[:2])
-    return left @ cells
+def _centred(rows: Tensor) -> Tensor:
+    return rows - rows.mean(-1, keepdim=True)
+
+
+def _by_head(projected: Tensor, heads: int) -> Tensor:
+    """(N, heads · d) → (heads, N, d)."""
+    return projected.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
+
+
+def _shared_product(left: Tensor, right: Tensor) -> Tensor:
+    """(heads, B, T, K) @ (heads, K, N), the same for all prompts → (heads, B, T, N)."""
+    return torch.bmm(left.flatten(1, 2), right).unflatten(1, left.shape[1:3])

@@ -1,0 +1,108 @@
+"""From a low-resolution mask to a photo's pixels: SAM's two bilinear resizes as one matrix to each side."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aopsam.masks.runs import Ints
+
+Floats = npt.NDArray[np.float32]
+
+
+class Resampling:
+    """How `Sam.postprocess_masks` brings low-resolution logits to original pixels, separated into its two axes.
+
+    It enlarges to the model's square, cuts the padding off, and resizes to the photo. Both steps are bilinear, so rows
+    and columns separate: logits in the photo are `rows` · L · `columns`ᵀ.
+
+    Along the rows, what is computed are *knots*: the photo's own rows where there are no more of them than rows of the
+    square; in a larger photo the square's rows, between which a photo's column is a straight line.
+
+    Attributes:
+        knots: (n, r) float32, weights of the low-resolution rows.
+        columns: (W, c) float32, weights of the low-resolution columns for each column of the photo.
+        photo_hw: rows and columns of the photo, pixels.
+    """
+
+    def __init__(
+        self,
+        low_hw: tuple[int, int],
+        low_side: int,
+        square: int,
+        input_hw: tuple[int, int],
+        photo_hw: tuple[int, int],
+    ) -> None:
+        """Set up the matrices.
+
+        Args:
+            low_hw: rows and columns of the low-resolution masks, which may be cut to what shows the photo.
+            low_side: rows (and columns) that the whole square has at low resolution.
+            square: side of the model's input.
+            input_hw: rows and columns of the square that show the photo.
+            photo_hw: rows and columns of the photo.
+        """
+        into_square = linear_weights(low_side, square)
+        rows, columns = (into_square[:side, :low] for side, low in zip(input_hw, low_hw, strict=True))
+        self.photo_hw = photo_hw
+        self.columns = torch.from_numpy(linear_weights(input_hw[1], photo_hw[1]) @ columns)
+        self._enlarged = photo_hw[0] > input_hw[0]
+        self.knots = torch.from_numpy(rows if self._enlarged else linear_weights(input_hw[0], photo_hw[0]) @ rows)
+        self._ratio = input_hw[0] / photo_hw[0]
+        self._column_taps, self._knot_taps = _taps(self.columns.numpy()), _taps(self.knots.numpy())
+
+    def columns_of(self, low: slice) -> slice:
+        """The photo's columns that some low-resolution columns have a part in."""
+        return _within(self._column_taps, low)
+
+    def knots_of(self, low: slice) -> slice:
+        """The knots that some low-resolution rows have a part in, and where the photo has rows between knots those
+        beside them: logits cross a threshold on the way there."""
+        knots = _within(self._knot_taps, low)
+        if not self._enlarged:
+            return knots
+        return slice(max(knots.start - 1, 0), min(knots.stop + 1, len(self.knots)))
+
+    def taps_of_columns(self, columns: slice) -> slice:
+        """The low-resolution columns that have a part in some of the photo's columns."""
+        first, last = self._column_taps
+        return slice(int(first[columns.start]), int(last[columns.stop - 1]) + 1)
+
+    def first_row_after(self, knot: Ints, fraction: Floats) -> Ints:
+        """The first row of the photo beyond a point between two knots.
+
+        Args:
+            knot: (K,) the knot before the point; -1 and the last mean that the point is the photo's edge.
+            fraction: (K,) how far the point is from there to the next knot, 0 to 1.
+        """
+        if not self._enlarged:
+            return knot + 1
+        # Row y of the photo lies at (y + ½) · ratio - ½ among the knots, held to the first and the last.
+        row = np.floor((knot + fraction.astype(np.float64) + 0.5) / self._ratio - 0.5).astype(np.int64) + 1
+        row[knot < 0] = 0
+        row[knot >= len(self.knots) - 1] = self.photo_hw[0]
+        return row.clip(0, self.photo_hw[0])
+
+
+def linear_weights(size_in: int, size_out: int) -> Floats:
+    """(size_out, size_in) float32: torch's bilinear resize (`align_corners=False`) along one axis, as a matrix."""
+    at = ((np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5).clip(0, size_in - 1)
+    below = at.astype(np.int64)
+    above = np.minimum(below + 1, size_in - 1)
+    weights = np.zeros((size_out, size_in), np.float32)
+    place = np.arange(size_out)
+    weights[place, above] = at - below
+    weights[place, below] += 1 - (at - below)  # where both are the last, they add up
+    return weights
+
+
+def _taps(weights: Floats) -> tuple[Ints, Ints]:
+    """First and last column with a weight in each row; both never fall from one row to the next."""
+    used = weights != 0
+    return used.argmax(axis=1), used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+
+
+def _within(taps: tuple[Ints, Ints], low: slice) -> slice:
+    first, last = taps
+    return slice(int(np.searchsorted(last, low.start)), int(np.searchsorted(first, low.stop)))
