@@ -66,23 +66,27 @@ class Resampling:
 
     def taps_of_columns(self, columns: slice) -> slice:
         """The low-resolution columns that have a part in some of the photo's columns."""
+        if columns.start == columns.stop:
+            return slice(0, 0)
         first, last = self._column_taps
         return slice(int(first[columns.start]), int(last[columns.stop - 1]) + 1)
 
     def first_row_after(self, knot: Ints, fraction: Floats) -> Ints:
-        """The first row of the photo beyond a point between two knots.
+        """The first row of the photo beyond a point.
 
         Args:
-            knot: (K,) the knot before the point; -1 and the last mean that the point is the photo's edge.
+            knot: (K,) the knot before the point, or -1 where that is the guard above all knots.
             fraction: (K,) how far the point is from there to the next knot, 0 to 1.
         """
         if not self._enlarged:
             return knot + 1
         # Row y of the photo lies at (y + ½) · ratio - ½ among the knots, held to the first and the last.
-        row = np.floor((knot + fraction.astype(np.float64) + 0.5) / self._ratio - 0.5).astype(np.int64) + 1
-        row[knot < 0] = 0
-        row[knot >= len(self.knots) - 1] = self.photo_hw[0]
-        return row.clip(0, self.photo_hw[0])
+        row = ((knot + (fraction + 0.5)) * (1 / self._ratio) + 0.5).astype(np.int64)
+        if knot.min(initial=0) < 0:
+            row[knot < 0] = 0
+        if knot.max(initial=0) == len(self.knots) - 1:
+            row[knot == len(self.knots) - 1] = self.photo_hw[0]
+        return row
 
 
 def linear_weights(size_in: int, size_out: int) -> Floats:

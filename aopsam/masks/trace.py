@@ -12,6 +12,7 @@ Memory follows from a block, not from the photo.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ import torch
 from aopsam.masks.resampling import Resampling
 from aopsam.masks.runs import Ints, Runs
 
-_COLUMNS_AT_ONCE = 256
+_LOGITS_AT_ONCE = 2**17
+"""Of a block of columns: half a MiB."""
 _FAR_BELOW = -1e9
 """Logit of the guard below the last row: it ends every run."""
 
@@ -57,8 +59,8 @@ def trace(
         least_stability: masks with a lower one get no runs; 0 lets all pass, even NaN.
     """
     lowest = threshold - abs(offset)
-    above = low_res_logits > lowest
-    rows, columns = _extent(above.any(dim=2)), _extent(above.any(dim=1))
+    above = low_res_logits.numpy() > lowest
+    rows, columns = _extent(above.any(axis=2)), _extent(above.any(axis=1))
     return [
         _trace(logits, (slice(*row), slice(*column)), resampling, threshold, offset, least_stability)
         for logits, row, column in zip(low_res_logits, rows, columns, strict=True)
@@ -73,71 +75,72 @@ def _trace(
     offset: float,
     least_stability: float,
 ) -> Traced:
-    knots, columns = resampling.knots_of(low[0]), resampling.columns_of(low[1])
-    # Low-resolution columns down the knots, with the guard below: weights of a column add up to 1 and keep it.
-    taps = resampling.taps_of_columns(columns) if columns.stop > columns.start else slice(0, 0)
-    down = torch.empty(taps.stop - taps.start, knots.stop - knots.start + 1)
-    down[:, -1] = _FAR_BELOW
-    down[:, :-1] = logits[:, taps].mT @ resampling.knots[knots].mT
-    blocks = []
-    for start in range(columns.start, columns.stop, _COLUMNS_AT_ONCE):
-        block = slice(start, min(start + _COLUMNS_AT_ONCE, columns.stop))
-        own = resampling.taps_of_columns(block)
-        values = resampling.columns[block, own] @ down[own.start - taps.start : own.stop - taps.start]
-        blocks.append((start, values.numpy()))
-    inner = sum(_area(values, resampling, knots.start, threshold + offset) for _, values in blocks)
-    outer = sum(_area(values, resampling, knots.start, threshold - offset) for _, values in blocks)
+    region = _Region(logits, low, resampling)
+    blocks = list(region.blocks())
+    inner, outer = (
+        sum(region.area(values, limit) for _, values in blocks) for limit in (threshold + offset, threshold - offset)
+    )
     stability = inner / outer if outer else float("nan")
     if least_stability > 0 and not stability >= least_stability:
         return Traced(stability, None)
-    crossings = [_crossings(values, resampling, knots.start, threshold) for _, values in blocks]
-    x = np.concatenate([found[0] + start for found, (start, _) in zip(crossings, blocks, strict=True)] or [_NONE])
-    top = np.concatenate([found[1] for found in crossings] or [_NONE])
-    stop = np.concatenate([found[2] for found in crossings] or [_NONE])
-    return Traced(stability, Runs.of_columns(x, top, stop, resampling.photo_hw))
+    runs = [np.zeros((3, 0), np.int64)]
+    for start, values in blocks:
+        column, top, stop = region.crossings(values, threshold)
+        runs.append(np.stack([column + start, top, stop]))
+    return Traced(stability, Runs.of_columns(*np.concatenate(runs, axis=1), resampling.photo_hw))
 
 
-_NONE = np.zeros(0, np.int64)
+class _Region:
+    """Where a mask can be at all: columns and knots that positions of its low-resolution logits have a part in."""
+
+    def __init__(self, logits: torch.Tensor, low: tuple[slice, slice], resampling: Resampling) -> None:
+        """`logits` are (r, c), `low` the rows and columns of them that hold the mask."""
+        self._resampling = resampling
+        self._columns, knots = resampling.columns_of(low[1]), resampling.knots_of(low[0])
+        self._first_knot = knots.start
+        self._taps = resampling.taps_of_columns(self._columns)
+        # Low-resolution columns down the knots. The guard below stays what it is: weights of a column add up to 1.
+        self._down = torch.empty(self._taps.stop - self._taps.start, knots.stop - knots.start + 1)
+        self._down[:, -1] = _FAR_BELOW
+        self._down[:, :-1] = logits[:, self._taps].mT @ resampling.knots[knots].mT
+
+    def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """The photo's columns, some at a time: the first one, and (columns, knots + guard) logits."""
+        step = max(1, _LOGITS_AT_ONCE // self._down.shape[1])
+        for start in range(self._columns.start, self._columns.stop, step):
+            columns = slice(start, min(start + step, self._columns.stop))
+            taps = self._resampling.taps_of_columns(columns)
+            weights = self._resampling.columns[columns, taps]
+            yield start, (weights @ self._down[taps.start - self._taps.start : taps.stop - self._taps.start]).numpy()
+
+    def area(self, values: npt.NDArray[np.float32], threshold: float) -> int:
+        """Pixels above a threshold in the columns of a block."""
+        _, top, stop = self.crossings(values, threshold)
+        return int((stop - top).sum())
+
+    def crossings(self, values: npt.NDArray[np.float32], threshold: float) -> tuple[Ints, Ints, Ints]:
+        """Where the columns of a block rise above a threshold and fall below it again.
+
+        Returns:
+            Column (of the block), first row and one past the last row of each run, (R,) each; rows of the photo.
+        """
+        flat = values.ravel()
+        inside = flat > threshold
+        changes = np.flatnonzero(inside[1:] != inside[:-1])  # between a place and the next
+        if inside[0]:
+            changes = np.concatenate([[-1], changes])  # the last place is a guard, too
+        # A guard ends each column's last run, so they alternate: rise, fall, rise, fall.
+        column, after = np.divmod(changes + 1, values.shape[1])
+        before_value, after_value = flat[changes], flat[changes + 1]
+        fraction = (threshold - before_value) / (after_value - before_value)
+        rows = self._resampling.first_row_after(after - 1 + self._first_knot, fraction)
+        top, stop = rows[0::2], rows[1::2]
+        some = stop > top
+        return column[0::2][some], top[some], stop[some]
 
 
-def _area(values: npt.NDArray[np.float32], resampling: Resampling, first_knot: int, threshold: float) -> int:
-    _, top, stop = _crossings(values, resampling, first_knot, threshold)
-    return int((stop - top).sum())
-
-
-def _crossings(
-    values: npt.NDArray[np.float32], resampling: Resampling, first_knot: int, threshold: float
-) -> tuple[Ints, Ints, Ints]:
-    """Where columns rise above a threshold and fall below it again.
-
-    Args:
-        values: (columns, knots + 1) with the guard.
-        resampling: says which row of the photo follows on a point between knots.
-        first_knot: of `values`.
-        threshold: pixels are inside above it.
-
-    Returns:
-        Column (of `values`), first row and one past the last row of each run, (R,) each; rows of the photo.
-    """
-    width = values.shape[1]
-    flat = values.ravel()
-    inside = flat > threshold
-    changes = np.flatnonzero(inside[1:] != inside[:-1])  # between a place and the next
-    if len(flat) and inside[0]:
-        changes = np.concatenate([[-1], changes])  # the last place is a guard, too
-    # A guard ends each column's last run, so they alternate: rise, fall, rise, fall.
-    column, after = np.divmod(changes + 1, width)
-    before_value, after_value = flat[changes], flat[changes + 1]
-    fraction = (threshold - before_value) / (after_value - before_value)
-    rows = resampling.first_row_after(after - 1 + first_knot, fraction)
-    top, stop = rows[0::2], rows[1::2]
-    some = stop > top
-    return column[0::2][some], top[some], stop[some]
-
-
-def _extent(used: torch.Tensor) -> list[tuple[int, int]]:
+def _extent(used: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """(K, n) bool to the first True and one past the last of each row; (0, 0) where there is none."""
-    flags = used.numpy()
-    first, last = flags.argmax(axis=1), flags.shape[1] - flags[:, ::-1].argmax(axis=1)
-    some = flags.any(axis=1)
+    some = used.any(axis=1)
+    first, last = used.argmax(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1)
     return list(zip((first * some).tolist(), (last * some).tolist(), strict=True))

@@ -1,0 +1,238 @@
+"""Everything mode beside `SamAutomaticMaskGenerator`: speed, agreement and quality, in one process and one run.
+
+    python benchmarks/speed.py --data bsds500/val --sam tiny=20 mobile_sam=1 vit_b=1 --json FILE
+    python benchmarks/speed.py --data bsds500/val --sam vit_b=50 vit_h=50 tiny=50 --device cuda --json FILE
+
+Photo by photo, all systems take turns: SAM's own generator on SAM's own encoder, ours with the same grid, ours with
+each of --prompts. Speeds are source images per second; a stage's is what it would be if nothing else took time.
+The library alone: neither Ray nor Arrow, so it runs on a bare GPU machine. Models whose weights are not here (in
+$AOPSAM_CACHE) get an encoder of random weights behind the decoder of `tiny`, and thresholds that let half of the masks
+pass by their estimate and nine in ten of those by their stability: good for speed, meaningless for quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from aopsam.generator import AutoMaskGenerator
+from aopsam.masks.trace import trace
+from aopsam.metrics import iou_matrix
+from aopsam.photos.sa1b import read_shard
+from aopsam.prompting.grid import Grid
+from aopsam.prompting.strategy import Trace
+from aopsam.sam.checkpoints import cache_dir
+from aopsam.sam.decode import decode_passing
+from aopsam.sam.encode import encode
+from aopsam.sam.registry import MODELS, Thresholds, load_sam
+from aopsam.training.annotated import Annotated, annotated
+from stages.strategy_spec import parse_strategies
+
+# isort: split
+from segment_anything import SamAutomaticMaskGenerator, sam_model_registry  # after aopsam, which mends torchvision
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+SAME = 0.99
+"""IoU from which two masks are the same."""
+STAGES = ("encode", "prompt", "decode", "filter", "rle")
+
+
+@dataclass
+class Tally:
+    """What a system did on all photos so far."""
+
+    seconds: float = 0.0
+    masks: int = 0
+    decoded: int = 0
+    best: list[float] = field(default_factory=list)
+    """For each annotated mask the best IoU."""
+    same: list[int] = field(default_factory=lambda: [0, 0])
+    """Masks of SAM's that it has, too, and its masks that SAM has, too."""
+    stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="everything mode beside segment-anything's own")
+    parser.add_argument("--data", required=True, type=Path, help="folder of tars in SA-1B's layout")
+    parser.add_argument("--sam", nargs="+", default=["tiny=20"], help="models and how many photos each, NAME=COUNT")
+    parser.add_argument("--prompts", default="aop,aop(adaptive_filtering=false)", help="strategies beside the grid")
+    parser.add_argument("--grid", type=int, default=32, help="points per side of SAM's and our grid")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    results: dict[str, Any] = {"machine": machine(arguments.device), "threads": arguments.threads, "models": {}}
+    try:
+        wanted = [(name, int(count)) for name, _, count in (entry.partition("=") for entry in arguments.sam)]
+        photos = load(arguments.data, max(count for _, count in wanted))
+        for name, count in wanted:
+            model = stand_in(name, photos[0]) if is_missing(name) else load_sam(name)
+            results["models"][name] = measure(model.to(arguments.device), photos[:count], arguments)
+    except (ValueError, OSError) as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure(model: Sam, photos: Sequence[Annotated], arguments: argparse.Namespace) -> dict[str, Any]:
+    """All systems on all photos, in turns; prints and returns a table."""
+    settings = {key: getattr(model.thresholds, key) for key in NAMES} | {"output_mode": "coco_rle"}
+    theirs = SamAutomaticMaskGenerator(reference(model), points_per_side=arguments.grid, **settings)
+    ours = {f"grid-{arguments.grid}": AutoMaskGenerator(model, points_per_side=arguments.grid, **settings)}
+    for spec in parse_strategies(arguments.prompts):
+        ours[spec.text] = AutoMaskGenerator(model, prompts=spec.name, strategy_options=spec.options, **settings)
+    tallies = {name: Tally() for name in ("SAM", *ours)}
+    for generator in ours.values():  # what the first run pays: compilation, caches, memory
+        generator.label(photos[0].rgb[:64, :64])
+    for photo in photos:
+        began = time.perf_counter()
+        records = theirs.generate(photo.rgb)
+        tallies["SAM"].seconds += time.perf_counter() - began
+        masks_of_sam = [record["segmentation"] for record in records]
+        tallies["SAM"].masks += len(records)
+        tallies["SAM"].decoded += arguments.grid**2
+        tallies["SAM"].best += best(masks_of_sam, photo)
+        for name, generator in ours.items():
+            began = time.perf_counter()
+            labelled = generator.label(photo.rgb)
+            tally = tallies[name]
+            tally.seconds += time.perf_counter() - began
+            masks = [record["segmentation"] for record in labelled.records]
+            tally.masks += len(masks)
+            tally.decoded += labelled.prompts_decoded
+            tally.best += best(masks, photo)
+            agree = iou_matrix(masks_of_sam, masks) >= SAME
+            tally.same = [tally.same[0] + int(agree.any(axis=1).sum()), tally.same[1] + int(agree.any(axis=0).sum())]
+            for stage, seconds in labelled.seconds.items():
+                tally.stages[stage] += seconds
+        print(f"{model.name}: {len(tallies['SAM'].best)} annotated masks so far", file=sys.stderr, flush=True)
+    return table(model, len(photos), tallies)
+
+
+NAMES = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
+
+
+def table(model: Sam, photos: int, tallies: dict[str, Tally]) -> dict[str, Any]:
+    """Print the figures and return them."""
+    print(f"\n{model.name} ({model.sha256[:12]}), {photos} photos; speeds in source images per second")
+    header = ("system", "img/s", "x SAM", "x enc", "decoded", "kept", "SAM in it", "it in SAM", "mIoU", *STAGES)
+    print(f"{header[0]:<32}" + "".join(f"{name:>10}" for name in header[1:]))
+    sam, found = tallies["SAM"], {}
+    for name, tally in tallies.items():
+        row: dict[str, float | None] = {
+            "images_per_second": photos / tally.seconds,
+            "times_sam": sam.seconds / tally.seconds,
+            "times_encoder": tally.seconds / tally.stages["encode"] if tally.stages else None,
+            "decoded": tally.decoded / photos,
+            "kept": tally.masks / photos,
+            "sam_in_it": tally.same[0] / sam.masks if tally.stages and sam.masks else None,
+            "it_in_sam": tally.same[1] / tally.masks if tally.stages and tally.masks else None,
+            "miou": float(np.mean(tally.best)) if tally.best else None,
+        }
+        row |= {stage: photos / tally.stages[stage] if tally.stages.get(stage) else None for stage in STAGES}
+        print(
+            f"{name:<32}" + "".join(f"{'–' if value is None else format(value, '.4g'):>10}" for value in row.values())
+        )
+        found[name] = row
+    return {"photos": photos, "sha256": model.sha256, "systems": found}
+
+
+def best(masks: list[Any], photo: Annotated) -> list[float]:
+    """For each annotated mask the best IoU of any of these."""
+    iou = iou_matrix(masks, list(photo.rles))
+    return iou.max(axis=0).tolist() if len(masks) else [0.0] * len(photo.rles)
+
+
+def load(data: Path, count: int) -> list[Annotated]:
+    """The first photos of a folder of tars."""
+    samples = (sample for shard in sorted(data.glob("*.tar")) for sample in read_shard(shard))
+    found = (annotated(sample, print) for sample in samples)
+    photos = list(islice((photo for photo in found if photo is not None), count))
+    if not photos:
+        raise ValueError(f"{data}: no photos there; give a folder of tars in SA-1B's layout")
+    return photos
+
+
+def is_missing(name: str) -> bool:
+    """Whether the weights would have to be downloaded."""
+    if name not in MODELS:
+        raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
+    weights = MODELS[name].weights
+    return not (weights if isinstance(weights, Path) else cache_dir() / weights.filename).exists()
+
+
+def stand_in(name: str, photo: Annotated) -> Sam:
+    """A model with an encoder of random weights and the decoder of `tiny`."""
+    torch.manual_seed(0)
+    model, tiny = MODELS[name].build(), load_sam("tiny")
+    for parameter in model.image_encoder.parameters():
+        if not parameter.any():  # positions begin at 0: give them something to say
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.mask_decoder.load_state_dict(tiny.mask_decoder.state_dict())
+    model.prompt_encoder.load_state_dict(tiny.prompt_encoder.state_dict())
+    model.name, model.sha256 = name, "random encoder"
+    encoded = encode(model, photo.rgb)
+    prompts = next(Grid.per_side(8).rounds(encoded, Trace()))
+    decoded = decode_passing(encoded, prompts)
+    estimates = decoded.predicted_iou.flatten()
+    half = decoded.logits[estimates > estimates.median()]
+    stability = [t.stability for t in trace(half, encoded.resampling, threshold=0.0, offset=1.0, least_stability=0.0)]
+    model.thresholds = replace(
+        Thresholds(),
+        pred_iou_thresh=float(estimates.median()),
+        stability_score_thresh=float(np.nanquantile(stability, 0.1)),
+    )
+    return model
+
+
+def reference(model: Sam) -> Sam:
+    """The same weights in segment-anything's own code, encoder included where it has that encoder."""
+    if model.name not in sam_model_registry:
+        return model
+    theirs = sam_model_registry[model.name]()
+    theirs.load_state_dict(model.state_dict())
+    return theirs.to(model.device).eval()
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What it ran on."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = f"{names[0]} × {len(names)}" if names else processor
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "processor": processor,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
