@@ -30,6 +30,7 @@ import torch
 from aopsam.generator import AutoMaskGenerator
 from aopsam.masks.trace import trace
 from aopsam.metrics import iou_matrix
+from aopsam.photos.decode import open_photo
 from aopsam.photos.sa1b import read_shard
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.strategy import Trace
@@ -37,7 +38,7 @@ from aopsam.sam.checkpoints import cache_dir
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam
-from aopsam.training.annotated import Annotated, annotated
+from aopsam.training.annotated import MAX_PIXELS, Annotated, annotated
 from stages.strategy_spec import parse_strategies
 
 # isort: split
@@ -68,7 +69,7 @@ class Tally:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="everything mode beside segment-anything's own")
-    parser.add_argument("--data", required=True, type=Path, help="folder of tars in SA-1B's layout")
+    parser.add_argument("--data", required=True, type=Path, help="folder of tars in SA-1B's layout, or of photos")
     parser.add_argument("--sam", nargs="+", default=["tiny=20"], help="models and how many photos each, NAME=COUNT")
     parser.add_argument("--prompts", default="aop,aop(adaptive_filtering=false)", help="strategies beside the grid")
     parser.add_argument("--grid", type=int, default=32, help="points per side of SAM's and our grid")
@@ -168,13 +169,22 @@ def best(masks: list[Any], photo: Annotated) -> list[float]:
 
 
 def load(data: Path, count: int) -> list[Annotated]:
-    """The first photos of a folder of tars."""
-    samples = (sample for shard in sorted(data.glob("*.tar")) for sample in read_shard(shard))
-    found = (annotated(sample, print) for sample in samples)
+    """The first photos of a folder."""
+    shards = sorted(data.glob("*.tar"))
+    if shards:
+        found = (annotated(sample, print) for shard in shards for sample in read_shard(shard))
+    else:
+        found = (plain(path) for path in sorted(data.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     photos = list(islice((photo for photo in found if photo is not None), count))
     if not photos:
-        raise ValueError(f"{data}: no photos there; give a folder of tars in SA-1B's layout")
+        raise ValueError(f"{data}: no photos there; give a folder of photos, or of tars in SA-1B's layout")
     return photos
+
+
+def plain(path: Path) -> Annotated:
+    """A photo without annotations."""
+    rgb = open_photo(path.read_bytes(), MAX_PIXELS).rgb
+    return Annotated(path.stem, rgb, [], np.zeros((0, 2)), np.zeros(0))
 
 
 def is_missing(name: str) -> bool:

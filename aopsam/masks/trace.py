@@ -59,7 +59,7 @@ def trace(
         least_stability: masks with a lower one get no runs; 0 lets all pass, even NaN.
     """
     lowest = threshold - abs(offset)
-    above = low_res_logits.numpy() > lowest
+    above = (low_res_logits > lowest).numpy()
     rows, columns = _extent(above.any(axis=2)), _extent(above.any(axis=1))
     return [
         _trace(logits, (slice(*row), slice(*column)), resampling, threshold, offset, least_stability)
@@ -87,7 +87,8 @@ def _trace(
     for start, values in blocks:
         column, top, stop = region.crossings(values, threshold)
         runs.append(np.stack([column + start, top, stop]))
-    return Traced(stability, Runs.of_columns(*np.concatenate(runs, axis=1), resampling.photo_hw))
+    column, top, stop = np.concatenate(runs, axis=1)
+    return Traced(stability, Runs.of_columns(column, top, stop, resampling.photo_hw))
 
 
 class _Region:

@@ -33,7 +33,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-_UPSCALED_AT_ONCE = 4
+_UPSCALED_AT_ONCE = 2
 """Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
 
 
