@@ -60,7 +60,7 @@ def trace(
     """
     lowest = threshold - abs(offset)
     above = (low_res_logits > lowest).numpy()
-    rows, columns = _extent(above.any(axis=2)), _extent(above.any(axis=1))
+    rows, columns = _extent(np.logical_or.reduce(above, axis=2)), _extent(np.logical_or.reduce(above, axis=1))
     return [
         _trace(logits, (slice(*row), slice(*column)), resampling, threshold, offset, least_stability)
         for logits, row, column in zip(low_res_logits, rows, columns, strict=True)
@@ -142,6 +142,6 @@ class _Region:
 
 def _extent(used: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """(K, n) bool to the first True and one past the last of each row; (0, 0) where there is none."""
-    some = used.any(axis=1)
+    some = np.logical_or.reduce(used, axis=1)
     first, last = used.argmax(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1)
     return list(zip((first * some).tolist(), (last * some).tolist(), strict=True))
