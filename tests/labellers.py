@@ -7,7 +7,7 @@ import os
 import pyarrow as pa
 
 from schemas.labels import SCHEMA, Reason
-from stages.label import blank_row, with_reason
+from stages.label_row import blank_row, with_reason
 
 
 class Blank:
