@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pyarrow as pa
@@ -205,8 +205,9 @@ def _run(
     # Only these bound the retries of a native crash, which by default go on for ever; Ray has no newer name for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # One row a unit: Ray wants a number of rows a batch where there are GPUs, and would join small units to fill it.
-    packed = [pa.table({"unit": [_serialised(unit)]}) for unit in units]
-    rows = ray.data.from_arrow(packed).map_batches(
+    # As items, since for tables Ray first starts a task each that looks at their schema.
+    packed = [{"unit": _serialised(unit)} for unit in units]
+    rows = ray.data.from_items(packed, override_num_blocks=len(packed)).map_batches(
         _LabelAndWrite,
         fn_constructor_kwargs={"make": make, "arguments": arguments, "folder": folder},
         batch_size=1,
@@ -224,7 +225,7 @@ def _run(
     )
     # Nothing fetched ahead: each unit is told as it finishes, and not when the next one does.
     for batch in rows.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
-        yield from (Finished(**row) for row in batch.to_pylist())
+        yield from (Finished(**row) for row in cast(pa.Table, batch).to_pylist())
 
 
 def _serialised(table: pa.Table) -> bytes:
