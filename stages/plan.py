@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ from schemas.labels import BESIDE_STAGES, MODEL_STAGES
 from stages.apply import Resources
 from stages.config import LabelConfig
 from stages.label import LabelPhotos
+from stages.location import locate
 from stages.prefetch import AHEAD_PX
 from stages.summary import bound_by
 
@@ -97,7 +100,7 @@ def plan_labelling(
     return LabelPlan(
         images=todo.num_rows,
         done=manifest.num_rows - todo.num_rows,
-        size=pc.sum(todo.column("bytes")).as_py() or 0,
+        size=(pc.sum(todo.column("bytes")).as_py() or 0) + _sizes_on_disk(todo, images),
         config=config,
         resources=resources,
         measured=rows.num_rows,
@@ -106,6 +109,18 @@ def plan_labelling(
         beside=_means(rows, BESIDE_STAGES),
         actor_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _sizes_on_disk(todo: pa.Table, images: str) -> int:
+    """Bytes of the files on this machine that were listed without their size; what has gone counts nothing."""
+    if locate(images).filesystem is not None:
+        return 0
+    unknown = todo.filter(pc.and_(pc.is_null(todo.column("bytes")), pc.equal(todo.column("kind"), "file")))
+    size = 0
+    for path in unknown.column("path").to_pylist():
+        with suppress(OSError):
+            size += os.stat(path).st_size  # noqa: PTH116 - pathlib knows no bytes
+    return size
 
 
 def _means(rows: pa.Table, stages: tuple[str, ...]) -> dict[str, float]:

@@ -131,7 +131,7 @@ def bound_by(stages: Mapping[str, float], beside: Mapping[str, float]) -> dict[s
 
 def _actors(progress: Progress, actors: int) -> dict[str, Any]:
     """What the actors of this run did with their time, from the moment that the first one began to work."""
-    done, whole = progress.done, max(1e-9, progress.seconds - progress.seconds_start) * actors
+    done, whole = progress.done, max(1e-9, (progress.seconds - progress.seconds_start) * actors)
     return {
         "number": actors,
         "images": done.rows,
