@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -88,20 +89,22 @@ class LabelPhotos:
 
     def __call__(self, manifest: pa.Table) -> pa.Table:
         """Rows of schemas/manifest.py in, as many rows of schemas/labels.py out, in the same order."""
+        sources = manifest.to_pylist()
         with self._calls_in_order:  # of the model and of the photos alike, or each would wait for the other
-            photos = self._prefetch.open(manifest.to_pylist())
-            rows = self._model.submit(self._label_all, photos)
-        return pa.Table.from_pylist(rows.result(), schema=labels.SCHEMA)
+            photos = self._prefetch.open(sources)
+            rows = deque(self._model.submit(self._label_next, photos) for _ in sources)
+        tables = [labels.SCHEMA.empty_table()]
+        while rows:  # to Arrow one by one: the objects of a whole unit's masks would take many times the memory
+            tables.append(pa.Table.from_pylist([rows.popleft().result()], schema=labels.SCHEMA))
+        return pa.concat_tables(tables)
 
-    def _label_all(self, photos: Iterator[Opened]) -> list[dict[str, Any]]:
-        rows = []
-        if self._free_since is None:
-            self._free_since = time.perf_counter()
-        for photo in photos:
-            waited = time.perf_counter() - self._free_since
-            rows.append(label_photo(self.generator, photo) | {"seconds_wait": waited})
-            self._free_since = time.perf_counter()
-        return rows
+    def _label_next(self, photos: Iterator[Opened]) -> dict[str, Any]:
+        free_since = self._free_since or time.perf_counter()
+        photo = next(photos)
+        waited = time.perf_counter() - free_since
+        row = label_photo(self.generator, photo) | {"seconds_wait": waited}
+        self._free_since = time.perf_counter()
+        return row
 
 
 def label_photo(generator: AutoMaskGenerator, photo: Opened) -> dict[str, Any]:
