@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=absolute, help="folder for tables and report; any URI")
     add_label_options(parser)
     parser.add_argument("--max-failed", type=share, help="share of failed images to accept (default: any below all)")
-    parser.add_argument("--actors", type=positive, help="label actors (default: one a GPU, else one for two CPUs)")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads an actor (default: 2)")
+    parser.add_argument("--actors", type=positive, help="label actors (default: one a GPU, else one a CPU)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of a model (default: 1)")
     parser.add_argument("--rows-per-file", type=positive, help="images an output file, the unit that a kill loses")
     parser.add_argument("--plan", action="store_true", help="label three photos, say what the run will cost, and stop")
     return parser
