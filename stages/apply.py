@@ -154,7 +154,7 @@ def label_manifest(
     Args:
         manifest: rows of schemas/manifest.py, in listing order.
         folder: OUT/labels, reachable from every node.
-        make: builds the labeller in the actor, from `arguments`.
+        make: builds the labeller in the actor, from `arguments`. It is called for two units at once, in two threads.
         arguments: picklable.
         resources: actors, threads, device and rows a file.
     """
