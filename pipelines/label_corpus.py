@@ -6,7 +6,7 @@ On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
 Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json and OUT/report.html. The same command again finishes
-what a kill left undone. Exit status: 0 done; 2 wrong arguments; 3 too many failures, or nothing could be labelled.
+what a kill left undone; --plan says what it will cost. Exit status: 0 done; 2 wrong arguments; 3 too many failures.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stages.label import LabelPhotos, make_generator, weights_of
 from stages.labels_folder import done_images, write_table
 from stages.location import redact
 from stages.manifest import list_images
+from stages.plan import plan_labelling
 from stages.progress import Progress
 from stages.report import write_report
 from stages.summary import check_configuration, describe, finished_manifest, write_finished, write_started
@@ -32,9 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=absolute, help="folder for tables and report; any URI")
     add_label_options(parser)
     parser.add_argument("--max-failed", type=share, help="share of failed images to accept (default: any below all)")
-    parser.add_argument("--actors", type=positive, help="label actors (default: one a GPU, else one for two CPUs)")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads an actor (default: 2)")
+    parser.add_argument("--actors", type=positive, help="label actors (default: one a GPU, else one a CPU)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of a model (default: 1)")
     parser.add_argument("--rows-per-file", type=positive, help="images an output file, the unit that a kill loses")
+    parser.add_argument("--plan", action="store_true", help="label three photos, say what the run will cost, and stop")
     return parser
 
 
@@ -58,23 +60,29 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     undone = sum(image_id not in done for image_id in manifest.column("image_id").to_pylist())
+    if arguments.plan:
+        resources = choose_resources(manifest.num_rows, arguments.actors, arguments.threads, arguments.rows_per_file)
+        print(plan_labelling(manifest, done, config, images, resources))
+        return 0
     before = finished_manifest(out)
     if undone == 0 and before is not None:
         print(f"nothing to do: all {manifest.num_rows} images have their row in {redact(out)}/labels")
         return exit_status(before, arguments.max_failed)
     write_started(out, configuration)
     write_table(manifest, f"{out}/images.parquet")
-    progress = Progress(undone)
+    progress, actors = Progress(undone), 0
     if undone:
         start_ray(arguments.actors, arguments.threads)
         resources = choose_resources(manifest.num_rows, arguments.actors, arguments.threads, arguments.rows_per_file)
-        print(f"labelling {undone} of {manifest.num_rows} images: {config.sam}, {config.prompts}, {resources}")
-        progress = Progress(undone)
-        settings = {"config": config, "images": images, "device": resources.device, "threads": resources.threads}
+        print(
+            f"labelling {undone} of {manifest.num_rows} images: {config.sam}, {config.prompts}, {resources}", flush=True
+        )
+        settings = {"config": config, "images": images} | resources.of_an_actor()
+        progress, actors = Progress(undone), resources.actors
         for finished in label_manifest(manifest, f"{out}/labels", LabelPhotos, settings, resources):
-            progress.add(finished.rows, finished.masks, finished.failed)
+            progress.add(finished)
         progress.close()
-    summary = write_finished(out, configuration, progress.seconds, undone)
+    summary = write_finished(out, configuration, progress, actors)
     report = write_report(out, images, summary)
     print(f"{describe(summary)}\ntables   {redact(out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)

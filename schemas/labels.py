@@ -8,7 +8,13 @@ import pyarrow as pa
 
 from schemas.column import column
 
-VERSION = 1
+VERSION = 2
+
+MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
+"""What the model's thread does to a photo, one after another; each has a column `seconds_*`."""
+
+BESIDE_STAGES = ("read", "photo")
+"""What other threads do to the photos that come next."""
 
 
 class Status(StrEnum):
@@ -85,13 +91,14 @@ SCHEMA = pa.schema(
         column("masks", pa.list_(MASK), nullable=False),
         column("prompts_proposed", pa.int32(), nullable=False),
         column("prompts_decoded", pa.int32(), nullable=False),
-        column("seconds_read", pa.float32(), unit="s"),
-        column("seconds_photo", pa.float32(), "image bytes to RGB", unit="s"),
+        column("seconds_read", pa.float32(), "beside the model", unit="s"),
+        column("seconds_photo", pa.float32(), "image bytes to RGB, beside the model", unit="s"),
         column("seconds_encode", pa.float32(), unit="s"),
         column("seconds_prompt", pa.float32(), unit="s"),
         column("seconds_decode", pa.float32(), unit="s"),
         column("seconds_filter", pa.float32(), unit="s"),
         column("seconds_rle", pa.float32(), unit="s"),
+        column("seconds_wait", pa.float32(), "that the model waited for this photo; null before version 2", unit="s"),
     ],
     metadata={"table": "labels", "version": str(VERSION)},
 )

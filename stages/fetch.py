@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
@@ -140,7 +141,8 @@ def _parquet_row(images: str, path: bytes, row: int) -> bytes:
     if row >= starts[-1]:
         raise FetchError(Reason.NOT_FOUND, f"row {row} is gone; the file has {starts[-1]}")
     group = bisect_right(starts, row) - 1
-    value = _row_group(images, path, group)[row - starts[group]]
+    with _one_reads:
+        value = _row_group(images, path, group)[row - starts[group]]
     if not value.is_valid:
         return b""
     _check_size(len(value.as_buffer()))
@@ -151,6 +153,10 @@ def _parquet_row(images: str, path: bytes, row: int) -> bytes:
 def _starts(images: str, path: bytes) -> list[int]:
     with locate(images).open(path) as file:
         return row_group_starts(file)
+
+
+# Threads that miss the same group would each read it.
+_one_reads = threading.Lock()
 
 
 # Rows come in order, and a row group can only be read whole: the last one is kept.

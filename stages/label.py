@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from aopsam.generator import AutoMaskGenerator
-from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.oas import ObjectAware
 from aopsam.sam.registry import load_sam
 from schemas import labels
-from schemas.labels import Reason, Status
+from schemas.labels import Reason
 from stages.config import LabelConfig
-from stages.fetch import FetchError, fetch
-
-_STATUS_OF: dict[Reason, Status] = {
-    Reason.TOO_MANY_PIXELS: Status.REJECTED,
-    Reason.HIDDEN_NAME: Status.REJECTED,
-    Reason.NO_MASK: Status.EMPTY,
-    Reason.NONE: Status.OK,
-}
-"""Reasons that are no failure."""
+from stages.label_row import with_reason
+from stages.prefetch import Opened, Prefetch
 
 
 def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerator:
@@ -67,9 +62,15 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
 
 
 class LabelPhotos:
-    """Labels the photos of a manifest table, one at a time; whatever happens to one, it becomes a row."""
+    """Labels the photos of manifest tables, one at a time; whatever happens to one, it becomes a row.
 
-    def __init__(self, config: LabelConfig, images: str, device: str = "cpu", threads: int = 1) -> None:
+    Made to be called from two threads at once: the model works on the photos of one call at a time, in the order of
+    the calls, while the photos that come next, those of the next call too, are read and decoded beside it.
+    """
+
+    def __init__(
+        self, config: LabelConfig, images: str, device: str = "cpu", threads: int = 1, readers: int = 1
+    ) -> None:
         """Load the model.
 
         Args:
@@ -77,56 +78,45 @@ class LabelPhotos:
             images: the run's --images, from which storage credentials are read again.
             device: torch device.
             threads: CPU threads of the model; explicit, since Ray gives a worker one.
+            readers: threads that read and decode photos ahead of the model.
         """
-        torch.set_num_threads(threads)
-        self.config = config
-        self.images = images
-        self.generator = make_generator(config, device)
+        self._prefetch = Prefetch(images, config.max_pixels, readers)
+        # All of torch in one thread: each thread that computes would have helpers of its own.
+        self._model = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
+        self._calls_in_order = threading.Lock()
+        self._free_since: float | None = None
+        self.generator = self._model.submit(make_generator, config, device).result()
 
     def __call__(self, manifest: pa.Table) -> pa.Table:
         """Rows of schemas/manifest.py in, as many rows of schemas/labels.py out, in the same order."""
-        return pa.Table.from_pylist([self.label(row) for row in manifest.to_pylist()], schema=labels.SCHEMA)
+        sources = manifest.to_pylist()
+        with self._calls_in_order:  # of the model and of the photos alike, or each would wait for the other
+            photos = self._prefetch.open(sources)
+            rows = deque(self._model.submit(self._label_next, photos) for _ in sources)
+        tables = [labels.SCHEMA.empty_table()]
+        while rows:  # to Arrow one by one: the objects of a whole unit's masks would take many times the memory
+            tables.append(pa.Table.from_pylist([rows.popleft().result()], schema=labels.SCHEMA))
+        return pa.concat_tables(tables)
 
-    def label(self, source: dict[str, Any]) -> dict[str, Any]:
-        """One manifest row to one label row; never raises for what a photo does."""
-        row = blank_row(source)
-        try:
-            start = time.perf_counter()
-            data = fetch(source, self.images)
-            row["seconds_read"] = time.perf_counter() - start
-            row["content_sha256"] = hashlib.sha256(data).hexdigest()
-            start = time.perf_counter()
-            rgb = open_photo(data, self.config.max_pixels).rgb
-            row["seconds_photo"] = time.perf_counter() - start
-            del data
-            row["height"], row["width"] = rgb.shape[:2]
-            labelled = self.generator.label(rgb)
-        except FetchError as error:
-            return with_reason(row, error.reason, str(error))
-        except PhotoError as error:
-            return with_reason(row, Reason(error.kind), str(error))
-        except Exception as error:
-            return with_reason(row, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-        row["masks"] = labelled.records
-        row["prompts_proposed"] = labelled.prompts_proposed
-        row["prompts_decoded"] = labelled.prompts_decoded
-        row |= {f"seconds_{stage}": seconds for stage, seconds in labelled.seconds.items()}
-        return with_reason(row, Reason.NONE if labelled.records else Reason.NO_MASK, "")
+    def _label_next(self, photos: Iterator[Opened]) -> dict[str, Any]:
+        free_since = self._free_since or time.perf_counter()
+        photo = next(photos)
+        waited = time.perf_counter() - free_since
+        row = label_photo(self.generator, photo) | {"seconds_wait": waited}
+        self._free_since = time.perf_counter()
+        return row
 
 
-def blank_row(source: dict[str, Any]) -> dict[str, Any]:
-    """A label row for a manifest row, before anything was done to it."""
-    return {
-        "image_id": source["image_id"],
-        "uri": source["uri"],
-        "file_name": source["file_name"],
-        "masks": [],
-        "prompts_proposed": 0,
-        "prompts_decoded": 0,
-    }
-
-
-def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, Any]:
-    """The row with its reason, the status that follows from it, and a message of one line."""
-    status = _STATUS_OF.get(reason, Status.FAILED)
-    return row | {"status": status.value, "reason": reason.value, "message": " ".join(message.split())}
+def label_photo(generator: AutoMaskGenerator, photo: Opened) -> dict[str, Any]:
+    """An opened photo to its label row; never raises for what a photo does."""
+    if photo.rgb is None:
+        return photo.row
+    try:
+        labelled = generator.label(photo.rgb)
+    except Exception as error:
+        return with_reason(photo.row, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+    row = photo.row | {f"seconds_{stage}": seconds for stage, seconds in labelled.seconds.items()}
+    row["masks"] = labelled.records
+    row["prompts_proposed"] = labelled.prompts_proposed
+    row["prompts_decoded"] = labelled.prompts_decoded
+    return with_reason(row, Reason.NONE if labelled.records else Reason.NO_MASK, "")

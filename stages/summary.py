@@ -11,13 +11,14 @@ from importlib.metadata import version
 from typing import Any
 
 import fsspec
+import pyarrow.compute as pc
 
-from schemas.labels import Status
+from schemas.labels import BESIDE_STAGES, MODEL_STAGES, Status
 from stages import atomic
 from stages.config import difference, digest
+from stages.progress import Progress
 from stages.tables import read_labels
 
-STAGES = ("read", "photo", "encode", "prompt", "decode", "filter", "rle")
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 
 
@@ -61,14 +62,14 @@ def write_started(out: str, configuration: Mapping[str, Any]) -> None:
     _write(out, {"state": "running", "configuration": configuration, "configuration_sha256": digest(configuration)})
 
 
-def write_finished(out: str, configuration: Mapping[str, Any], seconds: float, labelled: int) -> dict[str, Any]:
+def write_finished(out: str, configuration: Mapping[str, Any], progress: Progress, actors: int) -> dict[str, Any]:
     """Count what the tables hold and write the manifest of a finished run.
 
     Args:
         out: the run's folder.
         configuration: everything that decides which masks come out.
-        seconds: wall-clock time of this run's labelling.
-        labelled: images that this run labelled; fewer than all after a resume.
+        progress: of this run, which labelled fewer images than the tables hold where it was a resume.
+        actors: that this run had.
 
     Returns:
         The manifest as written.
@@ -77,15 +78,18 @@ def write_finished(out: str, configuration: Mapping[str, Any], seconds: float, l
     reason: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     masks = 0
-    columns = ["status", "reason", "masks", "prompts_proposed", "prompts_decoded", *(f"seconds_{s}" for s in STAGES)]
+    seconds = [f"seconds_{stage}" for stage in (*BESIDE_STAGES, *MODEL_STAGES, "wait")]
+    columns = ["status", "reason", "masks", "prompts_proposed", "prompts_decoded", *seconds]
     for table in read_labels(out, columns):
         status.update(table.column("status").to_pylist())
         reason.update(table.column("reason").to_pylist())
-        masks += sum(len(found) for found in table.column("masks").to_pylist())
+        masks += pc.sum(pc.list_value_length(table.column("masks"))).as_py() or 0
         for column in columns[3:]:
-            totals[column] += sum(value for value in table.column(column).to_pylist() if value is not None)
+            totals[column] += pc.sum(table.column(column)).as_py() or 0
     images = status.total()
     readable = max(1, status[Status.OK] + status[Status.EMPTY])
+    stages = {stage: totals[f"seconds_{stage}"] / readable for stage in ("wait", *MODEL_STAGES)}
+    beside = {stage: totals[f"seconds_{stage}"] / readable for stage in BESIDE_STAGES}
     manifest = {
         "state": "finished",
         "images": images,
@@ -95,9 +99,12 @@ def write_finished(out: str, configuration: Mapping[str, Any], seconds: float, l
         "failed_share": status[Status.FAILED] / max(1, images),
         "prompts_proposed": int(totals["prompts_proposed"]),
         "prompts_decoded": int(totals["prompts_decoded"]),
-        "stages": {stage: totals[f"seconds_{stage}"] / readable for stage in STAGES},
-        "seconds": seconds,
-        "images_per_second": labelled / seconds if seconds > 0 else 0.0,
+        "stages": stages,
+        "beside": beside,
+        "bound_by": bound_by(stages, beside),
+        "actors": _actors(progress, actors),
+        "seconds": progress.seconds,
+        "images_per_second": progress.done.rows / progress.seconds if progress.seconds > 0 else 0.0,
         "configuration": configuration,
         "configuration_sha256": digest(configuration),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
@@ -107,14 +114,47 @@ def write_finished(out: str, configuration: Mapping[str, Any], seconds: float, l
     return manifest
 
 
+def bound_by(stages: Mapping[str, float], beside: Mapping[str, float]) -> dict[str, Any]:
+    """The stage that bounds a run's speed, and its share of the time.
+
+    The model's thread is never without a photo or waiting for one, so what it spends most time on bounds the run.
+    Where that is waiting, the stage it waits for does: the longer one of those that go on beside it.
+
+    Args:
+        stages: `wait` and what the model's thread does → mean seconds an image.
+        beside: what other threads do at the same time → mean seconds an image.
+    """
+    longest = max(stages, key=lambda stage: stages[stage])
+    share = stages[longest] / (sum(stages.values()) or 1.0)
+    return {"stage": max(beside, key=lambda stage: beside[stage]) if longest == "wait" else longest, "share": share}
+
+
+def _actors(progress: Progress, actors: int) -> dict[str, Any]:
+    """What the actors of this run did with their time, from the moment that the first one began to work."""
+    done, whole = progress.done, max(1e-9, (progress.seconds - progress.seconds_start) * actors)
+    return {
+        "number": actors,
+        "images": done.rows,
+        "seconds_start": progress.seconds_start,
+        "seconds_to_first_file": progress.seconds_first,
+        "busy": done.seconds_model / whole,
+        "waiting": done.seconds_wait / whole,
+        "seconds_write_image": done.seconds_write / max(1, done.rows),
+    }
+
+
 def describe(manifest: Mapping[str, Any]) -> str:
     """The account of a run in a few lines: images, masks, speed, failures by reason."""
-    status = manifest["status"]
+    status, bound, actors = manifest["status"], manifest["bound_by"], manifest["actors"]
     lines = [
         f"images   {manifest['images']} ({', '.join(f'{count} {name}' for name, count in status.items() if count)})",
         f"masks    {manifest['masks']} from {manifest['prompts_decoded']} prompts"
         f" decoded of {manifest['prompts_proposed']} proposed",
-        f"speed    {manifest['images_per_second']:.2f} images/s over {manifest['seconds']:.0f} s",
+        f"speed    {manifest['images_per_second']:.2f} images/s over {manifest['seconds']:.0f} s, the first"
+        f" {actors['seconds_start']:.0f} to start",
+        f"bound by {bound['stage']}, {bound['share']:.0%} of the time; {actors['number']} actor(s) busy"
+        f" {actors['busy']:.0%}, waiting for photos {actors['waiting']:.0%}; writing"
+        f" {1000 * actors['seconds_write_image']:.0f} ms an image, beside",
     ]
     failures = [f"{count} {name}" for name, count in manifest["reason"].items() if name not in ("none", "no_mask")]
     lines.append(f"not labelled  {', '.join(failures) if failures else 'none'}")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from aopsam.masks import rle
 from schemas import labels, manifest
+from stages.summary import bound_by
 
 
 def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -60,6 +61,7 @@ def label_row(file_name: str, uri: str, width: int, height: int, masks: list[dic
         "seconds_decode": 0.5,
         "seconds_filter": 0.04,
         "seconds_rle": 0.03,
+        "seconds_wait": 0.01,
     }
 
 
@@ -131,7 +133,8 @@ def listing(rows: list[dict[str, Any]]) -> pa.Table:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run writes into OUT/manifest.json."""
     statuses, reasons = ([row[key] for row in rows] for key in ("status", "reason"))
-    stages = [name.removeprefix("seconds_") for name in rows[0] if name.startswith("seconds_")]
+    stages = {stage: float(rows[0][f"seconds_{stage}"]) for stage in ("wait", *labels.MODEL_STAGES)}
+    beside = {stage: float(rows[0][f"seconds_{stage}"]) for stage in labels.BESIDE_STAGES}
     return {
         "images": len(rows),
         "masks": sum(len(row["masks"]) for row in rows),
@@ -150,7 +153,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "weights": {"sam": {"name": "tiny", "sha256": "cd" * 32}, "predictor": {"name": "tiny", "sha256": "ef" * 32}},
         "versions": {"python": "3.11.2", "torch": "2.13.0"},
         "machine": {"cpus": 2, "gpus": 0, "memory_gib": 24.0},
-        "stages": {stage: float(rows[0][f"seconds_{stage}"]) for stage in stages},
+        "stages": stages,
+        "beside": beside,
+        "bound_by": bound_by(stages, beside),
     }
 
 

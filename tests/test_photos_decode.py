@@ -230,3 +230,14 @@ def test_damaged_bytes_raise_nothing_else(format: str, damage: Callable[[bytes, 
             continue
         assert rgb.ndim == 3
         assert rgb.shape[0] * rgb.shape[1] <= LIMIT
+
+
+def test_who_asks_is_told_the_pixels_before_they_are_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32)).save(buffer, "PNG")
+    told: list[int] = []
+    open_photo(buffer.getvalue(), LIMIT, before_decoding=told.append)
+    assert told == [48 * 32]
+    with pytest.raises(PhotoError):
+        open_photo(buffer.getvalue(), 48 * 32 - 1, before_decoding=told.append)
+    assert told == [48 * 32]

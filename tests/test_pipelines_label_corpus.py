@@ -48,7 +48,20 @@ def test_rows_manifest_and_report(out: Path) -> None:
     assert manifest["masks"] == sum(len(row["masks"]) for row in rows.values())
     assert manifest["prompts_decoded"] == 18
     assert len(manifest["configuration"]["weights"]["sam"]["sha256"]) == 64
+    assert manifest["bound_by"]["stage"] in manifest["stages"] | manifest["beside"]
+    assert manifest["actors"]["number"] == 1
+    assert manifest["actors"]["images"] == 2
+    assert "Beside the model: read" in (out / "report.html").read_text()
     assert "coffee.jpg" in (out / "report.html").read_text()
+
+
+def test_a_plan_says_the_cost_and_writes_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert label_corpus.main(["--images", str(photos), "--out", str(out), *GRID, "--plan"]) == 0
+    assert "2 to label" in capsys.readouterr().out
+    assert not out.exists()
 
 
 def test_what_was_written_verifies_and_exports(photos: Path, out: Path, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def made_page(**changes: Any) -> str:
         "status": {"ok": 1, "empty": 0, "rejected": 0, "failed": 2},
         "reason": {"none": 1, "empty_file": 2},
         "stages": {"encode": 0.1, "decode": 0.3},
+        "beside": {"read": 0.01},
+        "bound_by": {"stage": "decode", "share": 0.75},
         "configuration": {"sam": "tiny", "prompts": "aop", "strategy_options": {}},
         "configuration_sha256": "ab" * 32,
     } | changes.pop("summary", {})
@@ -76,7 +78,7 @@ def test_the_report_of_a_run(tmp_path: Path) -> None:
     assert tags.count("figure") == 2  # of 3 images with masks
     assert tags.count("svg") == 4
     assert "12 masks in 7 images" in page.text
-    assert "bound by decode, 53 %" in page.text
+    assert "bound by decode, 54 %" in page.text
     assert "40000 x 40000 pixels" in page.text
     assert [row["file_name"] in page.text for row in rows if row["status"] == "failed"] == [True, False]
     assert printable(HOSTILE_NAME.replace("/", "")) in page.text

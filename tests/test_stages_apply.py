@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas import manifest
 from stages.apply import Finished, Resources, choose_resources, label_manifest
 from stages.labels_folder import done_images
 from stages.tables import read_labels
-from tests.labellers import Blank
+from tests.labellers import Blank, InPairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -36,10 +37,16 @@ def _reasons(folder: Path) -> Counter[str]:
     return Counter(rows.column("reason").to_pylist())
 
 
-def test_every_image_gets_one_row_and_a_file_holds_a_unit(tmp_path: Path) -> None:
+def test_every_image_gets_one_row_and_a_file_holds_a_unit_the_first_ones_smaller(tmp_path: Path) -> None:
     assert _label(10, tmp_path) == Finished(rows=10, masks=0, failed=0)
     assert _reasons(tmp_path) == {"no_mask": 10}
-    assert len(list(tmp_path.glob("*.parquet"))) == 3
+    assert sorted(pq.read_metadata(path).num_rows for path in tmp_path.glob("*.parquet")) == [1, 2, 3, 4]
+
+
+def test_an_actor_opens_the_next_unit_beside_the_one_it_labels(tmp_path: Path) -> None:
+    resources = Resources(actors=1, threads=1, device="cpu", rows_per_file=1)
+    done = list(label_manifest(_manifest(2), str(tmp_path), InPairs, {}, resources))
+    assert sum(part.rows for part in done) == 2
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -62,5 +69,6 @@ def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_pa
 def test_resources_that_the_user_left_open() -> None:
     small, large = choose_resources(5, None, None, None), choose_resources(10**6, None, None, None)
     assert (small.rows_per_file, large.rows_per_file) == (4, 256)
-    assert small.device == "cpu"
+    assert (small.device, small.readers) == ("cpu", 2)
+    assert small.of_an_actor() == {"device": "cpu", "threads": small.threads, "readers": 2}
     assert choose_resources(5, 3, 1, 2) == Resources(actors=3, threads=1, device="cpu", rows_per_file=2)

@@ -66,6 +66,16 @@ def test_an_older_table_lacks_nullable_columns(tmp_path: Path) -> None:
         assert table["seconds_rle"].null_count == table.num_rows
 
 
+def test_version_1_did_not_know_how_long_the_model_waited(tmp_path: Path) -> None:
+    path = tmp_path / "labels" / "x.parquet"
+    write_labels(made_rows(tmp_path / "images"), path)
+    older = pq.read_table(path).drop_columns(["seconds_wait"]).replace_schema_metadata({"version": "1"})
+    pq.write_table(older, path)
+    table = pa.concat_tables(read_labels(str(tmp_path)))
+    assert table.schema.equals(labels_schema.SCHEMA, check_metadata=True)
+    assert table["seconds_wait"].null_count == table.num_rows == older.num_rows
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     rows = made_rows(tmp_path / "images")
     path = tmp_path / "labels" / "x.parquet"
@@ -79,7 +89,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             list(read_labels(str(tmp_path)))
         assert "\n" not in str(caught.value)
     pq.write_table(newer, path)
-    with pytest.raises(UnreadableTable, match=r"labels version 99; this program reads up to 1"):
+    with pytest.raises(UnreadableTable, match=r"labels version 99; this program reads up to 2"):
         list(read_labels(str(tmp_path)))
     pq.write_table(pa.table({"image_id": ["x"]}), path)
     with pytest.raises(UnreadableTable, match=r"'uri' .* is missing"):

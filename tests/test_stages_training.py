@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -95,5 +96,6 @@ def test_with_one_gpu_there_is_one_actor_and_one_worker_that_ask_for_it(tmp_path
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     plan, step, rows = json.loads(ended.stdout.splitlines()[-1])
-    assert plan == "1 actor(s) on cuda, 1 CPU thread(s) each, 2 images a file"
+    readers = max(2, os.cpu_count() or 1)
+    assert plan == f"1 actor(s) on cuda, 1 CPU thread(s) each and {readers} that open photos, 2 images a file"
     assert (step, rows) == (2, 4)

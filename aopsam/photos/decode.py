@@ -6,7 +6,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,7 +85,7 @@ _UPRIGHT = {
 }
 
 
-def open_photo(data: bytes, max_pixels: int) -> Photo:
+def open_photo(data: bytes, max_pixels: int, before_decoding: Callable[[int], None] = lambda pixels: None) -> Photo:
     """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM.
 
     Grey, palette, CMYK and YCbCr become RGB without colour management. 16-bit values keep their high byte; 32-bit
@@ -95,6 +95,7 @@ def open_photo(data: bytes, max_pixels: int) -> Photo:
         data: the encoded file.
         max_pixels: the most pixels (width times height) that are decoded, judged from the header. WebP and TIFF also
             meet Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`.
+        before_decoding: told the number of pixels once the header is read; may wait until there is memory for them.
 
     Raises:
         PhotoError: the bytes are empty, of another format, broken or cut short, or hold more than `max_pixels`.
@@ -107,7 +108,7 @@ def open_photo(data: bytes, max_pixels: int) -> Photo:
         raise PhotoError(PhotoProblem.NOT_AN_IMAGE, f"none of {_NAMES}; it starts with {data[:8]!r}")
     try:
         with _quiet_pillow():
-            return Photo(_decode(reader(io.BytesIO(data)), max_pixels))
+            return Photo(_decode(reader(io.BytesIO(data)), max_pixels, before_decoding))
     except PhotoError:
         raise
     except Image.DecompressionBombError as error:  # larger than Pillow itself allows
@@ -116,13 +117,14 @@ def open_photo(data: bytes, max_pixels: int) -> Photo:
         raise PhotoError(PhotoProblem.CORRUPT_IMAGE, f"{name}: {_one_line(error)}") from error
 
 
-def _decode(image: ImageFile.ImageFile, max_pixels: int) -> np.ndarray:
+def _decode(image: ImageFile.ImageFile, max_pixels: int, before_decoding: Callable[[int], None]) -> np.ndarray:
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise PhotoError(
             PhotoProblem.TOO_MANY_PIXELS,
             f"{image.width} × {image.height} px is {pixels}, over the limit of {max_pixels}",
         )
+    before_decoding(pixels)
     image.load()
     transpose = _upright(image)
     rgb = _to_rgb(image)

@@ -63,9 +63,10 @@ def report_html(
 
     Args:
         summary: the run's manifest: `images`, `masks`, `seconds`, `images_per_second`, `status` and `reason` (name ->
-            images), `stages` (name -> mean seconds an image), `configuration` (with `sam` and `prompts`),
-            `configuration_sha256`; further
-            mappings of it (`weights`, `versions`, `machine`) are listed at the end.
+            images), `stages` (what the model's thread spends its time on -> mean seconds an image), `beside` (what
+            other threads do at the same time -> mean seconds an image), `bound_by` (`stage`, `share`),
+            `configuration` (with `sam` and `prompts`), `configuration_sha256`; further mappings of it (`actors`,
+            `weights`, `versions`, `machine`) are listed at the end.
         prompts: step -> how many, in order: proposed, decoded, masks kept.
         distributions: the histograms, in order.
         samples: photos with their masks, in order.
@@ -89,7 +90,6 @@ def report_html(
         prompts=prompts,
         charts=charts,
         stages=stages,
-        bounding=max(stages, key=lambda stage: stage[1], default=None),
         samples=samples,
         failures=failures,
         details=details,
@@ -101,7 +101,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-_DETAILS = ("configuration", "weights", "versions", "machine")
+_DETAILS = ("configuration", "actors", "weights", "versions", "machine")
 
 
 def _chart(entry: Distribution) -> str:

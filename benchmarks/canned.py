@@ -1,0 +1,65 @@
+"""label_corpus.py with a model that answers every photo with the same masks: what the dataflow costs, and keeps.
+
+    python benchmarks/canned.py SECONDS --images PHOTOS --out OUT [further arguments of label_corpus.py]
+
+Everything else is real: bytes, decoding, tables, report. The masks are those of the bundled model on a photo of this
+repository; the model waits SECONDS an image, as for a GPU, and computes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from aopsam.generator import AutoMaskGenerator, Labelled
+from aopsam.photos.decode import open_photo
+from pipelines import label_corpus
+from stages.config import LabelConfig
+from stages.label import LabelPhotos
+
+PHOTO = Path(__file__).parent.parent / "samples" / "coffee.jpg"
+SECONDS = "AOPSAM_CANNED_SECONDS"
+"""Environment variable: how long the model takes. Ray's workers inherit it."""
+
+
+class CannedGenerator:
+    """Takes its time, then gives copies of the same records."""
+
+    def __init__(self, generator: AutoMaskGenerator, seconds: float) -> None:
+        self.seconds = seconds
+        self.labelled = generator.label(open_photo(PHOTO.read_bytes(), 10**8).rgb)
+
+    def label(self, image: np.ndarray) -> Labelled:
+        """As `AutoMaskGenerator.label`, whatever the photo."""
+        began = time.perf_counter()
+        time.sleep(self.seconds)
+        labelled = copy.deepcopy(self.labelled)  # as many objects as a model makes
+        labelled.seconds = {"encode": time.perf_counter() - began}
+        return labelled
+
+
+class CannedPhotos(LabelPhotos):
+    """The label actor with its model replaced."""
+
+    def __init__(self, config: LabelConfig, images: str, device: str, threads: int, readers: int) -> None:
+        super().__init__(config, images, device, threads, readers)
+        canned = self._model.submit(CannedGenerator, self.generator, float(os.environ[SECONDS]))
+        self.generator = canned.result()  # type: ignore[assignment]
+
+
+def main(argv: list[str]) -> int:
+    """Label; returns the exit status."""
+    os.environ[SECONDS] = argv[0]
+    label_corpus.LabelPhotos = CannedPhotos  # type: ignore[misc, assignment]
+    return label_corpus.main(argv[1:])
+
+
+if __name__ == "__main__":
+    from benchmarks.canned import main as importable  # by its name, and not as __main__: workers import it
+
+    raise SystemExit(importable(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""The label actor: the same rows however it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from schemas.labels import MODEL_STAGES, SCHEMA
+from stages.config import LabelConfig
+from stages.label import LabelPhotos
+from stages.manifest import list_images
+
+CONFIG = LabelConfig(prompts="grid-2", max_pixels=240 * 320)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, scene: np.ndarray) -> Path:
+    for number, (height, width) in enumerate([(240, 320), (120, 320), (240, 100)]):
+        Image.fromarray(scene[:height, :width]).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    Image.new("RGB", (400, 400)).save(tmp_path / "large.png")
+    return tmp_path
+
+
+def _content(table: pa.Table) -> list[dict[str, Any]]:
+    names = [name for name in table.column_names if not name.startswith("seconds_")]
+    return table.select(names).to_pylist()
+
+
+def test_rows_are_the_same_whatever_is_opened_ahead_and_whoever_calls(photos: Path) -> None:
+    manifest = list_images(str(photos))
+    one_by_one = LabelPhotos(CONFIG, str(photos))
+    expected = [one_by_one(manifest.slice(place, 1)) for place in range(manifest.num_rows)]
+    label = LabelPhotos(CONFIG, str(photos), readers=3)
+    with ThreadPoolExecutor(2) as callers:
+        units = list(callers.map(label, [manifest.slice(0, 2), manifest.slice(2, 1), manifest.slice(3)]))
+    together = pa.concat_tables(units)
+    assert together.schema == SCHEMA
+    assert _content(together) == _content(pa.concat_tables(expected))
+    assert {row["file_name"]: row["reason"] for row in together.to_pylist() if row["status"] != "ok"} == {
+        "broken.jpg": "corrupt_image",
+        "large.png": "too_many_pixels",
+    }
+
+
+def test_seconds_are_those_spent_on_the_photo(photos: Path) -> None:
+    for row in LabelPhotos(CONFIG, str(photos))(list_images(str(photos))).to_pylist():
+        assert row["seconds_read"] >= 0
+        assert row["seconds_wait"] >= 0
+        labelled = row["status"] == "ok"
+        for stage in ("photo", *MODEL_STAGES):
+            assert (row[f"seconds_{stage}"] is not None) == labelled, (row["file_name"], stage)
+
+
+def test_a_photo_that_breaks_the_model_is_a_row_and_the_next_ones_are_labelled(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = LabelPhotos(CONFIG, str(photos))
+    whole = label.generator.label
+
+    def fragile(rgb: np.ndarray) -> Any:
+        if rgb.shape[:2] == (120, 320):
+            raise RuntimeError("no\nluck")
+        return whole(rgb)
+
+    monkeypatch.setattr(label.generator, "label", fragile)
+    rows = {row["file_name"]: row for row in label(list_images(str(photos))).to_pylist()}
+    assert (rows["1.png"]["status"], rows["1.png"]["message"]) == ("failed", "RuntimeError: no luck")
+    assert rows["1.png"]["width"] == 320
+    assert rows["2.png"]["status"] == "ok"
