@@ -62,7 +62,9 @@ def _attend(attention: Attention, qkv: torch.Tensor, hw: tuple[int, int]) -> tor
     if not attention.use_rel_pos:
         plain = F.scaled_dot_product_attention(q, k, v, scale=attention.scale)
         return plain.transpose(1, 2).reshape(batch, count, -1)
-    tables = [get_rel_pos(n, n, table) for n, table in zip(hw, (attention.rel_pos_h, attention.rel_pos_w), strict=True)]
+    height, width = hw
+    down = get_rel_pos(height, height, attention.rel_pos_h)
+    across = get_rel_pos(width, width, attention.rel_pos_w)
     heads = min(attention.num_heads, max(1, _SCORES_AT_ONCE // count**2))
     items = min(batch, max(1, _SCORES_AT_ONCE // (heads * count**2)))
     # New memory for every mask costs more than the sums in it; autograd has to keep each.
@@ -71,7 +73,7 @@ def _attend(attention: Attention, qkv: torch.Tensor, hw: tuple[int, int]) -> tor
     for some in zip(*(x.split(items) for x in (q, k, v)), strict=True):
         parts = []
         for q_, k_, v_ in zip(*(x.split(heads, dim=1) for x in some), strict=True):
-            bias = _bias(q_, *tables, buffer)
+            bias = _bias(q_, down, across, buffer)
             parts.append(F.scaled_dot_product_attention(q_, k_, v_, attn_mask=bias, scale=attention.scale))
         mixed.append(torch.cat([part.transpose(1, 2) for part in parts], dim=2))
     return torch.cat(mixed).view(batch, count, -1)
