@@ -3,11 +3,11 @@
     python benchmarks/encoder.py --sam vit_b --rounds 3 --json encoder.json
     python benchmarks/encoder.py --sam tiny mobile_sam --openvino --precision auto
 
-Plain is segment-anything's own forward for the ViTs; for `mobile_sam` and `tiny` our modules with each norm behind its
-convolution, photos not channels last. Without --checkpoint all but `tiny` have random weights (seed 0, positions too).
-`ratio`: of plain's median seconds to those of the row, `fastest`: of the least seconds, `CPU`: of the least
-seconds of processor time, which others' load touches least (with --threads 1). The cosine is that of a cell's
-embedding to plain's. Ratios hold within one run: a shared machine is noisy.
+Plain is segment-anything's own forward for the ViTs; for `mobile_sam` our modules with each norm behind its
+convolution, unfused attention and photos not channels last; for `tiny` the encoder itself. Without --checkpoint all but
+`tiny` have random weights (seed 0, positions too). `ratio`: of plain's median seconds to those of the row, `fastest`:
+of the least seconds, `CPU`: of the least seconds of processor time, which the load of others touches least (with
+--threads 1). The cosine is that of a cell's embedding to plain's. Ratios hold within one run.
 """
 
 from __future__ import annotations
