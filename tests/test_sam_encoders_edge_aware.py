@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aopsam.sam.encoders.edge_aware import HEADS, WIDTH, EdgeAware, _Scan, running_mean
+from aopsam.sam.encoders.edge_aware import HEADS, WIDTH, EdgeAware, _dense_mean, _Scan, running_mean
 
 
 def dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
@@ -24,6 +24,15 @@ def test_running_mean_equals_the_dense_mean() -> None:
     values[..., -1] = 1
     kept = torch.rand(9, 2, 1, generator=generator, dtype=torch.float64)
     assert torch.allclose(running_mean(values, kept), dense_mean(values, kept))
+
+
+def test_the_form_for_other_runtimes_is_the_same_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(128, 2, 3, 5, generator=generator)
+    values[..., -1] = 1
+    kept = torch.rand(128, 2, 3, 1, generator=generator)
+    kept[50] = 0
+    assert torch.allclose(_dense_mean(values, kept), running_mean(values, kept), atol=1e-4)
 
 
 def test_gradients_of_the_scan() -> None:

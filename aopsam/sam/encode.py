@@ -16,6 +16,10 @@ from aopsam.sam.fast_decoder import PromptedDecoder
 SUBCELLS = 4
 """Positions of a low-resolution mask per cell of the embedding, to each side."""
 
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = (*_DTYPES, "auto")
+"""What `set_encoder_precision` takes."""
+
 
 @dataclass(frozen=True)
 class EncodedPhoto:
@@ -90,8 +94,40 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     size = model.image_encoder.img_size
     resized = _resize(rgb, size)
     tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
-    embedding = model.image_encoder(model.preprocess(tensor.to(model.pixel_mean.dtype)))
+    pixels = model.preprocess(tensor.to(model.pixel_mean.dtype))
+    embedding = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype))).to(pixels.dtype)
     return EncodedPhoto(rgb, model, embedding, (resized.shape[0], resized.shape[1]))
+
+
+def set_encoder_precision(model: Sam, precision: str) -> None:
+    """Let a SAM's image encoder alone compute in another precision; `encode` casts what goes in and what comes out.
+
+    Args:
+        model: any SAM of the registry, where it is to run: `.to(dtype)` later changes the encoder as well.
+        precision: one of `PRECISIONS`. `auto` is bfloat16 where the device multiplies such matrices (CUDA from compute
+            capability 8.0 on, a CPU with AMX or AVX512-BF16), else float32.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    model.image_encoder.to(precision_dtype(precision, model.device))
+
+
+def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What a name in `PRECISIONS` stands for on a device."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r} of the image encoder; the names are {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type == "cuda":
+        quick = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if quick else torch.float32
+
+
+def _dtype(encoder: torch.nn.Module, default: torch.dtype) -> torch.dtype:
+    return next((parameter.dtype for parameter in encoder.parameters()), default)
 
 
 def _resize(rgb: np.ndarray, size: int) -> np.ndarray:

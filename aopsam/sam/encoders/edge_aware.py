@@ -77,8 +77,22 @@ def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     Returns:
         The same shape as `values`, divided by its last channel.
     """
+    if torch.compiler.is_exporting():
+        return _dense_mean(values, kept)
     back = torch.cat([kept[:1], kept[1:].flip(0)])
     total = _Scan.apply(values, kept) + _Scan.apply(values.flip(0), back).flip(0) - values
+    return total / total[..., -1:]
+
+
+def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """`running_mean` by the weights of all pairs, for runtimes that would unroll the recursion into thousands of steps.
+
+    What is kept between two positions falls exponentially with the way between them, so ways add up along the line.
+    """
+    way = -kept[1:].clamp_min(torch.finfo(kept.dtype).tiny).log()
+    place = F.pad(way.movedim(0, -1).cumsum(-1), (1, 0)).squeeze(-2)
+    weights = (place.unsqueeze(-1) - place.unsqueeze(-2)).abs().neg().exp()
+    total = (weights @ values.movedim(0, -2)).movedim(-2, 0)
     return total / total[..., -1:]
 
 

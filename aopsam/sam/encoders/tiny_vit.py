@@ -12,6 +12,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import nn
 from torch.nn import functional as F
 
+from aopsam.sam.encoders.fold import conv_norm
+
 _IMAGENET_CLASSES = 1000
 
 
@@ -24,8 +26,7 @@ class _ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        normalised: torch.Tensor = self.bn(self.c(x))
-        return normalised
+        return conv_norm(x, self.c, self.bn)
 
 
 class _PatchEmbed(nn.Module):
@@ -88,7 +89,9 @@ class _Attention(nn.Module):
         # The three vectors of one head lie side by side: (head, qkv, channel), unlike in most transformers.
         qkv = self.qkv(self.norm(tokens)).view(batch, cells, self.heads, 3, channels // self.heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        bias = self.attention_biases[:, self.attention_bias_idxs]
+        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(
+            0
+        )  # only with four axes is the kernel fused
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         projected: torch.Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, cells, channels))
         return projected
@@ -187,7 +190,8 @@ class TinyViTEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) -> (B, 256, S/16, S/16)."""
-        x = self.patch_embed(x)
+        # Channels last: what the attention and the MLPs then take for tokens is the same memory.
+        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
         for layer in self.layers:
             x = layer(x)
         embedding: torch.Tensor = self.neck(x)

@@ -1,0 +1,47 @@
+"""The encoder's own precision; the rest of the model stays as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aopsam.sam.encode import encode, precision_dtype, set_encoder_precision
+from aopsam.sam.encoders.tiny import TinyEncoder
+from aopsam.sam.model import assemble
+
+CPU = torch.device("cpu")
+RGB = np.random.RandomState(0).randint(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_encoder_alone_computes_in_another_precision(precision: str) -> None:
+    torch.manual_seed(0)
+    model = assemble(TinyEncoder((4, 8, 8, 16), img_size=64))
+    exact = encode(model, RGB).embedding
+    set_encoder_precision(model, precision)
+    rounded = encode(model, RGB).embedding
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert torch.cosine_similarity(rounded, exact, dim=1).mean() > 0.99
+    assert {parameter.dtype for parameter in model.image_encoder.parameters()} == {precision_dtype(precision, CPU)}
+    assert {parameter.dtype for parameter in model.mask_decoder.parameters()} == {torch.float32}
+
+
+def test_float32_changes_nothing() -> None:
+    model = assemble(TinyEncoder((4, 8, 8, 16), img_size=64))
+    exact = encode(model, RGB).embedding
+    set_encoder_precision(model, "float32")
+    assert torch.equal(encode(model, RGB).embedding, exact)
+
+
+def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for amx, avx512, expected in ((False, False, torch.float32), (True, False, torch.bfloat16)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
+        assert precision_dtype("auto", CPU) == expected
+
+
+def test_an_unknown_precision_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown precision 'int8'.*float32, bfloat16, float16, auto"):
+        precision_dtype("int8", CPU)
