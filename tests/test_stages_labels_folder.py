@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.labels import SCHEMA, Reason
-from stages.label import blank_row, with_reason
+from stages.label_row import blank_row, with_reason
 from stages.labels_folder import done_images, unit_name, write_table, write_unit
 
 
