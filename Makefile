@@ -2,9 +2,12 @@
 PYTHON ?= python3.11
 IMAGES ?= samples
 OUT ?= out
+# What `make bench` measures on (annotated photos give mIoU, too), and where its JSON files go.
+DATA ?= samples
+BENCH ?= runs/bench
 BIN := .venv/bin
 
-.PHONY: label test check setup format
+.PHONY: label test check setup format bench
 
 setup: .venv/.ready
 
@@ -29,3 +32,12 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# An hour on two cores, most of it SAM's own generator.
+bench: setup
+	$(BIN)/python benchmarks/speed.py --data '$(DATA)' --sam tiny=20 mobile_sam=1 vit_b=1 --json '$(BENCH)/speed.json'
+	$(BIN)/python benchmarks/encoder.py --sam tiny mobile_sam vit_b --json '$(BENCH)/encoder.json'
+	$(BIN)/python benchmarks/large.py --json '$(BENCH)/large.json'
+	$(BIN)/python benchmarks/pipeline.py --images '$(IMAGES)' --json '$(BENCH)/pipeline.json'
+	$(BIN)/python benchmarks/memory.py --images '$(IMAGES)' --json '$(BENCH)/memory.json'
+	$(BIN)/python benchmarks/check_floors.py --bench '$(BENCH)'

@@ -19,6 +19,10 @@ class LabelConfig:
     sam: str = "tiny"
     checkpoint: str | None = None
     predictor: str | None = None
+    encoder_precision: str = "float32"
+    """Of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
+    encoder_runtime: str = "torch"
+    """What computes the image encoder: torch, or openvino on a CPU (an extra)."""
     prompts: str = "aop"
     strategy_options: dict[str, Any] = field(default_factory=dict)
     points_per_batch: int = 64

@@ -16,6 +16,8 @@ from aopsam.generator import AutoMaskGenerator
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.oas import ObjectAware
+from aopsam.sam.encode import set_encoder_precision
+from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
 from schemas import labels
 from schemas.labels import Reason
@@ -31,6 +33,17 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
         ValueError: a model, strategy, option or file that does not exist or does not fit.
     """
     model = load_sam(config.sam, config.checkpoint).to(device)
+    if config.encoder_runtime == "openvino":
+        if model.device.type != "cpu":
+            raise ValueError(f"encoder_runtime: openvino runs on a CPU, not on {device}; use torch")
+        try:
+            use_openvino(model, config.encoder_precision)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    elif config.encoder_runtime == "torch":
+        set_encoder_precision(model, config.encoder_precision)
+    else:
+        raise ValueError(f"encoder_runtime is {config.encoder_runtime!r}; choose from torch, openvino")
     return AutoMaskGenerator(
         model,
         points_per_batch=config.points_per_batch,

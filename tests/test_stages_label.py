@@ -15,7 +15,7 @@ from PIL import Image
 
 from schemas.labels import MODEL_STAGES, SCHEMA
 from stages.config import LabelConfig
-from stages.label import LabelPhotos
+from stages.label import LabelPhotos, make_generator
 from stages.manifest import list_images
 
 CONFIG = LabelConfig(prompts="grid-2", max_pixels=240 * 320)
@@ -83,3 +83,13 @@ def test_a_photo_that_breaks_the_model_is_a_row_and_the_next_ones_are_labelled(
     assert (rows["1.png"]["status"], rows["1.png"]["message"]) == ("failed", "RuntimeError: no luck")
     assert rows["1.png"]["width"] == 320
     assert rows["2.png"]["status"] == "ok"
+
+
+def test_the_encoders_precision_and_runtime_are_the_configurations() -> None:
+    half = make_generator(LabelConfig(prompts="grid-2", encoder_precision="bfloat16")).model
+    assert next(half.image_encoder.parameters()).dtype == torch.bfloat16
+    assert next(half.mask_decoder.parameters()).dtype == torch.float32
+    with pytest.raises(ValueError, match="the names are float32, bfloat16, float16, auto"):
+        make_generator(LabelConfig(encoder_precision="int8"))
+    with pytest.raises(ValueError, match="choose from torch, openvino"):
+        make_generator(LabelConfig(encoder_runtime="onnx"))
