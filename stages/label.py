@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from aopsam._allocator import keep_freed_memory
 from aopsam.generator import AutoMaskGenerator
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
