@@ -2,15 +2,18 @@
 
     python benchmarks/agreement.py --photos PHOTOS --count 20
     python benchmarks/agreement.py --photos PHOTOS --count 5 --sam vit_b --checkpoint sam_vit_b_01ec64.pth --grid 32
+    python benchmarks/agreement.py --photos PHOTOS --count 1 --sam vit_b --runtime openvino --same 0.95 --least 0.97
 
-For each photo: the share of SAM's masks that have one of ours at IoU ≥ 0.99, the share of ours that have one of SAM's,
-and the seconds of both. Exit status: 0 where both shares reach --least over all photos and each photo has --masks of
-SAM's; 1 where not; 2 for wrong arguments.
+For each photo: the share of SAM's masks that have one of ours at IoU ≥ --same, the share of ours that have one of
+SAM's, and the seconds of both. SAM's generator keeps the plain float32 encoder whatever ours has. A model whose weights
+are not here gets a random encoder and the decoder of `tiny` (benchmarks/speed.py). Exit status: 0 where both shares
+reach --least over all photos and each photo has --masks of SAM's; 1 where not; 2 for wrong arguments.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -21,13 +24,14 @@ import torch
 from aopsam.generator import AutoMaskGenerator
 from aopsam.metrics import iou_matrix
 from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.sam.encode import PRECISIONS, set_encoder_precision
+from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
+from benchmarks.speed import is_missing, reference, stand_in
 
 # isort: split
 from segment_anything import SamAutomaticMaskGenerator  # after aopsam, which mends a torchvision without operators
 
-SAME = 0.99
-"""IoU from which two masks are the same."""
 _MAX_PIXELS = 100_000_000
 
 
@@ -45,6 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--least", type=float, default=0.98, help="share that must agree, both ways")
     parser.add_argument("--masks", type=int, default=20, help="masks of SAM's that each photo must have to count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--same", type=float, default=0.99, help="IoU from which two masks are the same")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of our image encoder")
+    parser.add_argument("--runtime", choices=["torch", "openvino"], default="torch", help="of our image encoder")
     return parser
 
 
@@ -53,9 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     try:
-        model = load_sam(arguments.sam, arguments.checkpoint)
         paths = sorted(path for path in arguments.photos.iterdir() if path.is_file())[: arguments.count]
         photos = [(path.name, open_photo(path.read_bytes(), _MAX_PIXELS).rgb) for path in paths]
+        if arguments.checkpoint is None and is_missing(arguments.sam):
+            model = stand_in(arguments.sam, photos[0][1])
+        else:
+            model = load_sam(arguments.sam, arguments.checkpoint)
     except (ValueError, OSError, PhotoError) as error:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
@@ -67,7 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "output_mode": "coco_rle",
     }
     print(f"{arguments.sam} {model.sha256[:12]}, {', '.join(f'{key}={value}' for key, value in settings.items())}")
-    generators = (SamAutomaticMaskGenerator(model, **settings), AutoMaskGenerator(model, **settings))
+    theirs = SamAutomaticMaskGenerator(reference(copy.deepcopy(model)), **settings)
+    if arguments.runtime == "openvino":
+        use_openvino(model, arguments.precision)
+    else:
+        set_encoder_precision(model, arguments.precision)
+    generators = (theirs, AutoMaskGenerator(model, **settings))
     print(f"{'photo':<32}{'SAM':>6}{'ours':>6}{'SAM in ours':>13}{'ours in SAM':>13}{'SAM s':>8}{'ours s':>8}")
     counts, same, seconds, fewest = [0, 0], [0, 0], [0.0, 0.0], None
     for name, rgb in photos:
@@ -76,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             began = time.perf_counter()
             found.append([record["segmentation"] for record in generator.generate(rgb)])
             took.append(time.perf_counter() - began)
-        iou = iou_matrix(*found) >= SAME
+        iou = iou_matrix(*found) >= arguments.same
         agree = [int(iou.any(axis=1).sum()), int(iou.any(axis=0).sum())]
         masks = [len(found[0]), len(found[1])]
         print(f"{name[:31]:<32}{_row(masks, agree, took)}", flush=True)

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = [(name, int(count)) for name, _, count in (entry.partition("=") for entry in arguments.sam)]
         photos = load(arguments.data, max(count for _, count in wanted))
         for name, count in wanted:
-            model = stand_in(name, photos[0]) if is_missing(name) else load_sam(name)
+            model = stand_in(name, photos[0].rgb) if is_missing(name) else load_sam(name)
             results["models"][name] = measure(model.to(arguments.device), photos[:count], arguments)
     except (ValueError, OSError) as error:
         print(f"speed: {error}", file=sys.stderr)
@@ -195,7 +195,7 @@ def is_missing(name: str) -> bool:
     return not (weights if isinstance(weights, Path) else cache_dir() / weights.filename).exists()
 
 
-def stand_in(name: str, photo: Annotated) -> Sam:
+def stand_in(name: str, rgb: np.ndarray) -> Sam:
     """A model with an encoder of random weights and the decoder of `tiny`."""
     torch.manual_seed(0)
     model, tiny = MODELS[name].build(), load_sam("tiny")
@@ -205,7 +205,7 @@ def stand_in(name: str, photo: Annotated) -> Sam:
     model.mask_decoder.load_state_dict(tiny.mask_decoder.state_dict())
     model.prompt_encoder.load_state_dict(tiny.prompt_encoder.state_dict())
     model.name, model.sha256 = name, "random encoder"
-    encoded = encode(model, photo.rgb)
+    encoded = encode(model, rgb)
     prompts = next(Grid.per_side(8).rounds(encoded, Trace()))
     decoded = decode_passing(encoded, prompts)
     estimates = decoded.predicted_iou.flatten()
