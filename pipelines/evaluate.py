@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seconds": time.monotonic() - began,
         "resources": asdict(resources),
     }
-    outcome = write_evaluation(results, [spec.text for spec in strategies], facts, arguments.out, arguments.seed)
+    outcome = write_evaluation(results, strategies, facts, arguments.out, arguments.seed)
     print(outcome.table)
     for failure in outcome.failures:
         print(f"not measured: {failure}")

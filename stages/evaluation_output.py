@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 from schemas.conform import conform
 from schemas.metrics import SCHEMA
 from stages import atomic
-from stages.evaluation_summary import summarise, text_table
+from stages.evaluation_summary import summarise
+from stages.evaluation_tables import tables
+from stages.strategy_spec import StrategySpec
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy")
 
@@ -39,13 +41,13 @@ class Outcome:
 
 
 def write_evaluation(
-    results: pa.Table, strategies: Sequence[str], facts: Mapping[str, Any], out: str, seed: int = 0
+    results: pa.Table, specs: Sequence[StrategySpec], facts: Mapping[str, Any], out: str, seed: int = 0
 ) -> Outcome:
     """Summarise results and write the three files; nothing is written if a photo was measured twice.
 
     Args:
         results: of `stages.evaluate.RESULTS`, in any order.
-        strategies: names in the order of the table.
+        specs: strategies in the order of the tables.
         facts: what else evaluation.json says of the run: configuration, weights, seconds.
         out: folder or fsspec URI; made if it is not there.
         seed: of the bootstrap.
@@ -58,8 +60,8 @@ def write_evaluation(
     order = [(key, "ascending") for key in ("data", "image_id", "sam", "prompts", "metric")]
     metrics = conform(results.drop_columns(["message"]).sort_by(order), SCHEMA)
     measured = metrics.filter(pc.not_equal(metrics.column("metric"), "failed"))
-    entries = summarise(measured, strategies, seed)
-    table = text_table(entries)
+    entries = summarise(measured, [spec.text for spec in specs], seed)
+    table = tables(entries, specs)
     photos = len(set(zip(*(measured.column(key).to_pylist() for key in ("data", "image_id")), strict=True)))
 
     filesystem, root = fsspec.url_to_fs(out)
