@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aopsam.metrics import SIZES
+from aopsam.report.evaluation_page import Table
 from stages.strategy_spec import StrategySpec, find_sweeps
 
 Entry = Mapping[str, Any]
@@ -161,28 +162,41 @@ SWEEP = Shape(
 """Of one option's values (`stages.strategy_spec.find_sweeps`)."""
 
 
-def tables(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> str:
-    """The entries of `summarise` as Markdown with aligned columns; shapes that the run has no rows for are left out.
+def facts_of(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[str]:
+    """Lines that say what the tables' figures are of."""
+    names = short_names([entry["data"] for entry in entries])
+    sizes = {names[entry["data"]]: (entry["photos"], entry["ground_truths"]) for entry in entries}
+    return [
+        *(f"{data}: {photos:,} photos, {masks:,} ground-truth masks" for data, (photos, masks) in sizes.items()),
+        f"In percent, [95 % interval, bootstrap over photos]; vs first: in points, paired, to {specs[0].text}.",
+        "#P: prompts decoded on a photo. Memory: at the peak beyond what was in use, without encoding the photo.",
+    ]
+
+
+def fill(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[Table]:
+    """The entries of `summarise` in the papers' tables; shapes that the run has no rows for are left out.
 
     Args:
         entries: of all data, models and strategies.
         specs: strategies, the first of which the others are compared to.
     """
+    wanted = [(shape, shape.title, shape.rows(specs)) for shape in SHAPES]
+    wanted += [(SWEEP, f"Sweep of {title}", list(chosen)) for title, chosen in find_sweeps(specs).items()]
     names = short_names([entry["data"] for entry in entries])
-    sizes = {names[entry["data"]]: (entry["photos"], entry["ground_truths"]) for entry in entries}
-    lines = [f"- {data}: {photos:,} photos, {masks:,} ground-truth masks" for data, (photos, masks) in sizes.items()]
-    legend = (
-        f"In percent, [95 % interval, bootstrap over photos]; vs first: in points, paired, to `{specs[0].text}`. #P:"
-        " prompts decoded on a photo. Memory: at the peak beyond what was in use, without encoding the photo."
-    )
-    filled = [(shape, shape.title, shape.rows(specs)) for shape in SHAPES]
-    filled += [(SWEEP, f"Sweep of {title}", list(chosen)) for title, chosen in find_sweeps(specs).items()]
-    sections = [
-        _section(shape, title, entries, [spec.text for spec in chosen], names)
-        for shape, title, chosen in filled
-        if len(chosen) >= shape.least
-    ]
-    return "\n\n".join(["\n".join(lines), legend, *sections]) + "\n"
+    tables: list[Table] = []
+    for shape, title, chosen in wanted:
+        if len(chosen) >= shape.least and entries:
+            strategies = [spec.text for spec in chosen]
+            groups = [list(names)] if shape.side_by_side else [[data] for data in names]
+            tables += [_table(shape, title, entries, strategies, group, names) for group in groups]
+    return tables
+
+
+def markdown(lines: Sequence[str], tables: Sequence[Table]) -> str:
+    """Facts and tables as Markdown whose columns are aligned."""
+    parts = ["\n".join(f"- {line}" for line in lines)]
+    parts += [f"### {table.title}\n\n({table.about})\n\n{_aligned(table)}" for table in tables]
+    return "\n\n".join(parts) + "\n"
 
 
 def short_names(data: Sequence[str]) -> dict[str, str]:
@@ -195,41 +209,43 @@ def short_names(data: Sequence[str]) -> dict[str, str]:
         parts += 1
 
 
-def _section(
-    shape: Shape, title: str, entries: Sequence[Entry], strategies: Sequence[str], names: Mapping[str, str]
-) -> str:
+def _table(
+    shape: Shape,
+    title: str,
+    entries: Sequence[Entry],
+    strategies: Sequence[str],
+    data: Sequence[str],
+    names: Mapping[str, str],
+) -> Table:
     found = {(entry["data"], entry["sam"], entry["prompts"]): entry for entry in entries}
     sams = sorted({entry["sam"] for entry in entries})
-    data = [name for name in names if any(key[0] == name for key in found)]
-    groups = [data] if shape.side_by_side else [[name] for name in data]
-    blocks = [f"### {title}\n\n({shape.mirrors})"]
-    for group in groups:
-        heads = [
-            f"{names[name]}: {column.head}" if shape.side_by_side and place == 0 else column.head
-            for name in group
-            for place, column in enumerate(shape.columns)
-        ]
-        rows = [["SAM", "prompts", *heads]]
-        for sam in sams:
-            for strategy in strategies:
-                cells = [column.cell(found[name, sam, strategy]) or "–" for name in group for column in shape.columns]
-                rows.append([sam, strategy, *cells])
-        text = _aligned(rows if len(sams) > 1 else [row[1:] for row in rows], 2 if len(sams) > 1 else 1)
-        blocks.append(text if shape.side_by_side or len(groups) == 1 else f"{names[group[0]]}\n\n{text}")
-    return "\n\n".join(blocks)
-
-
-def _aligned(rows: Sequence[Sequence[str]], labels: int) -> str:
-    """A Markdown table; the first `labels` columns to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(
-            cell.ljust(width) if column < labels else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + " |"
-        for row in rows
+    several = len(data) > 1
+    heads = [
+        f"{names[name]}: {column.head}" if several and column is shape.columns[0] else column.head
+        for name in data
+        for column in shape.columns
     ]
-    rule = "|" + "|".join("-" * (width + 1) + ("-" if i < labels else ":") for i, width in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    rows = [
+        [sam, strategy, *(column.cell(found[name, sam, strategy]) or "–" for name in data for column in shape.columns)]
+        for sam in sams
+        for strategy in strategies
+    ]
+    title = title if several else f"{title}, {names[data[0]]}"
+    if len(sams) > 1:
+        return Table(title, shape.mirrors, ["SAM", "prompts", *heads], rows, labels=2)
+    return Table(f"{title}, {sams[0]}", shape.mirrors, ["prompts", *heads], [row[1:] for row in rows])
+
+
+def _aligned(table: Table) -> str:
+    """Labels to the left, figures to the right."""
+    rows = [table.heads, *table.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
+    lines = []
+    for row in rows:
+        padded = [
+            cell.ljust(width) if column < table.labels else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("| " + " | ".join(padded) + " |")
+    marks = ["-" * (width + 1) + ("-" if column < table.labels else ":") for column, width in enumerate(widths)]
+    return "\n".join([lines[0], "|" + "|".join(marks) + "|", *lines[1:]])

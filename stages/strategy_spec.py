@@ -101,6 +101,14 @@ def _value(text: str) -> Option:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
+def add_sweeps(specs: Sequence[StrategySpec], sweeps: Sequence[str]) -> list[StrategySpec]:
+    """Strategies and those of the sweeps, each once. Errors as for `expand_sweep`."""
+    found = {spec.text: spec for spec in specs}
+    for sweep in sweeps:
+        found |= {spec.text: spec for spec in expand_sweep(sweep)}
+    return list(found.values())
+
+
 def expand_sweep(text: str) -> list[StrategySpec]:
     """Strategies that differ in one option: `aop:threshold=0.1,0.2` or `aop(k=1.3):spacing=4,6`.
 
