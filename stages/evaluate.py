@@ -17,6 +17,7 @@ import torch
 
 from aopsam.generator import AutoMaskGenerator, Labelled
 from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.oas import ObjectAware
@@ -112,6 +113,27 @@ def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield from ({"image_id": posixpath.basename(uri), "problem": problem} for problem in problems)
 
 
+def generator_of(
+    model: Sam, spec: StrategySpec, predictor: PromptPredictor | None = None, seed: int = 0
+) -> AutoMaskGenerator:
+    """The generator of a strategy as it is written in `--prompts`; `seed` is of those that draw at random.
+
+    Raises:
+        ValueError: an unknown strategy or option.
+    """
+    options = spec.strategy_options
+    if spec.name.startswith("random-"):
+        options.setdefault("seed", seed)
+    return AutoMaskGenerator(
+        model,
+        output_mode="coco_rle",
+        prompts=spec.name,
+        predictor=predictor,
+        strategy_options=options,
+        **spec.generator_options,
+    )
+
+
 class EvaluatePhotos:
     """Stage: tables of `SAMPLES` to tables of `RESULTS`; a photo that cannot be measured is one row `failed`."""
 
@@ -137,17 +159,7 @@ class EvaluatePhotos:
                     if spec.options:
                         raise ValueError(f"{spec.name} takes no options")
                     continue
-                options = dict(spec.strategy_options)
-                if spec.name.startswith("random-"):
-                    options.setdefault("seed", evaluation.seed)
-                self.generators[model.name, spec.text] = AutoMaskGenerator(
-                    model,
-                    output_mode="coco_rle",
-                    prompts=spec.name,
-                    predictor=predictor,
-                    strategy_options=options,
-                    **spec.generator_options,
-                )
+                self.generators[model.name, spec.text] = generator_of(model, spec, predictor, evaluation.seed)
         if expected_weights not in (None, self.weights()):
             raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 

@@ -49,6 +49,12 @@ class StrategySpec:
     name: str
     options: dict[str, Option] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, name: str, options: dict[str, Option]) -> StrategySpec:
+        """With the text that would be written for it."""
+        written = ",".join(f"{key}={_shown(value)}" for key, value in options.items())
+        return cls(f"{name}({written})" if written else name, name, options)
+
     @property
     def strategy_options(self) -> dict[str, Any]:
         """Those of the strategy."""
@@ -122,6 +128,18 @@ def expand_sweep(text: str) -> list[StrategySpec]:
     base = strategy.strip()
     opened = f"{base[:-1]}," if base.endswith(")") else f"{base}("
     return [spec for value in values.split(",") for spec in parse_strategies(f"{opened}{key.strip()}={value.strip()})")]
+
+
+def parse_values(text: str) -> tuple[str, list[Option]]:
+    """An option and its values: `threshold=0.1,0.2`.
+
+    Raises:
+        ValueError: it is not written like that.
+    """
+    key, equals, values = text.partition("=")
+    if not key.strip() or not equals or not all(value.strip() for value in values.split(",")):
+        raise ValueError(f"{text!r} is no option with values; write option=value,value")
+    return key.strip(), [_value(value.strip()) for value in values.split(",")]
 
 
 def find_sweeps(specs: Sequence[StrategySpec], least: int = 3) -> dict[str, list[StrategySpec]]:
