@@ -105,7 +105,8 @@ def measure(model: Sam, photos: Sequence[Annotated], arguments: argparse.Namespa
     theirs = SamAutomaticMaskGenerator(reference(model), points_per_side=arguments.grid, **settings)
     ours = {f"grid-{arguments.grid}": AutoMaskGenerator(model, points_per_side=arguments.grid, **settings)}
     for spec in parse_strategies(arguments.prompts):
-        ours[spec.text] = AutoMaskGenerator(model, prompts=spec.name, strategy_options=spec.options, **settings)
+        options = settings | spec.generator_options
+        ours[spec.text] = AutoMaskGenerator(model, prompts=spec.name, strategy_options=spec.strategy_options, **options)
     tallies = {name: Tally() for name in ("SAM", *ours)}
     for generator in ours.values():  # what the first run pays: compilation, caches, memory
         generator.label(photos[0].rgb[:64, :64])

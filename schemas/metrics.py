@@ -6,7 +6,16 @@ import pyarrow as pa
 
 from schemas.column import column
 
-VERSION = 1
+VERSION = 2
+
+RANKED = pa.struct(
+    [
+        pa.field("scores", pa.list_(pa.field("element", pa.float64())), nullable=False),
+        pa.field("found", pa.list_(pa.field("element", pa.int16())), nullable=False),
+        pa.field("ignored", pa.list_(pa.field("element", pa.int16())), nullable=False),
+    ]
+)
+"""Predictions, best first: score, and in bit n whether at COCO's n-th IoU threshold it found a mask or is ignored."""
 
 SCHEMA = pa.schema(
     [
@@ -16,6 +25,7 @@ SCHEMA = pa.schema(
         column("prompts", pa.string(), "strategy name", nullable=False),
         column("metric", pa.string(), nullable=False),
         column("value", pa.float64(), "null where the metric is undefined for the image"),
+        column("ranked", RANKED, "of an average precision: what that of a set of images is computed from"),
     ],
     metadata={"table": "metrics", "version": str(VERSION)},
 )

@@ -1,4 +1,5 @@
-"""Annotated photos of any source that `--data` names: SA-1B shards, instance files of COCO and LVIS, our own labels."""
+"""Annotated photos of any source that `--data` names: SA-1B shards, instance files of COCO and LVIS, folders of masks,
+our own labels."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from aopsam.photos.instances import file_name, read_instances
+from aopsam.photos.mask_pairs import pair_of_folders, read_mask_pairs
 from aopsam.photos.sa1b import Sample, read_shard
 from stages.labelled import read_labelled
 from stages.location import redact
@@ -24,9 +26,9 @@ def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | No
     """Stream the samples of one source.
 
     Args:
-        uri: as `stages.shards.list_shards` gives it; a `.json` is an instance file, a `.parquet` a labels table,
-            anything else a tar. The photos of an instance file lie beside it: in its folder, in a folder there, or in a
-            folder beside that one.
+        uri: as `stages.shards.list_shards` gives it; a `.json` is an instance file, a `.parquet` a labels table, a name
+            that ends in a slash a folder of photos and masks, anything else a tar. The photos of an instance file lie
+            beside it: in its folder, in a folder there, or in a folder beside that one.
         on_problem: called with one line for whatever cannot be used; the rest is.
         images: where the photos of labels are, if not where they were labelled.
     """
@@ -34,6 +36,9 @@ def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | No
     try:
         if uri.endswith(".parquet"):
             yield from read_labelled(uri, lambda line: on_problem(f"{name}: {line}"), images)
+            return
+        if uri.endswith("/"):
+            yield from _mask_pairs(uri, lambda line: on_problem(f"{name}: {line}"))
             return
         if not uri.endswith(".json"):
             with fsspec.open(uri, "rb") as file:
@@ -50,6 +55,22 @@ def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | No
         yield from samples
     except (ValueError, RecursionError, OSError) as error:
         on_problem(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
+    filesystem, path = fsspec.url_to_fs(uri)
+    entries = filesystem.ls(path, detail=True)
+    pair = pair_of_folders(posixpath.basename(entry["name"].rstrip("/")) for entry in entries)
+    if pair is None:
+        raise ValueError("its folders of photos and masks are gone")
+    photos, masks = (f"{path.rstrip('/')}/{folder}" for folder in pair)
+    yield from read_mask_pairs(
+        [posixpath.basename(entry) for entry in filesystem.ls(photos, detail=False)],
+        [posixpath.basename(entry) for entry in filesystem.ls(masks, detail=False)],
+        lambda photo: filesystem.cat_file(f"{photos}/{photo}"),
+        lambda mask: filesystem.cat_file(f"{masks}/{mask}"),
+        on_problem,
+    )
 
 
 def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def label_config(arguments: argparse.Namespace) -> LabelConfig:
         spec, *more = parse_strategies(arguments.prompts)
         if more:
             raise ValueError(f"--prompts {arguments.prompts}: a corpus is labelled with one strategy")
-        values |= {"prompts": spec.name, "strategy_options": spec.options}
+        values |= {"prompts": spec.name, "strategy_options": spec.strategy_options} | spec.generator_options
     return LabelConfig.from_mapping(values, source)
 
 

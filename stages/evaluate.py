@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,8 @@ import pyarrow as pa
 import torch
 
 from aopsam.generator import AutoMaskGenerator, Labelled
-from aopsam.masks import rle
-from aopsam.metrics import METRICS, average_recall, iou_matrix, pearson, spearman
 from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.oas import ObjectAware
@@ -26,14 +26,14 @@ from aopsam.sam.registry import load_sam
 from schemas.column import column
 from schemas.metrics import SCHEMA
 from stages.annotated import read_annotated
-from stages.ground_truth import Annotation, answer, box_prompts, point_prompts, usable_annotations
+from stages.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
+from stages.ground_truth import Annotation, usable_annotations
+from stages.peak_memory import peak_memory
 from stages.strategy_spec import StrategySpec
 
 if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
     from segment_anything.modeling import Sam
 
-GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
-"""Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
 RANDOM_MATCH = "random-match"
 """As many random points on each photo as the first `aop` of the run decoded there."""
 
@@ -43,14 +43,15 @@ SAMPLES = pa.schema(
         column("image_id", pa.string(), "the member's path without suffix", nullable=False),
         column("jpeg", pa.large_binary(), "the photo as stored; null where there is a problem"),
         column("annotations", pa.string(), "JSON, records of SA-1B's layout; null where there is a problem"),
+        column("crowds", pa.string(), "JSON, RLEs of many objects that are not told apart; null for none"),
+        column("memory", pa.bool_(), "measure peak memory on it, too", nullable=False),
         column("problem", pa.string(), "why the photo cannot be measured"),
     ],
     metadata={"table": "samples"},
 )
 RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 10**10)}
-"""COCO's: smallest and largest area in pixels of the photo, both included."""
-STAGES = ("encode", "prompt", "decode", "filter", "rle")
+MEMORY_EVERY = 10
+"""Of so many photos of a source one is labelled once more, untimed, to measure memory."""
 _MAX_PIXELS = 200_000_000
 
 
@@ -94,8 +95,8 @@ def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
         Tables of `SAMPLES`; a broken pair or a tar cut short is a row with a `problem`.
     """
     for source in sources.to_pylist():
-        for sample in islice(_samples(source["shards"]), source["limit"]):
-            row = {"data": source["data"]} | sample
+        for place, sample in enumerate(islice(_samples(source["shards"]), source["limit"])):
+            row = {"data": source["data"], "memory": place % MEMORY_EVERY == 0} | sample
             yield pa.Table.from_pylist([row], schema=SAMPLES)
 
 
@@ -103,8 +104,34 @@ def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
     for uri in shards:
         problems: list[str] = []
         for sample in read_annotated(uri, problems.append):
-            yield {"image_id": sample.id, "jpeg": sample.jpeg, "annotations": json.dumps(sample.annotations)}
+            yield {
+                "image_id": sample.id,
+                "jpeg": sample.jpeg,
+                "annotations": json.dumps(sample.annotations),
+                "crowds": json.dumps(sample.crowds),
+            }
         yield from ({"image_id": posixpath.basename(uri), "problem": problem} for problem in problems)
+
+
+def generator_of(
+    model: Sam, spec: StrategySpec, predictor: PromptPredictor | None = None, seed: int = 0
+) -> AutoMaskGenerator:
+    """The generator of a strategy as it is written in `--prompts`; `seed` is of those that draw at random.
+
+    Raises:
+        ValueError: an unknown strategy or option.
+    """
+    options = spec.strategy_options
+    if spec.name.startswith("random-"):
+        options.setdefault("seed", seed)
+    return AutoMaskGenerator(
+        model,
+        output_mode="coco_rle",
+        prompts=spec.name,
+        predictor=predictor,
+        strategy_options=options,
+        **spec.generator_options,
+    )
 
 
 class EvaluatePhotos:
@@ -132,12 +159,7 @@ class EvaluatePhotos:
                     if spec.options:
                         raise ValueError(f"{spec.name} takes no options")
                     continue
-                options = dict(spec.options)
-                if spec.name.startswith("random-"):
-                    options.setdefault("seed", evaluation.seed)
-                self.generators[model.name, spec.text] = AutoMaskGenerator(
-                    model, output_mode="coco_rle", prompts=spec.name, predictor=predictor, strategy_options=options
-                )
+                self.generators[model.name, spec.text] = generator_of(model, spec, predictor, evaluation.seed)
         if expected_weights not in (None, self.weights()):
             raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 
@@ -161,40 +183,43 @@ class EvaluatePhotos:
         for sample in samples.to_pylist():
             where = {"image_id": sample["image_id"], "data": sample["data"]}
             try:
-                rgb, annotations = _read(sample)
+                photo = open_sample(sample)
             except (PhotoError, ValueError) as error:
                 message = f"{sample['image_id']}: {error}"
                 rows.append(where | {"sam": "", "prompts": "", "metric": "failed", "value": 1.0, "message": message})
                 continue
             for model in self.models:
-                for prompts, metrics in self.measure(model, rgb, annotations):
-                    key = where | {"sam": model.name, "prompts": prompts}
-                    rows.extend(key | {"metric": name, "value": value} for name, value in metrics.items())
+                for prompts, measured in self.measure(model, photo):
+                    rows.extend(where | {"sam": model.name, "prompts": prompts} | row for row in measured.rows())
         return pa.Table.from_pylist(rows, schema=RESULTS)
 
-    def measure(
-        self, model: Sam, rgb: np.ndarray, annotations: Sequence[Annotation]
-    ) -> Iterator[tuple[str, dict[str, float | None]]]:
+    def measure(self, model: Sam, opened: AnnotatedPhoto) -> Iterator[tuple[str, Measured]]:
         """(strategy, its metrics) on one photo; the photo is encoded once and that time charged to each strategy."""
         began = time.perf_counter()
-        photo = encode(model, rgb)
+        photo = encode(model, opened.rgb)
+        _ = photo.decoder, photo.resampling  # else the first strategy would pay for what all of them use
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         encoding = time.perf_counter() - began
         matched: int | None = None
         for spec in self.evaluation.strategies:
             if spec.name in GROUND_TRUTH_PROMPTS:
-                metrics = _ask_ground_truth(spec.name, photo, annotations)
+                measured = ask_ground_truth(spec.name, photo, opened.annotations)
             else:
-                labelled = self._label(model, spec, photo, matched)
+                labelled = self.label(model, spec, photo, matched)
+                measured = compare(labelled, opened.annotations, opened.crowds)
+                if opened.memory:
+                    again = partial(self.label, model, spec, photo, matched)
+                    measured.values["peak_memory"] = peak_memory(again, model.device.type)
                 if spec.name == "aop" and matched is None:
                     matched = labelled.prompts_decoded
-                metrics = _compare(labelled, annotations)
-            metrics["seconds_encode"] = encoding
-            metrics["seconds"] = sum(metrics[f"seconds_{stage}"] or 0.0 for stage in STAGES)
-            yield spec.text, metrics
+            values = measured.values
+            values |= {"seconds_open": opened.seconds, "seconds_encode": encoding}
+            values["seconds"] = sum(values[f"seconds_{stage}"] or 0.0 for stage in STAGES)
+            yield spec.text, measured
 
-    def _label(self, model: Sam, spec: StrategySpec, photo: EncodedPhoto, matched: int | None) -> Labelled:
+    def label(self, model: Sam, spec: StrategySpec, photo: EncodedPhoto, matched: int | None = None) -> Labelled:
+        """The masks of a strategy that does not ask the ground truth; `random-match` draws `matched` points."""
         if spec.name != RANDOM_MATCH:
             return self.generators[model.name, spec.text].label(photo.rgb, photo)
         if not matched:
@@ -205,45 +230,43 @@ class EvaluatePhotos:
         ).label(photo.rgb, photo)
 
 
-def _compare(labelled: Labelled, annotations: Sequence[Annotation]) -> dict[str, float | None]:
-    ranked = sorted(labelled.records, key=lambda r: -(r["predicted_iou"] + r["stability_score"]))
-    truths = [a["segmentation"] for a in annotations]
-    iou = iou_matrix([r["segmentation"] for r in ranked], truths)
-    quality: dict[str, float | None] = {name: metric(iou) for name, metric in METRICS.items()}
-    areas = np.array([rle.area(truth) for truth in truths])
-    for size, (low, high) in SIZES.items():
-        of_size = (areas >= low) & (areas <= high)
-        quality |= {f"ar_{size}": average_recall(iou[:, of_size], 1000), f"{size}_truths": float(of_size.sum())}
-    return quality | _counts(
-        len(annotations), labelled.prompts_proposed, labelled.prompts_decoded, len(labelled.records), labelled.seconds
-    )
+@dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A row of `SAMPLES`, opened and checked.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        annotations: as `usable_annotations` returns them.
+        crowds: RLEs of the photo's size.
+        seconds: opening the photo took.
+        memory: whether to measure memory on it.
+    """
+
+    rgb: np.ndarray
+    annotations: list[Annotation]
+    crowds: list[Mapping[str, Any]]
+    seconds: float = 0.0
+    memory: bool = False
 
 
-def _ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annotation]) -> dict[str, float | None]:
-    prompts = GROUND_TRUTH_PROMPTS[name](annotations)
-    answers = answer(photo, prompts, annotations)
-    count = len(prompts)
-    return {
-        "miou": float(answers.iou.max(axis=1).mean()) if count else None,
-        "predicted_iou_pearson": pearson(answers.predicted_iou, answers.iou),
-        "predicted_iou_spearman": spearman(answers.predicted_iou, answers.iou),
-    } | _counts(count, count, count, count, {"decode": answers.seconds})
+def open_sample(sample: Mapping[str, Any]) -> AnnotatedPhoto:
+    """Open a row of `SAMPLES`.
 
-
-def _counts(
-    ground_truths: int, proposed: int, decoded: int, kept: int, seconds: dict[str, float]
-) -> dict[str, float | None]:
-    counts: dict[str, float | None] = {
-        "ground_truths": float(ground_truths),
-        "prompts_proposed": float(proposed),
-        "prompts_decoded": float(decoded),
-        "masks_kept": float(kept),
-    }
-    return counts | {f"seconds_{stage}": seconds.get(stage, 0.0) for stage in STAGES}
-
-
-def _read(sample: dict[str, Any]) -> tuple[np.ndarray, list[Annotation]]:
+    Raises:
+        PhotoError: the photo cannot be decoded.
+        ValueError: the row is a problem, or its annotations cannot be used.
+    """
     if sample["problem"] is not None:
         raise ValueError(sample["problem"])
+    began = time.perf_counter()
     rgb = open_photo(sample["jpeg"], _MAX_PIXELS).rgb
-    return rgb, usable_annotations(json.loads(sample["annotations"]), (rgb.shape[0], rgb.shape[1]))
+    seconds = time.perf_counter() - began
+    hw = (rgb.shape[0], rgb.shape[1])
+    crowds = [{"segmentation": crowd} for crowd in json.loads(sample["crowds"] or "[]")]
+    return AnnotatedPhoto(
+        rgb,
+        usable_annotations(json.loads(sample["annotations"]), hw),
+        [crowd["segmentation"] for crowd in usable_annotations(crowds, hw)],
+        seconds,
+        sample["memory"],
+    )

@@ -1,4 +1,4 @@
-"""From metrics of photos to a table of strategies: means, intervals, differences to the first strategy."""
+"""From metrics of photos to figures of strategies: means, intervals, differences to the first strategy."""
 
 from __future__ import annotations
 
@@ -8,49 +8,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from aopsam.metrics import mean_interval, paired_difference, weighted_mean
-
-WEIGHTS = {
-    "miou": "ground_truths",
-    "miou_per_prediction": "masks_kept",
-    "miou_one_to_one": "ground_truths",
-    **{f"ar_{most}": "ground_truths" for most in (10, 100, 1000)},
-    **{f"ar_{size}": f"{size}_truths" for size in ("small", "medium", "large")},
-}
-"""Metric → the count that turns its mean over photos into a mean over masks."""
-
-_HEAD = (
-    ("prompts", "prompts"),
-    ("mIoU", "miou"),
-    ("95 %", "interval"),
-    ("by photo", "by_photo"),
-    ("per pred.", "miou_per_prediction"),
-    ("1:1", "miou_one_to_one"),
-    ("AR@10", "ar_10"),
-    ("AR@100", "ar_100"),
-    ("AR@1000", "ar_1000"),
-    ("vs first", "difference"),
-    ("95 %", "difference_interval"),
-    ("proposed", "prompts_proposed"),
-    ("decoded", "prompts_decoded"),
-    ("kept", "masks_kept"),
-    ("s/photo", "seconds"),
-    ("encode", "seconds_encode"),
-    ("prompt", "seconds_prompt"),
-    ("decode", "seconds_decode"),
-    ("filter", "seconds_filter"),
-    ("rle", "seconds_rle"),
+from aopsam.metrics import (
+    METRICS,
+    PRECISIONS,
+    AveragePrecision,
+    mean_interval,
+    paired_difference,
+    resampled,
+    spread,
+    weighted_mean,
 )
+from stages.compare import unpacked
+
+PRECISION_RESAMPLES = 400
+"""Draws of photos for the interval of an average precision, each of which sorts out all predictions."""
+
+Photos = dict[str, dict[str, float]]
+"""Metric → photo → value, NaN where undefined."""
 
 
 def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """One entry a data × model × strategy.
 
-    The metrics of `WEIGHTS` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`,
-    and `difference`: of the mean over masks to that of the first strategy, paired. Intervals are 95 %, by bootstrap
-    over photos. Everything else is a mean over photos. A value that no photo defines is None.
+    `METRICS` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`, and
+    `difference`: of the mean over masks to that of the first strategy, paired; `PRECISIONS` have `over_masks` and
+    `difference`. Intervals are 95 %, by bootstrap over photos. Everything else is a mean over photos, beside
+    `peak_memory_most` (the largest of them), `images_per_second` (photos by the sum of their seconds) and
+    `dropped_share` (of the prompts proposed). A value that no photo defines is None.
 
     Args:
         metrics: of schemas/metrics.py, the photos that could be measured.
@@ -60,94 +47,92 @@ def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> li
     Raises:
         ValueError: a photo was measured twice.
     """
-    series: dict[tuple[str, str, str], dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    series: dict[tuple[str, str, str], Photos] = defaultdict(lambda: defaultdict(dict))
+    ranked: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for row in metrics.to_pylist():
-        photos = series[row["data"], row["sam"], row["prompts"]][row["metric"]]
+        key = row["data"], row["sam"], row["prompts"]
+        photos = series[key][row["metric"]]
         if row["image_id"] in photos:
             raise ValueError(f"{row['data']}: photo {row['image_id']!r} is there twice")
         photos[row["image_id"]] = math.nan if row["value"] is None else row["value"]
-    groups = list(dict.fromkeys((data, sam) for data, sam, _ in series))
-    return [
-        _entry(data, sam, prompts, series[data, sam, prompts], series[data, sam, strategies[0]], strategies[0], seed)
-        for data, sam in sorted(groups)
-        for prompts in strategies
-    ]
+        if row["ranked"] is not None:
+            ranked[key][row["metric"]][row["image_id"]] = row["ranked"]
+    entries = []
+    for data, sam in sorted({(data, sam) for data, sam, _ in series}):
+        first = series[data, sam, strategies[0]]
+        drawn_first: dict[str, tuple[float, np.ndarray]] = {}
+        for prompts in strategies:
+            ours = series[data, sam, prompts]
+            drawn = _precisions(ours, ranked[data, sam, prompts], seed)
+            if prompts == strategies[0]:
+                drawn_first = drawn
+            entry = {"data": data, "sam": sam, "prompts": prompts} | _of_photos(ours)
+            entry |= _means(ours, first, prompts != strategies[0], seed)
+            for name in PRECISIONS:
+                estimate = spread(*drawn[name]) if name in drawn else None
+                difference = None
+                if prompts != strategies[0] and name in drawn and name in drawn_first:
+                    (value, draws), (value_first, draws_first) = drawn[name], drawn_first[name]
+                    difference = spread(value - value_first, draws - draws_first)
+                entry[name] = {
+                    "over_masks": estimate and asdict(estimate),
+                    "difference": difference and asdict(difference),
+                }
+            entries.append(entry)
+    return entries
 
 
-def _entry(
-    data: str,
-    sam: str,
-    prompts: str,
-    ours: Mapping[str, Mapping[str, float]],
-    first: Mapping[str, Mapping[str, float]],
-    first_name: str,
-    seed: int,
-) -> dict[str, Any]:
+def _values(of: Photos, metric: str, photos: Sequence[str]) -> list[float]:
+    return [of[metric].get(photo, math.nan) if metric in of else math.nan for photo in photos]
+
+
+def _means(ours: Photos, first: Photos, compared: bool, seed: int) -> dict[str, Any]:
+    """The metrics that are means of photos."""
     photos = sorted(ours["ground_truths"])
-
-    def values(of: Mapping[str, Mapping[str, float]], metric: str) -> list[float]:
-        return [of[metric][photo] if metric in of else math.nan for photo in photos]
-
-    entry: dict[str, Any] = {"data": data, "sam": sam, "prompts": prompts, "photos": len(photos)}
-    entry["ground_truths"] = int(sum(values(ours, "ground_truths")))
-    for metric, weight in WEIGHTS.items():
-        own, weights = values(ours, metric), values(ours, weight)
+    entry: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        own, weights = _values(ours, name, photos), _values(ours, metric.per, photos)
         over_masks = mean_interval(own, weights, seed=seed)
         over_photos = mean_interval(own, seed=seed)
         difference = None
-        if prompts != first_name:
-            difference = paired_difference(own, values(first, metric), weights, values(first, weight), seed=seed)
-        entry[metric] = {
+        if compared:
+            theirs = _values(first, name, photos), _values(first, metric.per, photos)
+            difference = paired_difference(own, theirs[0], weights, theirs[1], seed=seed)
+        entry[name] = {
             "over_masks": over_masks and asdict(over_masks),
             "over_photos": over_photos and asdict(over_photos),
             "difference": difference and asdict(difference),
         }
-    for metric in sorted(ours.keys() - WEIGHTS.keys() - {"ground_truths"}):
-        entry[metric] = weighted_mean(values(ours, metric))
     return entry
 
 
-def text_table(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The entries of `summarise` as aligned text, one block for each data and model; also valid Markdown."""
-    blocks = []
-    for data, sam in dict.fromkeys((entry["data"], entry["sam"]) for entry in entries):
-        group = [entry for entry in entries if (entry["data"], entry["sam"]) == (data, sam)]
-        rows = [[title for title, _ in _HEAD]] + [_cells(entry) for entry in group]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-        lines = ["| " + " | ".join(_aligned(row, widths)) + " |" for row in rows]
-        rule = "|" + "|".join(f"{'-' * (width + 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)) + "|"
-        title = f"{data} · {sam} · {group[0]['photos']} photos, {group[0]['ground_truths']} ground-truth masks"
-        blocks.append("\n".join([title, "", lines[0], rule, *lines[1:]]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-
-
-def _cells(entry: Mapping[str, Any]) -> list[str]:
-    miou = entry["miou"]
-    shown = {
-        "prompts": entry["prompts"],
-        "miou": _mean(miou["over_masks"]),
-        "interval": _interval(miou["over_masks"]),
-        "by_photo": _mean(miou["over_photos"]),
-        "miou_per_prediction": _mean(entry["miou_per_prediction"]["over_masks"]),
-        "miou_one_to_one": _mean(entry["miou_one_to_one"]["over_masks"]),
-        "difference": _mean(miou["difference"], "+.3f"),
-        "difference_interval": _interval(miou["difference"], "+.3f"),
+def _of_photos(ours: Photos) -> dict[str, Any]:
+    """Counts, times and memory."""
+    photos = sorted(ours["ground_truths"])
+    entry: dict[str, Any] = {
+        "photos": len(photos),
+        "ground_truths": int(sum(_values(ours, "ground_truths", photos))),
     }
-    for _, key in _HEAD:
-        if key.startswith("ar_"):
-            shown[key] = _mean(entry[key]["over_masks"])
-        elif key not in shown:
-            shown[key] = "–" if entry[key] is None else f"{entry[key]:.{2 if key.startswith('seconds') else 1}f}"
-    return [shown[key] for _, key in _HEAD]
+    for metric in sorted(ours.keys() - METRICS.keys() - PRECISIONS.keys() - {"ground_truths"}):
+        entry[metric] = weighted_mean(_values(ours, metric, photos))
+    taken = [value for value in ours.get("peak_memory", {}).values() if not math.isnan(value)]
+    entry["peak_memory_most"] = max(taken, default=None)
+    seconds, proposed, decoded = (entry.get(key) for key in ("seconds", "prompts_proposed", "prompts_decoded"))
+    entry["images_per_second"] = 1 / seconds if seconds else None
+    entry["dropped_share"] = 1 - decoded / proposed if proposed and decoded is not None else None
+    return entry
 
 
-def _mean(estimate: Mapping[str, float] | None, spec: str = ".3f") -> str:
-    return "–" if estimate is None else format(estimate["mean"], spec)
-
-
-def _interval(estimate: Mapping[str, float] | None, spec: str = ".3f") -> str:
-    return "–" if estimate is None else f"{estimate['low']:{spec}} … {estimate['high']:{spec}}"
+def _precisions(
+    ours: Photos, ranked: Mapping[str, Mapping[str, Mapping[str, Any]]], seed: int
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Average precision → its value and those of the bootstrap's draws."""
+    found = {}
+    for name, size in PRECISIONS.items():
+        truths = ours.get("ground_truths" if size is None else f"{size}_truths", {})
+        photos = sorted(ranked.get(name, {}))
+        if photos:
+            curve = AveragePrecision([unpacked(ranked[name][photo], int(truths[photo])) for photo in photos])
+            draws = resampled(curve, len(photos), resamples=PRECISION_RESAMPLES, seed=seed)
+            found[name] = curve(), draws
+    return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import fsspec
 
+from aopsam.photos.mask_pairs import pair_of_folders
 from stages.location import redact
 from stages.tables import find_labels
 
@@ -13,7 +16,8 @@ TARS = (".tar", ".tar.gz", ".tgz")
 def list_shards(data: str) -> list[str]:
     """A tar, an instance file (`.json`), what a glob matches, or the tars anywhere below a folder; sorted.
 
-    Of a labelling run's folder (with `labels` and `manifest.json`) its tables of masks.
+    Of a labelling run's folder (with `labels` and `manifest.json`) its tables of masks. A folder with subfolders of
+    photos and of PNG masks is one shard, and ends in a slash.
 
     Args:
         data: a local path or an fsspec URI.
@@ -29,6 +33,9 @@ def list_shards(data: str) -> list[str]:
         found = list(find_labels(data).paths)
     elif filesystem.isdir(path):
         found = [entry for entry in filesystem.find(path) if entry.endswith(TARS)]
+        below = [entry for entry in filesystem.ls(path, detail=True) if entry["type"] == "directory"]
+        if not found and pair_of_folders(posixpath.basename(entry["name"].rstrip("/")) for entry in below):
+            return [f"{filesystem.unstrip_protocol(path.rstrip('/'))}/"]
     elif filesystem.isfile(path):
         found = [path]
     else:
@@ -36,6 +43,6 @@ def list_shards(data: str) -> list[str]:
     if not found:
         raise ValueError(
             f"{redact(data)}: no shard; give a .tar, a folder that holds some, a glob, a .json of COCO's kind,"
-            " or the folder of a labelling run"
+            " a folder of photos and PNG masks (images and masks, Imgs and GT), or the folder of a labelling run"
         )
     return sorted(filesystem.unstrip_protocol(entry) for entry in found)

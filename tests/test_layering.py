@@ -18,7 +18,7 @@ ALLOWED = {
 }
 INSIDE = {
     "masks": set(),
-    "metrics": set(),
+    "metrics": {"masks"},
     "photos": {"masks"},
     "report": {"masks"},
     "sam": {"masks"},

@@ -51,7 +51,13 @@ def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
 def test_crowds_and_empty_masks_are_no_objects() -> None:
     nothing = rle.encode(np.zeros((20, 30), bool))
     (sample,), problems = read([image(1)], [annotation(rle.encode(SQUARE), iscrowd=1), annotation(nothing)])
-    assert (sample.annotations, problems) == ([], [])
+    assert (sample.annotations, sample.crowds, problems) == ([], [rle.encode(SQUARE)], [])
+
+
+def test_the_area_that_the_file_gives_is_kept_apart() -> None:
+    polygon = [[10, 5, 22, 5, 22, 15, 10, 15]]
+    (sample,), _ = read([image(1)], [annotation(polygon, area=119.5), annotation(polygon, area="large")])
+    assert [(a["area"], a.get("declared_area")) for a in sample.annotations] == [(120, 119.5), (120, None)]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
         timeout=600,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "tiny · 3 photos, 6 ground-truth masks" in ran.stdout
+    assert "3 photos, 6 ground-truth masks" in ran.stdout
     assert "3 photos measured, 1 not" in ran.stdout
     assert "not measured: broken: empty_file" in ran.stdout
     evaluation = json.loads((tmp_path / "out/evaluation.json").read_text())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from stages.annotated import read_annotated
 from stages.shards import list_shards
@@ -71,3 +74,20 @@ def test_a_source_that_is_gone_is_a_line(tmp_path: Path) -> None:
         assert list(read_annotated(str(tmp_path / name), problems.append)) == []
         assert len(problems) == 1
         assert name in problems[0]
+
+
+def test_a_folder_of_photos_beside_masks_is_one_shard(tmp_path: Path) -> None:
+    for folder, suffix in (("Imgs", "jpg"), ("GT", "png")):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            buffer = io.BytesIO()
+            Image.fromarray(np.full((9, 8), 255, np.uint8)).save(buffer, "PNG" if suffix == "png" else "JPEG")
+            (tmp_path / folder / f"{name}.{suffix}").write_bytes(buffer.getvalue())
+    (tmp_path / "GT" / "b.png").unlink()
+    (shard,) = list_shards(str(tmp_path))
+    problems: list[str] = []
+    (sample,) = read_annotated(shard, problems.append)
+    assert (sample.id, sample.width, sample.height, sample.annotations[0]["area"]) == ("a", 8, 9, 72)
+    assert len(problems) == 1
+    assert problems[0].endswith("b.jpg: no mask b.png beside it")
+    assert str(tmp_path) in problems[0]

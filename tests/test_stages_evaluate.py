@@ -90,7 +90,7 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
     assert all(seconds == encoding[0] for seconds in encoding)  # encoded once, charged to each
     assert values(results, "gt-box", "seconds")[0] > encoding[0][0]
 
-    outcome = write_evaluation(results, [s.text for s in strategies], {"weights": stage.weights()}, str(tmp_path / "o"))
+    outcome = write_evaluation(results, strategies, {"weights": stage.weights()}, str(tmp_path / "o"))
     assert outcome.measured == 3
     assert [line.split(":")[0] for line in outcome.failures] == ["b-broken", "e-mismatch", "x.tar"]
     assert pq.read_schema(tmp_path / "o/metrics.parquet").equals(SCHEMA, check_metadata=True)
@@ -100,7 +100,7 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
     assert grid["miou"]["over_masks"]["mean"] == pytest.approx(np.mean([found[0], found[2]]))
     assert written["weights"]["sam"][0]["sha256"] == load_sam("toy").sha256
     assert (tmp_path / "o/table.md").read_text() == outcome.table
-    assert "made up · toy · 3 photos, 4 ground-truth masks" in outcome.table
+    assert "- made up: 3 photos, 4 ground-truth masks" in outcome.table
 
 
 @pytest.mark.usefixtures("threads")

@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from aopsam.metrics.average_precision import AveragePrecision, Ranked, rank
 from aopsam.metrics.average_recall import average_recall
-from aopsam.metrics.bootstrap import Estimate, mean_interval, paired_difference, weighted_mean
+from aopsam.metrics.bootstrap import Estimate, mean_interval, paired_difference, resampled, spread, weighted_mean
+from aopsam.metrics.boundary import boundary_f
+from aopsam.metrics.comparison import SIZES, Comparison
 from aopsam.metrics.correlation import pearson, spearman
 from aopsam.metrics.greedy import iou_one_to_one, iou_per_ground_truth, iou_per_prediction
 from aopsam.metrics.iou import Masks, iou_matrix
 
-METRICS: dict[str, Callable[[NDArray[np.float64]], float | None]] = {
-    "miou": iou_per_ground_truth,
-    "miou_per_prediction": iou_per_prediction,
-    "miou_one_to_one": iou_one_to_one,
-    **{f"ar_{most}": partial(average_recall, most=most) for most in (10, 100, 1000)},
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one photo.
+
+    Attributes:
+        of: the function; None where it is undefined.
+        per: the count that turns its mean over photos into a mean over masks: `ground_truths`, those of a size
+            (`small_truths` and so on), or `masks_kept`.
+    """
+
+    of: Callable[[Comparison], float | None]
+    per: str = "ground_truths"
+
+
+def _recall(most: int, size: str | None = None) -> Metric:
+    def of(comparison: Comparison) -> float | None:
+        return average_recall(comparison.iou[:, comparison.truths_of(size)], most)
+
+    return Metric(of, "ground_truths" if size is None else f"{size}_truths")
+
+
+METRICS: dict[str, Metric] = {
+    "miou": Metric(lambda comparison: iou_per_ground_truth(comparison.iou)),
+    "miou_per_prediction": Metric(lambda comparison: iou_per_prediction(comparison.iou), "masks_kept"),
+    "miou_one_to_one": Metric(lambda comparison: iou_one_to_one(comparison.iou)),
+    "boundary_f": Metric(boundary_f),
+    **{f"ar_{most}": _recall(most) for most in (10, 100, 1000)},
+    **{f"ar_{most}_{size}": _recall(most, size) for most in (10, 100, 1000) for size in SIZES},
 }
-"""Name of a metric → its function of one photo's IoU matrix (predicted, ground truth), best-ranked prediction first."""
+"""Name of a metric → how one photo's is computed."""
+PRECISIONS: dict[str, str | None] = {"ap": None} | {f"ap_{size}": size for size in SIZES}
+"""Name of an average precision, which a set has and a mean over its photos is not → the size of its masks."""
 
 __all__ = [
     "METRICS",
+    "PRECISIONS",
+    "SIZES",
+    "AveragePrecision",
+    "Comparison",
     "Estimate",
     "Masks",
+    "Metric",
+    "Ranked",
     "average_recall",
+    "boundary_f",
     "iou_matrix",
     "iou_one_to_one",
     "iou_per_ground_truth",
@@ -34,6 +67,9 @@ __all__ = [
     "mean_interval",
     "paired_difference",
     "pearson",
+    "rank",
+    "resampled",
     "spearman",
+    "spread",
     "weighted_mean",
 ]

@@ -5,6 +5,7 @@ Photos are what is resampled: masks of one photo are not independent of each oth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,28 @@ def paired_difference(
         raise ValueError(f"paired samples need the same photos, got {ours.size} and {theirs.size}")
     everything, draws = np.arange(ours.size), _draws(ours.size, resamples, seed)
     return _estimate(ours.mean(everything) - theirs.mean(everything), ours.mean(draws) - theirs.mean(draws), level)
+
+
+def resampled(
+    statistic: Callable[[NDArray[np.integer]], float], size: int, *, resamples: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """(resamples,) a statistic of N photos that is no mean, on each draw of N photos with replacement.
+
+    The same seed and N draw the same photos, so two methods' values differ by pairs.
+
+    Args:
+        statistic: takes (N,), how often each photo was drawn.
+        size: N.
+        resamples: how many draws.
+        seed: of the draws.
+    """
+    draws = _draws(size, resamples, seed)
+    return np.array([statistic(np.bincount(draw, minlength=size)) for draw in draws], np.float64)
+
+
+def spread(value: float, drawn: NDArray[np.float64], level: float = 0.95) -> Estimate | None:
+    """A value with the percentile interval of what `resampled` gave for it; None where the value is NaN."""
+    return _estimate(np.asarray(value), drawn, level)
 
 
 class _Sample:

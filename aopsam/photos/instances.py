@@ -34,7 +34,7 @@ def file_name(image: Mapping[str, Any]) -> str:
 def read_instances(
     record: Mapping[str, Any], read_photo: Callable[[str], bytes], on_problem: Callable[[str], None]
 ) -> Iterator[Sample]:
-    """Photos with their annotations, in the order of the file; crowds, which are not one object, are left out.
+    """Photos with their annotations, in the order of the file; crowds, which are not one object, apart.
 
     Args:
         record: the parsed file: `images` and `annotations`.
@@ -42,8 +42,8 @@ def read_instances(
         on_problem: called with one line for an annotation or a photo that cannot be used; the rest is.
 
     Yields:
-        Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`; `id` is the file's name
-        without its suffix.
+        Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
+        file gives one (of the polygons, which decides COCO's sizes); `id` is the file's name without its suffix.
 
     Raises:
         ValueError: `record` is no instance file.
@@ -67,18 +67,22 @@ def read_instances(
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             on_problem(f"{type(error).__name__}: {error}")
             continue
-        usable = []
+        usable: list[dict[str, Any]] = []
+        crowds: list[dict[str, Any]] = []
         for annotation in of_this:
-            if annotation.get("iscrowd"):
-                continue
             try:
                 mask = _rle(annotation.get("segmentation"), width, height)
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 on_problem(f"{name}: annotation {annotation.get('id')!r}: {error}")
                 continue
-            if area := rle.area(mask):
+            area, declared = rle.area(mask), annotation.get("area")
+            if annotation.get("iscrowd"):
+                crowds.append(dict(mask))
+            elif area:
                 usable.append({"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": area})
-        yield Sample(name.rpartition(".")[0] or name, photo, width, height, usable)
+                if isinstance(declared, int | float) and declared > 0:
+                    usable[-1]["declared_area"] = float(declared)
+        yield Sample(name.rpartition(".")[0] or name, photo, width, height, usable, crowds)
 
 
 def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:

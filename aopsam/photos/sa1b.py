@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -28,6 +28,7 @@ class Sample:
         height: pixels, as the JSON says.
         annotations: the JSON's own dicts: `segmentation` {size [h, w], counts (COCO compressed RLE)}, `bbox` XYWH px,
             `area` px, `point_coords` [[x, y]] px, and whatever else the shard carries.
+        crowds: masks, as RLE, of many objects that are not told apart: neither one object nor background.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Sample:
     width: int
     height: int
     annotations: list[dict[str, Any]]
+    crowds: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_shard(

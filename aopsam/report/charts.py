@@ -35,7 +35,7 @@ def histogram_svg(histogram: Histogram, name: str, *, log: bool = False, mark: f
         return HEIGHT - _BOTTOM - count / max(highest, 1) * (HEIGHT - _TOP - _BOTTOM)
 
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}, a histogram">']
-    for count in _nice_ticks(0, highest, 3):
+    for count in nice_ticks(0, highest, 3):
         y = y_of(count)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{short(count)}</text>')
@@ -49,7 +49,7 @@ def histogram_svg(histogram: Histogram, name: str, *, log: bool = False, mark: f
                 f'<rect class="bar" x="{x + gap / 2:.1f}" y="{y:.1f}" width="{width - gap:.1f}" '
                 f'height="{HEIGHT - _BOTTOM - y:.1f}"><title>{short(start)} to {short(end)}: {count:,}</title></rect>'
             )
-    ticks = _decades(shown.edges[0], shown.edges[-1]) if log else _nice_ticks(shown.edges[0], shown.edges[-1], 5)
+    ticks = _decades(shown.edges[0], shown.edges[-1]) if log else nice_ticks(shown.edges[0], shown.edges[-1], 5)
     for value in ticks:
         x = x_of(value)
         anchor = "start" if x < _LEFT + 8 else "end" if x > WIDTH - _RIGHT - 8 else "middle"
@@ -73,7 +73,7 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _nice_ticks(low: float, high: float, about: int) -> list[float]:
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
     """Round values between low and high, about so many."""
     span = high - low
     if span <= 0:

@@ -72,19 +72,12 @@ def report_html(
         samples: photos with their masks, in order.
         failures: images not labelled, as many as are to be listed.
     """
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-    )
-    environment.filters |= {"printable": printable, "jpeg": _jpeg_uri, "short": short}
     unlabelled = summary["status"].get("failed", 0) + summary["status"].get("rejected", 0)
     stages = _shares(summary["stages"])
-    details = {name: _flattened(summary[name]) for name in _DETAILS if summary.get(name)}
+    details = {name: flattened(summary[name]) for name in _DETAILS if summary.get(name)}
     charts = [(entry.title, entry.about, _chart(entry) if entry.histogram.total else None) for entry in distributions]
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         summary=summary,
         unlabelled=unlabelled,
         prompts=prompts,
@@ -94,6 +87,19 @@ def report_html(
         failures=failures,
         details=details,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder, filled; what is not markup already is escaped."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters |= {"printable": printable, "jpeg": _jpeg_uri, "short": short}
+    return environment.get_template(template).render(**values)
 
 
 def printable(text: str) -> str:
@@ -114,12 +120,12 @@ def _shares(stages: Mapping[str, float]) -> list[tuple[str, float, float]]:
     return [(name, seconds, seconds / total) for name, seconds in stages.items()]
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested values as (dotted name, text)."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            rows += _flattened(value, f"{prefix}{name}.")
+            rows += flattened(value, f"{prefix}{name}.")
         else:
             rows.append((f"{prefix}{name}", "—" if value is None or value == {} else str(value)))
     return rows

@@ -1,0 +1,116 @@
+"""Photos in one folder, a PNG mask of each in another: how sets of salient and camouflaged objects are published."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aopsam.masks import rle
+from aopsam.photos.sa1b import Sample
+
+PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
+"""Names, in any case, also at the end of a longer one: COD10K `Imgs`, DUTS `DUTS-TE-Image`, NC4K `Imgs`."""
+MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance")
+"""Likewise; the later one wins where a set has several, since instances say more than objects."""
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+MAX_PIXELS = 200_000_000
+SOFT_SHARE = 0.5
+"""Where grey values go up to 255, the most of the pixels above 0 that may lie between: soft edges, not ids."""
+
+
+def pair_of_folders(names: Iterable[str]) -> tuple[str, str] | None:
+    """Of a folder's subfolders the one of photos and the one of masks; None where one is missing."""
+    photos = _chosen(names := sorted(names), PHOTO_FOLDERS[::-1])
+    masks = _chosen(names, MASK_FOLDERS)
+    return (photos, masks) if photos and masks else None
+
+
+def _chosen(names: Iterable[str], known: tuple[str, ...]) -> str | None:
+    """The name that is, or ends in, the last of the known ones."""
+    found = [
+        (known.index(end), name)
+        for name in names
+        for end in known
+        if name.lower() == end or name.lower().endswith((f"-{end}", f"_{end}"))
+    ]
+    return max(found, default=(0, None))[1]
+
+
+def read_mask_pairs(
+    photos: Iterable[str],
+    masks: Iterable[str],
+    read_photo: Callable[[str], bytes],
+    read_mask: Callable[[str], bytes],
+    on_problem: Callable[[str], None],
+) -> Iterator[Sample]:
+    """Photos with their masks, by name; one needs the other's name, suffix apart.
+
+    Args:
+        photos: file names in the folder of photos.
+        masks: file names in the folder of masks.
+        read_photo: gives the bytes of a photo by its file name.
+        read_mask: likewise of a mask.
+        on_problem: called with one line for whatever cannot be used; the rest is.
+
+    Yields:
+        Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`.
+    """
+    photo_of = {PurePosixPath(name).stem: name for name in photos if PurePosixPath(name).suffix.lower() in PHOTOS}
+    mask_of = {PurePosixPath(name).stem: name for name in masks if PurePosixPath(name).suffix.lower() == ".png"}
+    for stem in sorted(photo_of.keys() ^ mask_of.keys()):
+        if stem in photo_of:
+            on_problem(f"{photo_of[stem]}: no mask {stem}.png beside it")
+        else:
+            on_problem(f"{mask_of[stem]}: a mask without its photo, {stem}.jpg or another")
+    for stem in sorted(photo_of.keys() & mask_of.keys()):
+        try:
+            ids = ids_of(read_mask(mask_of[stem]))
+            photo = read_photo(photo_of[stem])
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, of broken files
+            on_problem(f"{mask_of[stem]}: {' '.join(str(error).split())}")
+            continue
+        height, width = ids.shape
+        encoded = [rle.encode(ids == one) for one in np.unique(ids[ids != 0])]
+        annotations: list[dict[str, Any]] = [
+            {"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": rle.area(mask)} for mask in encoded
+        ]
+        yield Sample(stem, photo, width, height, annotations)
+
+
+def ids_of(png: bytes) -> NDArray[np.integer]:
+    """The objects of a mask: (h, w), each pixel with its object's id; 0, or black, is background.
+
+    Ids are the values of a palette (255 is void, as in PASCAL VOC), of 16 bits, or of grey below 255, and each colour
+    of a coloured picture. Grey up to 255 is one object, at least half of 255; where more than `SOFT_SHARE` of what is
+    not background lies between, that is no mask.
+
+    Raises:
+        ValueError: no PNG, too large, or grey values that are neither ids nor a mask.
+    """
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} × {image.height} px is over the limit of {MAX_PIXELS}")
+        if image.mode == "P":
+            palette = np.asarray(image)
+            return np.where(palette == 255, 0, palette)
+        if image.mode in ("RGB", "RGBA"):
+            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+            if not (rgb == rgb[..., :1]).all():
+                return rgb @ np.array([1 << 16, 1 << 8, 1])
+            values = rgb[..., 0]
+        elif image.mode in ("1", "L", "LA"):
+            values = np.asarray(image.convert("L")).astype(np.int32)
+        else:  # 16 bits
+            return np.asarray(image).astype(np.int32)
+    if not values.size or values.max() < 255:
+        return values
+    share = float(((values > 0) & (values < 255)).sum() / (values > 0).sum())
+    if share > SOFT_SHARE:
+        raise ValueError(f"grey values up to 255, {share:.0%} of them between: neither a mask of 0 and 255 nor ids")
+    return (values >= 128).astype(np.int32)

@@ -1,0 +1,82 @@
+"""The page that a measurement leaves behind: tables, pictures of quality against cost, failures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from aopsam.report.page import flattened, render
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of figures.
+
+    Attributes:
+        title: what it shows.
+        about: a line below the title.
+        heads: of the columns.
+        rows: cells as they are shown, as many as there are heads.
+        labels: columns, from the left, that name the row.
+    """
+
+    title: str
+    about: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    labels: int = 1
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of `aopsam.report.scatter`."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One photo several times.
+
+    Attributes:
+        title: a line below the pictures.
+        pictures: (name, (H, W, 3) uint8) in order.
+    """
+
+    title: str
+    pictures: Sequence[tuple[str, npt.NDArray[np.uint8]]]
+
+
+def evaluation_html(
+    title: str,
+    lines: Sequence[str],
+    tables: Sequence[Table],
+    charts: Sequence[Chart],
+    failures: Sequence[SideBySide],
+    details: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """The page as text.
+
+    Args:
+        title: of the page.
+        lines: what the figures are of.
+        tables: in order.
+        charts: in order.
+        failures: photos to look at, in order.
+        details: name → values (nested ones are flattened), listed at the end.
+    """
+    return render(
+        "evaluation.html",
+        title=title,
+        lines=lines,
+        tables=tables,
+        charts=charts,
+        failures=failures,
+        details={name: flattened(values) for name, values in details.items()},
+    )
