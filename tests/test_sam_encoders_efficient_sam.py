@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from aopsam.sam.decode import decode_passing, decode_prompts
+from aopsam import AutoMaskGenerator
+from aopsam.sam.decode import decode_passing, decode_prompts, upscale
 from aopsam.sam.decoders.efficient_sam import EfficientSam, efficient_sam_ti
 from aopsam.sam.encode import encode, set_encoder_precision
 from aopsam.sam.prompts import Prompts
-from aopsam.sam.registry import load_sam
+from aopsam.sam.registry import Thresholds, load_sam
 from tests import golden
 
 
@@ -80,3 +81,25 @@ def test_sam_predictor_accepts_it_and_masks_as_prompts_are_refused(small: Effici
     assert (masks.shape, iou.shape) == ((3, 300, 400), (3,))
     with pytest.raises(ValueError, match="no mask as a prompt"):
         predictor.predict(golden.POINTS, np.ones(2), mask_input=low_res[:1])
+
+
+def test_masks_are_enlarged_to_the_photo_in_one_step(small: EfficientSam) -> None:
+    small.name, small.sha256 = "small", "0" * 64
+    small.thresholds = Thresholds(pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    generator = AutoMaskGenerator(small, prompts="grid-2")
+    photo = encode(small, golden.PHOTO)
+    points = generator.strategies[0].points * [400, 300]
+    logits, _ = decode_prompts(photo, Prompts.from_points(points))
+    enlarged = torch.nn.functional.interpolate(logits, (300, 400), mode="bilinear", align_corners=False).flatten(0, 1)
+    assert torch.allclose(upscale(photo, logits.flatten(0, 1)), enlarged, atol=1e-5)
+    drawn = (enlarged > 0).numpy()
+    records = generator.generate(golden.PHOTO)
+    assert records
+    for record in records:  # but for logits that are 0 up to rounding
+        assert (drawn != record["segmentation"]).sum(axis=(1, 2)).min() <= 10
+
+
+def test_tiny_proposes_for_it(small: EfficientSam) -> None:
+    labelled = AutoMaskGenerator(small, prompts="aop").label(golden.PHOTO[:100, :150])
+    assert labelled.prompts_decoded > 0
+    assert labelled.records

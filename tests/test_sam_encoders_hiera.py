@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-import aopsam
+from aopsam import AutoMaskGenerator
 from aopsam.sam.checkpoints import CheckpointError
 from aopsam.sam.decode import decode_passing, decode_prompts
 from aopsam.sam.decoders.sam2 import SAM2_MODELS, Sam2
 from aopsam.sam.encode import encode, set_encoder_precision
 from aopsam.sam.prompts import Prompts
-from aopsam.sam.registry import MODELS, load_sam
+from aopsam.sam.registry import MODELS, Thresholds, load_sam
 from tests import golden
+from tests.made_detector import ToldDetector
 
 POINTS = Prompts.from_points(golden.POINTS)
 
@@ -70,22 +71,35 @@ def test_what_belongs_to_the_image_model_must_be_there(tmp_path: Path) -> None:
         load_sam("mobile_sam", tmp_path / "official.pt")
 
 
-def test_one_mask_is_the_single_one_or_the_surest_of_three(small: Sam2) -> None:
+def test_a_mask_is_stable_by_the_areas_between_two_thresholds(small: Sam2) -> None:
+    logits = torch.full((4, 10, 10), -1.0)
+    logits[1:, :5] = 1.0
+    logits[2, 0, 0] = 0.0  # 49 of 50
+    logits[3, 0, :2] = 0.0  # 48 of 50
+    assert small.mask_decoder.is_stable(logits).tolist() == [True, True, True, False]
+
+
+def test_one_mask_is_the_single_one_or_the_surest_of_three(small: Sam2, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = encode(small, golden.PHOTO)
-    coords = np.random.default_rng(0).random((24, 2)) * [400, 300]
-    prompts = Prompts.from_points(coords)
+    prompts = Prompts.from_points(np.random.default_rng(0).random((24, 2)) * [400, 300])
     several, several_iou = decode_prompts(photo, prompts, multimask=True)
-    single, single_iou = decode_prompts(photo, prompts, multimask=False)
-    surest = several_iou.argmax(dim=1)
-    rows = torch.arange(len(prompts))
-    fallen_back = torch.isclose(single_iou[:, 0], several_iou[rows, surest], atol=1e-6)
-    assert 0 < fallen_back.sum() < len(prompts)
-    assert torch.allclose(single[fallen_back, 0], several[rows, surest][fallen_back], atol=1e-5)
-    assert small.mask_decoder.is_stable(single[~fallen_back, 0]).all()
-    bar = float(single_iou.median())
-    some = decode_passing(photo, prompts, multimask=False, min_iou=bar, points_per_batch=5)
-    assert some.index.tolist() == (single_iou > bar).nonzero().tolist()
-    assert torch.allclose(some.logits, single[single_iou > bar], atol=1e-5)
+    rows, surest = torch.arange(len(prompts)), several_iou.argmax(dim=1)
+
+    def at(bar: float) -> tuple[torch.Tensor, torch.Tensor]:
+        monkeypatch.setattr(small.mask_decoder, "is_stable", lambda logits: logits[:, 3, 3] >= bar)
+        return decode_prompts(photo, prompts, multimask=False)
+
+    single, single_iou = at(-np.inf)
+    bar = float(single[:, 0, 3, 3].median())
+    stable = single[:, 0, 3, 3] >= bar
+    mixed, mixed_iou = at(bar)
+    assert torch.allclose(mixed[stable], single[stable], atol=1e-5)
+    assert torch.allclose(mixed[~stable, 0], several[rows, surest][~stable], atol=1e-5)
+    assert torch.allclose(mixed_iou[:, 0], torch.where(stable, single_iou[:, 0], several_iou[rows, surest]), atol=1e-6)
+    least = float(mixed_iou.median())
+    some = decode_passing(photo, prompts, multimask=False, min_iou=least, points_per_batch=5)
+    assert some.index.tolist() == (mixed_iou > least).nonzero().tolist()
+    assert torch.allclose(some.logits, mixed[mixed_iou > least], atol=1e-5)
 
 
 def test_half_precision(small: Sam2) -> None:
@@ -107,12 +121,19 @@ def test_sam_predictor_is_refused_with_the_reason(small: Sam2) -> None:
         SamPredictor(small).set_image(golden.PHOTO)
 
 
-@pytest.mark.parametrize("prompts", ["grid-2", "aop", "oas-box", "hierarchical"])
-def test_every_kind_of_strategy_works(small: Sam2, prompts: str) -> None:
-    small.name, small.sha256, small.thresholds = "small", "0" * 64, MODELS["sam2_hiera_t"].thresholds
-    generator = aopsam.AutoMaskGenerator(
-        small, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0, prompts=prompts
-    )
+@pytest.mark.parametrize("prompts", ["aop", "oas-box", "hierarchical"])
+def test_strategies_work(small: Sam2, prompts: str) -> None:
+    small.name, small.sha256 = "small", "0" * 64
+    small.thresholds = Thresholds(pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    detector = ToldDetector(small, [[1, 1, 2, 3]], [0.5])
+    options = {
+        "aop": {},
+        "oas-box": {"detector": detector, "max_boxes": 1},
+        "hierarchical": {"sparse": 2, "dense": 3},
+    }
+    generator = AutoMaskGenerator(small, prompts=prompts, strategy_options=options[prompts])
     labelled = generator.label(golden.PHOTO[:100, :150])
     assert labelled.prompts_decoded > 0
-    assert all(record["segmentation"].shape == (100, 150) for record in labelled.records)
+    assert labelled.records
+    if prompts == "oas-box":  # cells of 8 x 8, stretched over 150 x 100
+        assert labelled.records[0]["box"] == pytest.approx([18.75, 12.5, 37.5, 37.5])

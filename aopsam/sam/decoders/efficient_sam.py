@@ -143,8 +143,8 @@ class _MaskDecoder(MaskDecoder):
     @property
     def output_upscaling(self) -> nn.Sequential:
         """The layers of the upscaling, in segment-anything's order."""
-        (first, norm, act), (second, _, last) = self.final_output_upscaling_layers  # type: ignore[misc]
-        return nn.Sequential(first, norm, act, second, last)
+        first, second = self.final_output_upscaling_layers
+        return nn.Sequential(first[0], first[1], first[2], second[0], second[2])  # type: ignore[index]
 
 
 def _efficient_sam(channels: int, heads: int, img_size: int) -> EfficientSam:

@@ -205,7 +205,7 @@ class EfficientViTEncoder(nn.Module):
     """(B, 3, S, S) normalised RGB -> (B, 256, S / 8, S / 8).
 
     Args:
-        img_size: S, side in pixels of the padded square that the model reads, a multiple of 32. EfficientViT-SAM-L2: 512.
+        img_size: S, side in pixels of the padded square that the model reads, a multiple of 32; officially 512.
     """
 
     def __init__(self, img_size: int = 512) -> None:
