@@ -5,6 +5,7 @@ import http.server
 import os
 import pickle
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from aopsam.sam.checkpoints import CheckpointError, RemoteFile, cache_dir, obtai
 
 CONTENT = bytes(range(256)) * 9000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+GIT_BLOB = "ef5368afeb6833f50783a92bdc9b5df96e8afe09"
+"""`git hash-object whole.pth`."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -73,6 +76,16 @@ def test_downloads_once(
     assert server.requests == ["/whole.pth"]  # type: ignore[attr-defined]
     assert capsys.readouterr().err.count("downloading http://127.0.0.1") == 1
     assert list(cache.iterdir()) == [path]
+
+
+def test_the_name_that_git_gives_serves_where_no_sha256_is_published(
+    server: http.server.ThreadingHTTPServer, cache: Path
+) -> None:
+    address = f"http://127.0.0.1:{server.server_address[1]}/whole.pth"
+    for _ in range(2):
+        assert obtain("vit_x", RemoteFile(address, git_blob=GIT_BLOB)) == (cache / "whole.pth", DIGEST)
+    with pytest.raises(CheckpointError, match=rf"whole\.pth: git blob {GIT_BLOB}, not the published 000+: remove the"):
+        obtain("vit_x", RemoteFile(address, git_blob="0" * 40))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +174,28 @@ def test_reads_both_formats_of_pytorch(tmp_path: Path, zipped: bool) -> None:
     assert metadata == {}
 
 
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_reads_tensors_beside_other_things(tmp_path: Path, key: str) -> None:
+    torch.save({key: TENSORS, "epoch": 3}, tmp_path / "x.pt")
+    assert same(read_state_dict(tmp_path / "x.pt")[0])
+
+
+def test_reads_a_zipped_file(tmp_path: Path) -> None:
+    torch.save({"model": TENSORS}, tmp_path / "x.pt")
+    path = tmp_path / "x.pt.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "x.pt", "weights/x.pt")
+        archive.writestr("__MACOSX/weights/._x.pt", b"attributes")
+    assert same(read_state_dict(path)[0])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.write(tmp_path / "x.pt", "weights/y.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt\.zip: holds 2 \.pth or \.pt files, not one"):
+        read_state_dict(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"x\.pt\.zip: not a whole zip archive"):
+        read_state_dict(path)
+
+
 class Bomb:
     """Unpickling it would create the file."""
 
@@ -201,8 +236,8 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
 
 
 def test_other_contents_are_named(tmp_path: Path) -> None:
-    torch.save({"model": TENSORS, "epoch": 3}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"x\.pth: not a state dict .* it holds model, epoch"):
+    torch.save({"weights": TENSORS, "epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth: not a state dict .* it holds weights, epoch"):
         read_state_dict(tmp_path / "x.pth")
     torch.save([torch.zeros(1)], tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="it holds list"):

@@ -1,22 +1,24 @@
 """Weights on disk: download them once, check them, read them without running what is inside.
 
-The only file of the project that downloads. A download goes to a temporary file, its SHA-256 is compared while it
-arrives, and only a whole and true file gets its final name, so a cache never holds half a file.
+The only file of the project that downloads. A download goes to a temporary file, its digest is compared with the
+published one, and only a whole and true file gets its final name, so a cache never holds half a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import os
 import pickle
+import shutil
 import sys
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,11 +39,13 @@ class RemoteFile:
 
     Attributes:
         url: its authors' address.
-        sha256: hex digest of the whole file.
+        sha256: hex digest of the whole file, where one is published.
+        git_blob: else what its authors' git calls the file's content: SHA-1 of a header and the bytes.
     """
 
     url: str
-    sha256: str
+    sha256: str = ""
+    git_blob: str = ""
 
     @property
     def filename(self) -> str:
@@ -81,10 +85,9 @@ def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
     """
     path = cache_dir() / remote.filename
     if path.exists():
-        digest = file_sha256(path)
-        if digest != remote.sha256:
-            raise CheckpointError(f"{path}: SHA-256 {digest}, not the published {remote.sha256}: remove the file")
-        return path, digest
+        if fault := _fault(path, remote):
+            raise CheckpointError(f"{path}: {fault}: remove the file")
+        return path, file_sha256(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(remote, path)
@@ -93,7 +96,20 @@ def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
             f"{name}: cannot download {remote.url} ({error}): put the file at {path}, "
             "or give its place with --checkpoint FILE (load_sam(name, checkpoint=FILE))"
         ) from error
-    return path, remote.sha256
+    return path, remote.sha256 or file_sha256(path)
+
+
+def _fault(path: Path, remote: RemoteFile) -> str:
+    """What is wrong with a file's bytes; empty where they are those published."""
+    if remote.sha256 and (found := file_sha256(path)) != remote.sha256:
+        return f"SHA-256 {found}, not the published {remote.sha256}"
+    if remote.git_blob:
+        header = f"blob {path.stat().st_size}\0".encode()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()
+        if found != remote.git_blob:
+            return f"git blob {found}, not the published {remote.git_blob}"
+    return ""
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
@@ -106,34 +122,25 @@ def _download(remote: RemoteFile, path: Path) -> None:
         try:
             expected_bytes = int(response.headers.get("Content-Length", 0))
             print(f"aopsam: downloading {remote.url} ({expected_bytes / 1e6:.0f} MB) to {path}", file=sys.stderr)
-            digest, received = _copy(response, partial)
+            shutil.copyfileobj(response, partial, _CHUNK)
+            received = partial.tell()
+            partial.close()
             if received < expected_bytes:
                 raise ConnectionError(f"it ended after {received} of {expected_bytes} bytes")
-            if digest != remote.sha256:
-                raise ConnectionError(f"what arrived has SHA-256 {digest}, not the published {remote.sha256}")
-            partial.close()
+            if fault := _fault(Path(partial.name), remote):
+                raise ConnectionError(f"what arrived has {fault}")
             Path(partial.name).replace(path)
         except BaseException:
             Path(partial.name).unlink(missing_ok=True)
             raise
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
-    """SHA-256 and count of the bytes copied."""
-    digest = hashlib.sha256()
-    received = 0
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        received += len(chunk)
-        target.write(chunk)
-    return digest.hexdigest(), received
-
-
 def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors by name, and the file's metadata (empty for .pth), on the CPU.
 
     A `.safetensors` file holds no code; a `.pth` or `.pt` file is a pickle and is read with `weights_only=True`,
-    which refuses everything but tensors and plain containers.
+    which refuses everything but tensors and plain containers. As some authors publish them, tensors may lie under the
+    name `model` or `state_dict`, and the file alone in a `.zip`.
 
     Raises:
         CheckpointError: another format, a pickle with code in it, or no mapping of names to tensors.
@@ -141,7 +148,10 @@ def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in {".pth", ".pt"}:
-        return _read_pickle(path), {}
+        # Files of PyTorch before 1.6 are not zip archives and cannot be mapped.
+        return _read_pickle(path, path, mmap=zipfile.is_zipfile(path)), {}
+    if path.name.endswith((".pth.zip", ".pt.zip")):
+        return _read_zipped(path), {}
     raise CheckpointError(f"{path}: unknown format {path.suffix!r}; a checkpoint is a .safetensors, .pth or .pt file")
 
 
@@ -153,10 +163,24 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
 
 
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+def _read_zipped(path: Path) -> dict[str, torch.Tensor]:
     try:
-        # Files of PyTorch before 1.6 are not zip archives and cannot be mapped.
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with zipfile.ZipFile(path) as archive:
+            # A Mac adds a file of attributes beside each.
+            inside = [name for name in archive.namelist() if name.endswith((".pth", ".pt")) and "__MACOSX" not in name]
+            content = archive.read(inside[0]) if len(inside) == 1 else b""
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise CheckpointError(f"{path}: not a whole zip archive ({error})") from error
+    if len(inside) != 1:
+        raise CheckpointError(
+            f"{path}: holds {len(inside)} .pth or .pt files, not one: unpack it and give the right one"
+        )
+    return _read_pickle(path, io.BytesIO(content), mmap=False)
+
+
+def _read_pickle(path: Path, source: Path | io.BytesIO, *, mmap: bool) -> dict[str, torch.Tensor]:
+    try:
+        payload = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, it holds other Python objects than tensors (or is no checkpoint); "
@@ -165,6 +189,8 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # damaged bytes reach deep into the reader: also AssertionError, OSError, IndexError
         fault = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
         raise CheckpointError(f"{path}: not a whole PyTorch checkpoint ({fault})") from error
+    if isinstance(payload, dict):
+        payload = next((payload[key] for key in ("model", "state_dict") if isinstance(payload.get(key), dict)), payload)
     if not isinstance(payload, dict) or not all(isinstance(value, torch.Tensor) for value in payload.values()):
         inside = ", ".join(map(str, list(payload)[:5])) if isinstance(payload, dict) else type(payload).__name__
         raise CheckpointError(f"{path}: not a state dict (names to tensors); it holds {inside}")

@@ -102,13 +102,14 @@ def decode_prompts(
 
 
 def upscale(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.Tensor:
-    """Bring K low-resolution logits (K, r, c) to original pixels (K, H, W), as `Sam.postprocess_masks` does."""
-    size = photo.model.image_encoder.img_size
+    """Bring K low-resolution logits (K, r, c) to original pixels (K, H, W), as `Sam.postprocess_masks` does (or in one
+    step where the model is a `StretchedSam`)."""
+    size, shown = photo.enlarged
     rows, columns = (SUBCELLS * cells for cells in photo.embedding.shape[-2:])
     padding = (0, columns - low_res_logits.shape[-1], 0, rows - low_res_logits.shape[-2])
     square = functional.pad(low_res_logits, padding)[:, None]
     logits = functional.interpolate(square, (size, size), mode="bilinear", align_corners=False)
-    logits = logits[..., : photo.input_hw[0], : photo.input_hw[1]]
+    logits = logits[..., : shown[0], : shown[1]]
     return functional.interpolate(logits, photo.hw, mode="bilinear", align_corners=False)[:, 0]
 
 

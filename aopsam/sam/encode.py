@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch.nn import functional
 
 from aopsam.masks.resampling import Resampling
+from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.fast_decoder import PromptedDecoder
+from aopsam.sam.model import StretchedSam
 
 SUBCELLS = 4
 """Positions of a low-resolution mask per cell of the embedding, to each side."""
@@ -29,13 +32,15 @@ class EncodedPhoto:
         rgb: (H, W, 3) uint8, original pixels.
         model: the SAM that encoded it.
         embedding: (1, C, h, w), the model's dtype and device.
-        input_hw: rows and columns of the model's padded square that show the photo.
+        input_hw: rows and columns of the model's square that show the photo; the rest is padding.
+        finer: what SAM 2's decoder reads beside the embedding, (1, C', 2h, 2w) and (1, C'', 4h, 4w).
     """
 
     rgb: np.ndarray
     model: Sam
     embedding: torch.Tensor
     input_hw: tuple[int, int]
+    finer: tuple[torch.Tensor, ...] = ()
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -65,20 +70,32 @@ class EncodedPhoto:
         """The mask decoder with what follows from this photo alone computed once."""
         prompt_encoder = self.model.prompt_encoder
         # What prompts without a mask add to the embedding is the same for all.
-        image = self.embedding + prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        return PromptedDecoder(self.model.mask_decoder, image, prompt_encoder.get_dense_pe(), self.mask_cells)
+        _, no_mask = prompt_encoder(points=None, boxes=None, masks=None)
+        place = prompt_encoder.get_dense_pe()
+        return PromptedDecoder(self.model.mask_decoder, self.embedding + no_mask, place, self.mask_cells, self.finer)
 
     @cached_property
     def resampling(self) -> Resampling:
         """From low-resolution masks to original pixels."""
         rows, columns = (SUBCELLS * cells for cells in self.mask_cells)
         side = SUBCELLS * self.embedding.shape[-1]
-        return Resampling((rows, columns), side, self.model.image_encoder.img_size, self.input_hw, self.hw)
+        square, shown = self.enlarged
+        return Resampling((rows, columns), side, square, shown, self.hw)
+
+    @property
+    def enlarged(self) -> tuple[int, tuple[int, int]]:
+        """Side of the square that low-resolution masks are first enlarged to, and its rows and columns that show the
+        photo. A `StretchedSam` goes on from the low resolution itself."""
+        if isinstance(self.model, StretchedSam):
+            side = SUBCELLS * self.embedding.shape[-1]
+            return side, (side, side)
+        return self.model.image_encoder.img_size, self.input_hw
 
 
 @torch.inference_mode()
 def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
-    """Encode one photo, pre-processed as segment-anything does (long side to the model's size, zero padding).
+    """Encode one photo, pre-processed as the model's authors do: segment-anything resizes the long side to the model's
+    size and pads with zeros, a `StretchedSam` fills its square.
 
     Photos are encoded one at a time, so that an embedding never depends on what else is in a batch.
 
@@ -92,11 +109,17 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ValueError(f"expected a photo of shape (H, W, 3) and dtype uint8, got {rgb.shape} {rgb.dtype}")
     size = model.image_encoder.img_size
-    resized = _resize(rgb, size)
-    tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
-    pixels = model.preprocess(tensor.to(model.pixel_mean.dtype))
-    embedding = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype))).to(pixels.dtype)
-    return EncodedPhoto(rgb, model, embedding, (resized.shape[0], resized.shape[1]))
+    if isinstance(model, StretchedSam):
+        pixels, input_hw = _stretch(model, rgb), (size, size)
+    else:
+        resized = _resize(rgb, size)
+        tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
+        pixels, input_hw = model.preprocess(tensor.to(model.pixel_mean.dtype)), (resized.shape[0], resized.shape[1])
+    encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
+    if isinstance(model, Sam2):
+        embedding, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
+        return EncodedPhoto(rgb, model, embedding, input_hw, tuple(finer))
+    return EncodedPhoto(rgb, model, encoded.to(pixels.dtype), input_hw)
 
 
 def set_encoder_precision(model: Sam, precision: str) -> None:
@@ -128,6 +151,16 @@ def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 def _dtype(encoder: torch.nn.Module, default: torch.dtype) -> torch.dtype:
     return next((parameter.dtype for parameter in encoder.parameters()), default)
+
+
+def _stretch(model: StretchedSam, rgb: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 -> (1, 3, S, S), normalised."""
+    tensor = torch.as_tensor(rgb, device=model.device).permute(2, 0, 1)[None].float()
+    size = model.image_encoder.img_size
+    square = functional.interpolate(
+        tensor, (size, size), mode="bilinear", align_corners=False, antialias=model.antialias
+    )
+    return ((square - model.pixel_mean) / model.pixel_std).to(model.pixel_mean.dtype)
 
 
 def _resize(rgb: np.ndarray, size: int) -> np.ndarray:

@@ -16,6 +16,9 @@ with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `sc
 - layer normalisation centres rows and base once, and its deviation follows from the rows' inner products;
 - the first convolution of the upscaling is one more product.
 
+EfficientSAM's decoder and SAM 2's keep the form: the one normalises the upscaled features over the whole photo, the
+other adds a photo's finer features to them and may take one of three masks for the single one.
+
 Exact up to rounding. Besides, masks are made only for prompts with a predicted IoU that passes, and only where the
 photo is: what lies over the padding is cut off later anyway. `MaskDecoder.forward` is the slow reference; tests hold
 the two together.
@@ -33,6 +36,8 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aopsam.sam.decoders.sam2 import Sam2MaskDecoder
+
 _UPSCALED_AT_ONCE = 2
 """Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
 
@@ -40,14 +45,22 @@ _UPSCALED_AT_ONCE = 2
 class PromptedDecoder:
     """The mask decoder of one photo: what follows from the photo alone is computed once, at the start."""
 
-    def __init__(self, decoder: MaskDecoder, image: Tensor, image_pe: Tensor, content: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        decoder: MaskDecoder,
+        image: Tensor,
+        image_pe: Tensor,
+        content: tuple[int, int],
+        finer: tuple[Tensor, ...] = (),
+    ) -> None:
         """Compute the photo's side.
 
         Args:
-            decoder: segment-anything's.
+            decoder: segment-anything's, or one derived from it.
             image: (1, C, h, w) embedding plus the prompts' dense embedding, the same for all.
             image_pe: (1, C, h, w) positional encoding of the cells.
             content: rows and columns of cells over which masks are made.
+            finer: SAM 2's features at twice and at four times the cells, (1, C / 4, 2h, 2w) and (1, C / 8, 4h, 4w).
         """
         self._decoder = decoder
         self._grid = (image.shape[-2], image.shape[-1])
@@ -64,7 +77,7 @@ class PromptedDecoder:
             base, constant, maps = write.base, write.constant, write.maps
         self._reads.append(_CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
         first, norm, _, second, _ = decoder.output_upscaling
-        self._upscale = _Upscale(first, norm, second, self._cut(base.T).T, constant, maps)
+        self._upscale = _Upscale(first, norm, second, self._cut(base.T).T, constant, maps, finer)
 
     def __call__(self, sparse: Tensor, *, multimask: bool, min_iou: float) -> tuple[Tensor, Tensor, Tensor]:
         """Decode B prompts.
@@ -80,24 +93,56 @@ class PromptedDecoder:
         """
         decoder = self._decoder
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        if isinstance(decoder, Sam2MaskDecoder):  # first in the reference; tokens know no order
+            output_tokens = torch.cat([output_tokens, decoder.obj_score_token.weight])
         tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, cells = self._two_way(tokens)
+        predicted_iou = decoder.iou_prediction_head(tokens[:, 0])
+        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens]
+        if isinstance(decoder, Sam2MaskDecoder) and not multimask:
+            return self._steadiest(cells, mask_tokens, predicted_iou, min_iou)
         heads = slice(1, None) if multimask else slice(0, 1)
-        predicted_iou = decoder.iou_prediction_head(tokens[:, 0])[:, heads]
+        predicted_iou = predicted_iou[:, heads]
         chosen = (predicted_iou > min_iou).nonzero()
-        networks = decoder.output_hypernetworks_mlps[heads]
-        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens][:, heads]
-        hyper = torch.stack([network(mask_tokens[:, i]) for i, network in enumerate(networks)], dim=1).float()
+        hyper = self._hyper(mask_tokens[:, heads], heads)
         rows, columns = self._content
         logits = [hyper.new_zeros(0, 4 * rows, 4 * columns)]
-        passing = chosen[:, 0].unique()
-        step = len(passing) if hyper.is_cuda else _UPSCALED_AT_ONCE
-        for some in passing.split(max(step, 1)) if len(passing) else ():
+        for some in self._portions(chosen[:, 0].unique()):
             made = self._upscale(cells.of(some, self._cut), hyper[some], self._content)
             inside = torch.isin(chosen[:, 0], some)
             row = torch.searchsorted(some, chosen[inside, 0])
             logits.append(made[row, chosen[inside, 1]])
         return predicted_iou, torch.cat(logits), chosen
+
+    def _steadiest(
+        self, cells: _Cells, mask_tokens: Tensor, predicted_iou: Tensor, min_iou: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One mask a prompt as SAM 2 makes it: the single one where it is stable, else the surest of the three."""
+        surest = predicted_iou[:, 1:].argmax(dim=1) + 1
+        pair = torch.stack([torch.zeros_like(surest), surest], dim=1)
+        hyper = self._hyper(mask_tokens, slice(None))
+        hyper = hyper.gather(1, pair[..., None].expand(-1, -1, hyper.shape[2]))
+        predicted_iou = predicted_iou.gather(1, pair)
+        single_iou = predicted_iou[:, :1].clone()
+        rows, columns = self._content
+        logits = [hyper.new_zeros(0, 4 * rows, 4 * columns)]
+        for some in self._portions((predicted_iou > min_iou).any(dim=1).nonzero()[:, 0]):
+            made = self._upscale(cells.of(some, self._cut), hyper[some], self._content)
+            which = (~self._decoder.is_stable(made[:, 0])).long()
+            single_iou[some, 0] = predicted_iou[some, which]
+            passing = single_iou[some, 0] > min_iou
+            logits.append(made[passing.nonzero()[:, 0], which[passing]])
+        return single_iou, torch.cat(logits), (single_iou > min_iou).nonzero()
+
+    def _hyper(self, mask_tokens: Tensor, heads: slice) -> Tensor:
+        """(B, M, C) mask tokens of some heads -> (B, M, C / 8), weights of the upscaled features in each mask."""
+        networks = self._decoder.output_hypernetworks_mlps[heads]
+        return torch.stack([network(mask_tokens[:, i]) for i, network in enumerate(networks)], dim=1).float()
+
+    def _portions(self, prompts: Tensor) -> Sequence[Tensor]:
+        """Indices of prompts, as many together as masks are made at once."""
+        step = len(prompts) if prompts.is_cuda else _UPSCALED_AT_ONCE
+        return prompts.split(max(step, 1)) if len(prompts) else ()
 
     def _two_way(self, tokens: Tensor) -> tuple[Tensor, _Cells]:
         """`TwoWayTransformer.forward` on tokens (B, T, C)."""
@@ -306,11 +351,12 @@ class _Upscale:
     def __init__(
         self,
         first: nn.ConvTranspose2d,
-        norm: LayerNorm2d,
+        norm: LayerNorm2d | nn.GroupNorm,
         second: nn.ConvTranspose2d,
         base: Tensor,
         constant: Tensor,
         maps: Sequence[Tensor],
+        finer: tuple[Tensor, ...],
     ) -> None:
         into = _as_matrix(first)
         self._base = base @ into
@@ -318,17 +364,34 @@ class _Upscale:
         self._rows = _Rows(maps, into)
         self._gain, self._shift, self._eps = norm.weight.float(), norm.bias.float(), norm.eps
         self._second, self._second_bias = _as_matrix(second).T, _bias(second)
+        self._of_whole_photo = isinstance(norm, nn.GroupNorm)
+        self._finest: Tensor | float = 0.0
+        if finer:
+            twice, four_times = finer
+            self._constant = self._constant + _places(twice).flatten(1)
+            within = _places(functional.pixel_unshuffle(four_times, 2)).unflatten(2, (-1, 4))
+            self._finest = within.transpose(2, 3).flatten(2)
 
     def __call__(self, cells: _Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
         """Cells of B prompts and hyper (B, M, C / 8) → logits (B, M, 4 rows, 4 columns)."""
         features = torch.addcmul(self._constant, cells.scale.mT, self._base)
         features = features.baddbmm_(cells.factors.mT, self._rows(cells.values)).unflatten(2, (4, -1))
-        features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
-        features = functional.gelu(functional.linear(functional.gelu(features), self._second, self._second_bias))
+        if self._of_whole_photo:
+            variance, mean = torch.var_mean(features, dim=(1, 2, 3), correction=0, keepdim=True)
+            features = (features - mean) * (variance + self._eps).rsqrt() * self._gain + self._shift
+        else:
+            features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
+        features = functional.linear(functional.gelu(features), self._second, self._second_bias) + self._finest
+        features = functional.gelu(features)
         logits = features.view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
         #                      B rows columns 2y 2x 2y 2x M
         logits = logits.view(len(hyper), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
         return logits.reshape(len(hyper), -1, 4 * grid[0], 4 * grid[1])
+
+
+def _places(fine: Tensor) -> Tensor:
+    """(1, O, 2h, 2w) → (h · w, 4, O): the four places that each cell becomes, row by row."""
+    return functional.pixel_unshuffle(fine[0].float(), 2).unflatten(0, (-1, 4)).permute(2, 3, 1, 0).flatten(0, 1)
 
 
 def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:

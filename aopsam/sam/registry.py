@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from segment_anything.modeling import Sam
 from torch.overrides import TorchFunctionMode
 
 from aopsam.sam.checkpoints import CheckpointError, RemoteFile, file_sha256, obtain, read_state_dict
+from aopsam.sam.decoders.efficient_sam import efficient_sam_s, efficient_sam_ti
+from aopsam.sam.decoders.sam2 import SAM2_MODELS, image_weights
+from aopsam.sam.encoders.efficientvit import efficientvit_sam_l2
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.encoders.tiny_vit import TinyViTEncoder
 from aopsam.sam.encoders.vit import vit_b, vit_h, vit_l
@@ -19,6 +22,7 @@ from aopsam.sam.model import assemble
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
+_EFFICIENT_SAM = "https://github.com/yformer/EfficientSAM/raw/d525f622e6f640acf5a0fc37c7ca1f243da5bde0/weights"
 _MOBILE_SAM = "https://github.com/ChaoningZhang/MobileSAM/raw/34bbbfdface3c18e5221aa7de6032d7220c6c6a1/weights"
 
 
@@ -51,17 +55,53 @@ class ModelSpec:
         weights: the published file, or the one that comes with the package.
         terms: licence of the weights.
         thresholds: what the model keeps where its file says nothing.
+        part: takes the model's own weights, under its names, from all that the published file holds by name.
     """
 
     build: Callable[[], Sam]
     weights: RemoteFile | Path
     terms: str
     thresholds: Thresholds = Thresholds()
+    part: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
 
-# Neither project publishes a SHA-256 (SAM's file names carry the start of an MD5). These are the digests that others
-# publish for the same addresses: https://github.com/computational-cell-analytics/micro-sam micro_sam/util.py at
-# 00006fc6 (all four), https://github.com/open-edge-platform/model_api/issues/351 (vit_h) and /350 (mobile_sam).
+def _sam2_specs() -> dict[str, ModelSpec]:
+    """SAM 2 and SAM 2.1 differ in their weights alone, and in modules for videos."""
+    files = {
+        "sam2_hiera_t": "072824/sam2_hiera_tiny.pt 65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+        "sam2_hiera_s": "072824/sam2_hiera_small.pt 95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+        "sam2_hiera_b+": "072824/sam2_hiera_base_plus.pt "
+        "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+        "sam2_hiera_l": "072824/sam2_hiera_large.pt 7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+        "sam2.1_hiera_t": "092824/sam2.1_hiera_tiny.pt "
+        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        "sam2.1_hiera_s": "092824/sam2.1_hiera_small.pt "
+        "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        "sam2.1_hiera_b+": "092824/sam2.1_hiera_base_plus.pt "
+        "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        "sam2.1_hiera_l": "092824/sam2.1_hiera_large.pt "
+        "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    }
+    return {
+        name: ModelSpec(
+            build=SAM2_MODELS[name.partition("_")[2]],
+            weights=RemoteFile(f"{_META}_2/{file.split()[0]}", file.split()[1]),
+            terms="Apache-2.0",
+            thresholds=Thresholds(pred_iou_thresh=0.8),
+            part=image_weights,
+        )
+        for name, file in files.items()
+    }
+
+
+# No project publishes a SHA-256 (SAM's file names carry the start of an MD5). These are the digests that others publish
+# for the same addresses: https://github.com/computational-cell-analytics/micro-sam micro_sam/util.py at 00006fc6 (SAM
+# and MobileSAM) and micro_sam/v2/util.py at 4f6cca85 (SAM 2), https://github.com/open-edge-platform/model_api/issues/351
+# (vit_h) and /350 (mobile_sam), scripts/install.sh of https://github.com/InterDigitalInc/CompressAI-Vision
+# (EfficientViT-SAM). Nobody does for EfficientSAM: its files lie in its authors' git, which names them by a digest.
+#
+# Thresholds: SAM's, and those of sam2/automatic_mask_generator.py; EfficientSAM's are those of
+# notebooks/EfficientSAM_segment_everything_example.ipynb.
 MODELS: dict[str, ModelSpec] = {
     "tiny": ModelSpec(
         build=lambda: assemble(TinyEncoder()),
@@ -96,6 +136,31 @@ MODELS: dict[str, ModelSpec] = {
         ),
         terms="Apache-2.0",
     ),
+    "efficient_sam_ti": ModelSpec(
+        build=efficient_sam_ti,
+        weights=RemoteFile(
+            f"{_EFFICIENT_SAM}/efficient_sam_vitt.pt", git_blob="af883c49e33c68f01107be52df0ecad26a48355f"
+        ),
+        terms="Apache-2.0",
+        thresholds=Thresholds(pred_iou_thresh=0.7, stability_score_thresh=0.9),
+    ),
+    "efficient_sam_s": ModelSpec(
+        build=efficient_sam_s,
+        weights=RemoteFile(
+            f"{_EFFICIENT_SAM}/efficient_sam_vits.pt.zip", git_blob="fa4e9f05f753e109dbde052f97d37903b833cf53"
+        ),
+        terms="Apache-2.0",
+        thresholds=Thresholds(pred_iou_thresh=0.7, stability_score_thresh=0.9),
+    ),
+    "efficientvit_sam_l2": ModelSpec(
+        build=efficientvit_sam_l2,
+        weights=RemoteFile(
+            "https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l2.pt",
+            "d4bfd842224cbb99de09acc3325e81ac5b7e8725c8fbdab152305e5d934bfe4a",
+        ),
+        terms="Apache-2.0",
+    ),
+    **_sam2_specs(),
 }
 """Models by the name that `load_sam` and `--sam` take."""
 
@@ -119,8 +184,9 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
         raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
     spec = MODELS[name]
     path, digest = _locate(name, checkpoint)
-    state, metadata = read_state_dict(path)
-    _check_fit(name, path, {key: tuple(tensor.shape) for key, tensor in state.items()})
+    published, metadata = read_state_dict(path)
+    _check_fit(name, path, {key: tuple(tensor.shape) for key, tensor in published.items()})
+    state = spec.part(published)
     with _NoRandomNumbers():
         model = spec.build()
     model.load_state_dict(state, strict=True)
@@ -161,11 +227,12 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
         return {key: tuple(tensor.shape) for key, tensor in MODELS[name].build().state_dict().items()}
 
 
-def _check_fit(name: str, path: Path, found: dict[str, tuple[int, ...]]) -> None:
-    expected = _shapes(name)
+def _check_fit(name: str, path: Path, published: dict[str, tuple[int, ...]]) -> None:
+    found, expected = MODELS[name].part(published), _shapes(name)
     if found == expected:
         return
-    if right := next((other for other in MODELS if other != name and found == _shapes(other)), None):
+    others = (other for other in MODELS if other != name)
+    if right := next((other for other in others if MODELS[other].part(published) == _shapes(other)), None):
         raise CheckpointError(
             f"{path} holds weights of {right}, not of {name}: pass --sam {right} (load_sam({right!r}))"
         )
