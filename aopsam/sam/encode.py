@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +12,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from aopsam.masks.resampling import Resampling
+from aopsam.sam.attention import Head, keeping_queries_and_keys
 from aopsam.sam.fast_decoder import PromptedDecoder
 
 SUBCELLS = 4
@@ -30,12 +32,14 @@ class EncodedPhoto:
         model: the SAM that encoded it.
         embedding: (1, C, h, w), the model's dtype and device.
         input_hw: rows and columns of the model's padded square that show the photo.
+        queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
     """
 
     rgb: np.ndarray
     model: Sam
     embedding: torch.Tensor
     input_hw: tuple[int, int]
+    queries_keys: Mapping[Head, torch.Tensor] = field(default_factory=dict)
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -95,8 +99,14 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     resized = _resize(rgb, size)
     tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
     pixels = model.preprocess(tensor.to(model.pixel_mean.dtype))
-    embedding = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype))).to(pixels.dtype)
-    return EncodedPhoto(rgb, model, embedding, (resized.shape[0], resized.shape[1]))
+    with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
+        embedding = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype))).to(pixels.dtype)
+    return EncodedPhoto(rgb, model, embedding, (resized.shape[0], resized.shape[1]), kept)
+
+
+def keep_head(model: Sam, head: Head) -> None:
+    """From now on every photo that `encode` makes with this model holds the queries and keys of this head too."""
+    model.kept_heads = getattr(model, "kept_heads", frozenset()) | {head}
 
 
 def set_encoder_precision(model: Sam, precision: str) -> None:
