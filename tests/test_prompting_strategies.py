@@ -123,9 +123,9 @@ def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> Non
 
 
 def test_the_bundled_tiny_proposes_for_a_sam_without_a_predictor(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
-    assert make_strategy("aop", tiny).proposer.sam is None
+    assert make_strategy("aop", tiny).proposer.source.sam is None
     proposer = make_strategy("aop", small_sam).proposer
-    assert proposer.sam.name == "tiny"
+    assert proposer.source.sam.name == "tiny"
     own = make_strategy("aop", tiny).proposer.confidence(encode(tiny, scene))
     assert (proposer.confidence(encode(small_sam, scene)) == own).all()
     assert AutoMaskGenerator(small_sam, prompts="aop").label(scene).prompts_decoded > 0

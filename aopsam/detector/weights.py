@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from aopsam.detector.network import BoxDetector
 
+BUNDLED = Path(__file__).parent.parent / "weights" / "detector-tiny.safetensors"
+"""The detector of the bundled `tiny` SAM."""
 _SHAPE = ("embedding_channels", "levels", "width")
 """What the network is built with, as metadata."""
 
@@ -37,8 +39,11 @@ def save_detector(detector: BoxDetector, path: Path | str, notes: Mapping[str, s
     save_file(tensors, path, dict(notes or {}) | own)
 
 
-def load_detector(path: Path | str) -> BoxDetector:
+def load_detector(path: Path | str | None = None) -> BoxDetector:
     """Read a detector of `save_detector`: eval mode, float32, on the CPU.
+
+    Args:
+        path: the file; None for the one bundled with `tiny`.
 
     Returns:
         The detector with `.sam` and `.sam_sha256` from the file's metadata and `.sha256` of the file.
@@ -47,7 +52,7 @@ def load_detector(path: Path | str) -> BoxDetector:
         FileNotFoundError: no such file.
         ValueError: no safetensors file, or not one of a detector.
     """
-    path = Path(path)
+    path = BUNDLED if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such detector; train one with pipelines/train_detector.py")
     try:

@@ -9,6 +9,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.attention import PRESETS, Attention
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.hierarchical import Hierarchical
 from aopsam.prompting.oas import ObjectAware
@@ -18,6 +19,11 @@ from aopsam.prompting.strategy import Decoded, Strategy, Trace
 
 __all__ = ["STRATEGIES", "Decoded", "Strategy", "Trace", "make_strategy"]
 
+
+def _attention(preset: str) -> Callable[..., Strategy]:
+    return lambda model, predictor, **options: Attention(model, preset, **options)
+
+
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "grid-N": lambda model, predictor, n, **options: Grid.per_side(n, **options),
     "random-N": lambda model, predictor, n, **options: RandomPoints(n, **options),
@@ -25,6 +31,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "hierarchical": lambda model, predictor, **options: Hierarchical(**options),
     "oas-box": lambda model, predictor, **options: ObjectAware(model, centers=False, **options),
     "oas-center": lambda model, predictor, **options: ObjectAware(model, centers=True, **options),
+    "attention": lambda model, predictor, **options: Attention(model, **options),
+    **{f"attention-{preset}": _attention(preset) for preset in PRESETS},
 }
 """Name -> factory(model, predictor, [n], **options); a name that ends in `-N` takes a number in its place."""
 

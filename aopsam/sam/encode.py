@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional
 
 from aopsam.masks.resampling import Resampling
+from aopsam.sam.attention import Head, keeping_queries_and_keys
 from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.fast_decoder import PromptedDecoder
 from aopsam.sam.model import StretchedSam
@@ -34,6 +36,7 @@ class EncodedPhoto:
         embedding: (1, C, h, w), the model's dtype and device.
         input_hw: rows and columns of the model's square that show the photo; the rest is padding.
         finer: what SAM 2's decoder reads beside the embedding, (1, C', 2h, 2w) and (1, C'', 4h, 4w).
+        queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
     """
 
     rgb: np.ndarray
@@ -41,6 +44,7 @@ class EncodedPhoto:
     embedding: torch.Tensor
     input_hw: tuple[int, int]
     finer: tuple[torch.Tensor, ...] = ()
+    queries_keys: Mapping[Head, torch.Tensor] = field(default_factory=dict)
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -115,11 +119,17 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
         resized = _resize(rgb, size)
         tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
         pixels, input_hw = model.preprocess(tensor.to(model.pixel_mean.dtype)), (resized.shape[0], resized.shape[1])
-    encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
+    with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
+        encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
     if isinstance(model, Sam2):
         embedding, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
-        return EncodedPhoto(rgb, model, embedding, input_hw, tuple(finer))
-    return EncodedPhoto(rgb, model, encoded.to(pixels.dtype), input_hw)
+        return EncodedPhoto(rgb, model, embedding, input_hw, tuple(finer), kept)
+    return EncodedPhoto(rgb, model, encoded.to(pixels.dtype), input_hw, queries_keys=kept)
+
+
+def keep_head(model: Sam, head: Head) -> None:
+    """From now on every photo that `encode` makes with this model holds the queries and keys of this head too."""
+    model.kept_heads = getattr(model, "kept_heads", frozenset()) | {head}
 
 
 def set_encoder_precision(model: Sam, precision: str) -> None:

@@ -1,0 +1,184 @@
+"""`attention`: cells that attend alike are one object, and each such cluster is asked for once (Efficient SAM2).
+
+Rows of the attention matrix of a deep global attention block, one head, are the features of the embedding's cells;
+HDBSCAN (Campello et al. 2013) clusters them by cosine distance; a cluster's medoid is a point prompt. No training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch.nn import functional as F
+
+from aopsam.prompting.strategy import Decoded, Trace
+from aopsam.sam.attention import Head, attention_rows, global_attention, head_count, similarity_rows
+from aopsam.sam.encode import EncodedPhoto, encode, keep_head
+from aopsam.sam.prompts import Prompts
+
+Rows = Literal["attention", "similarity"]
+
+
+class Preset(NamedTuple):
+    """HDBSCAN's two parameters: which neighbour of a cell sets its density, and how many cells make a cluster."""
+
+    min_samples: int
+    min_cluster_size: int
+
+
+PRESETS = {
+    "low-latency": Preset(2, 10),
+    "high-quality": Preset(2, 5),
+    "sam3d": Preset(5, 40),
+    "sam1": Preset(2, 3),
+}
+"""Efficient SAM2, table 1; there for grids of 64 x 64 cells that the photo fills."""
+
+
+BY_SIMILARITY = {"tiny"}
+"""Models with global attention whose heads say no more of objects than random points do (benchmarks/LOG.md)."""
+
+
+class Attention:
+    """One point for each cluster of cells, in one round; large clusters first."""
+
+    def __init__(
+        self,
+        model: Sam,
+        preset: str = "low-latency",
+        *,
+        rows: Rows | None = None,
+        block: int | None = None,
+        head: int | None = None,
+        min_samples: int | None = None,
+        min_cluster_size: int | None = None,
+        max_prompts: int | None = None,
+    ) -> None:
+        """Set up the strategy; from now on `encode` keeps for it what it needs of every photo that `model` sees.
+
+        Args:
+            model: the SAM that encodes and decodes.
+            preset: a key of `PRESETS`.
+            rows: what describes a cell: whom it attends to, or (`similarity`) which cells' embeddings are like its own.
+                By default attention where the encoder has a block of global attention, else similarity; and similarity
+                for the models in `BY_SIMILARITY`.
+            block: of global attention, counted from 0; the last by default.
+            head: of it, counted from 0, the default; which one tells objects apart differs between weights.
+            min_samples: the preset's by default.
+            min_cluster_size: the preset's by default.
+            max_prompts: of one photo at most.
+
+        Raises:
+            ValueError: an unknown preset, rows, block or head, or a number out of range.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"attention: unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
+        if rows not in (None, *get_args(Rows)):
+            raise ValueError(f"attention: rows={rows!r}; choose from {', '.join(get_args(Rows))}")
+        least = PRESETS[preset]
+        self.min_samples = least.min_samples if min_samples is None else min_samples
+        self.min_cluster_size = least.min_cluster_size if min_cluster_size is None else min_cluster_size
+        self.max_prompts = max_prompts
+        for name, low in (("min_samples", 1), ("min_cluster_size", 2), ("max_prompts", 1)):
+            if (number := getattr(self, name)) is not None and number < low:
+                raise ValueError(f"attention: {name}={number} must be at least {low}")
+        blocks = global_attention(model.image_encoder)
+        if rows is None:
+            rows = "attention" if blocks and model.name not in BY_SIMILARITY else "similarity"
+        if rows == "similarity" and (block, head) != (None, None):
+            raise ValueError("attention: block and head belong to rows=attention")
+        self.head = None if rows == "similarity" else _head(model, block, head)
+        if self.head is not None:
+            keep_head(model, self.head)
+
+    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
+        """All of them; none where no cells cluster."""
+        medoids, share = cluster_medoids(self.distances(photo), self.min_samples, self.min_cluster_size)
+        trace.proposed += len(medoids)
+        medoids, share = medoids[: self.max_prompts], share[: self.max_prompts]
+        if self.max_prompts is not None:
+            trace.dropped["more than max_prompts"] += trace.proposed - len(medoids)
+        if len(medoids):
+            yield Prompts.from_points(cell_centres_px(photo)[medoids], share)
+
+    def distances(self, photo: EncodedPhoto) -> np.ndarray:
+        """(N, N) float64 cosine distances between the N cells of the photo, row by row."""
+        if self.head is None:
+            rows = similarity_rows(photo.embedding, photo.content_cells)
+        else:
+            if self.head not in photo.queries_keys:  # encoded before this strategy was made
+                photo = encode(photo.model, photo.rgb)
+            attention = global_attention(photo.model.image_encoder)[self.head.block]
+            cells = photo.embedding.shape[-2], photo.embedding.shape[-1]
+            rows = attention_rows(attention, photo.queries_keys[self.head], cells, photo.content_cells)
+        return cosine_distances(rows)
+
+
+def cosine_distances(rows: torch.Tensor) -> np.ndarray:
+    """(N, d) float32 -> (N, N) float64, symmetric, 0 on the diagonal, at most 2."""
+    unit = F.normalize(rows, dim=1)
+    distances = (1 - unit @ unit.T).clamp_min(0).fill_diagonal_(0)
+    return torch.maximum(distances, distances.T).double().cpu().numpy()
+
+
+def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster N items and name the middle of each cluster.
+
+    HDBSCAN as scikit-learn has it, on the distances themselves: excess of mass, never one cluster alone. The same
+    distances give the same clusters.
+
+    Args:
+        distances: (N, N) float64, symmetric.
+        min_samples: which neighbour of an item sets its density, 1 or more; where there are fewer, the last.
+        min_cluster_size: 2 or more.
+
+    Returns:
+        (K,) int64 items whose distances to all items of their cluster sum to the least, of large clusters first, and
+        (K,) float32 share of all items in each cluster.
+    """
+    from sklearn.cluster import HDBSCAN  # here: the import takes longer than all of aopsam's
+
+    count = len(distances)
+    if count < min_cluster_size:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    # scikit-learn counts the item itself as the first of its neighbours; Efficient SAM2's formula does not.
+    neighbour = min(min_samples + 1, count)
+    clustering = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=neighbour, metric="precomputed", copy=True)
+    labels = clustering.fit(distances).labels_
+    members = sorted((np.flatnonzero(labels == label) for label in range(labels.max() + 1)), key=len, reverse=True)
+    medoids = [cells[distances[np.ix_(cells, cells)].sum(axis=1).argmin()] for cells in members]
+    share = [len(cells) / count for cells in members]
+    return np.array(medoids, np.int64), np.array(share, np.float32)
+
+
+def cell_centres_px(photo: EncodedPhoto) -> np.ndarray:
+    """(N, 2) float64 XY in original pixels: the middle of what each of `content_cells` shows of the photo."""
+    centres = []
+    for cells, side, inside in zip(photo.content_cells, photo.hw, photo.input_hw, strict=True):
+        cell = photo.model.image_encoder.img_size / photo.embedding.shape[-1]
+        edges = np.minimum(np.arange(cells + 1) * cell, inside) * (side / inside)
+        centres.append((edges[:-1] + edges[1:]) / 2)
+    y, x = np.meshgrid(*centres, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _head(model: Sam, block: int | None, head: int | None) -> Head:
+    """The head that was asked for.
+
+    Raises:
+        ValueError: it does not exist.
+    """
+    blocks = global_attention(model.image_encoder)
+    if not blocks:
+        raise ValueError(f"attention: {model.name} has no block of global attention; use rows=similarity")
+    block = max(blocks) if block is None else block
+    if block not in blocks:
+        raise ValueError(f"attention: block={block} of {model.name} has no global attention, {sorted(blocks)} have")
+    heads = head_count(blocks[block])
+    head = 0 if head is None else head
+    if not 0 <= head < heads:
+        raise ValueError(f"attention: head={head}; block {block} of {model.name} has heads 0 to {heads - 1}")
+    return Head(block, head)
