@@ -34,6 +34,8 @@ class Candidate:
         predicted_iou: the decoder's own estimate.
         stability: its stability score.
         prompt: the one prompt that it answers.
+        alternative: which of the decoder's masks for that prompt.
+        score: by which the better of two is told; the predicted IoU, in tiles weighted by agreement.
         crop_xyxy_px: the part of the photo that the model saw.
     """
 
@@ -41,6 +43,8 @@ class Candidate:
     predicted_iou: float
     stability: float
     prompt: Prompts
+    alternative: int
+    score: float
     crop_xyxy_px: BoxXYXY
 
 
@@ -109,6 +113,8 @@ def select(
                 scores[prompt][mask],
                 traced[row].stability,
                 Prompts(asked.coords_px + offset, asked.labels, asked.confidence),
+                mask,
+                scores[prompt][mask],
                 crop.xyxy_px,
             )
         )
@@ -125,8 +131,9 @@ def refine(
 ) -> tuple[list[Candidate], int]:
     """Adaptive Mask Refinement: ask again with two more points; the mask with the higher predicted IoU stays.
 
-    Each candidate's first prompt and its two added points are one prompt; of its answers (three masks for a point, one
-    for a box) the one with the highest predicted IoU is compared. It must pass the filters, too.
+    Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
+    for a box) the one is compared that gave the candidate: a point's three stand for three levels of detail, and the
+    best of all would make one of two levels that were found (benchmarks/LOG.md). It must pass the filters, too.
 
     Args:
         crop: where the candidates were found.
@@ -159,25 +166,17 @@ def refine(
         least = min(candidates[i].predicted_iou for i in rows)
         decoded = decode_passing(crop.photo, prompts, min_iou=least, points_per_batch=points_per_batch)
         asked += len(prompts)
-        for number, (row, answer) in _best_answers(decoded).items():
+        scores = decoded.predicted_iou.tolist()
+        for row, (number, mask) in enumerate(decoded.index.tolist()):
             before = candidates[rows[number]]
-            if answer <= before.predicted_iou:
+            if mask != before.alternative or scores[number][mask] <= before.predicted_iou:
                 continue
             one = DecodedMasks(decoded.predicted_iou, decoded.index[row : row + 1], decoded.logits[row : row + 1])
             passed, _ = select(crop, prompts, one, filters)
             if passed:
-                refined[rows[number]] = replace(passed[0], prompt=before.prompt)
+                gain = passed[0].predicted_iou - before.predicted_iou
+                refined[rows[number]] = replace(passed[0], prompt=before.prompt, score=before.score + gain)
     return refined, asked
-
-
-def _best_answers(decoded: DecodedMasks) -> dict[int, tuple[int, float]]:
-    """Of each prompt with a mask that passed: row and predicted IoU of its best."""
-    best: dict[int, tuple[int, float]] = {}
-    scores = decoded.predicted_iou.tolist()
-    for row, (prompt, mask) in enumerate(decoded.index.tolist()):
-        if prompt not in best or scores[prompt][mask] > best[prompt][1]:
-            best[prompt] = (row, scores[prompt][mask])
-    return best
 
 
 def _trace(photo: EncodedPhoto, logits: torch.Tensor, filters: Filters) -> list[Traced]:

@@ -18,6 +18,7 @@ from aopsam.candidates import BoxXYXY, Candidate, Crop, Filters, refine, select
 from aopsam.masks import rle
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.masks.nesting import flattened, parents
+from aopsam.masks.overlap import agreement
 from aopsam.masks.refine import RULES, Rule
 from aopsam.masks.runs import union
 from aopsam.masks.small_regions import clean
@@ -107,7 +108,7 @@ class AutoMaskGenerator:
         overlap: Overlap = "nested",
         tile_size: int | None = None,
         tile_overlap: float = 0.25,
-        tile_join_thresh: float = 0.5,
+        tile_join_thresh: float = 0.7,
         tile_whole: bool = True,
     ) -> None:
         """Set up the generator.
@@ -273,17 +274,17 @@ class AutoMaskGenerator:
         if not several:
             return found
         with work.watch.stage("filter"):
-            joined = join([c.runs for c in found], [c.crop_xyxy_px for c in found], self.tile_join_thresh)
-            work.masks_dropped["cut by a tile and not continued beyond"] += len(joined.cut)
+            scores = [c.score for c in found]
+            joined = join([c.runs for c in found], [c.crop_xyxy_px for c in found], scores, self.tile_join_thresh)
+            work.masks_dropped["cut by a tile and not continued beyond"] += joined.cut
             candidates = [_union([found[i] for i in group]) for group in joined.groups]
         whole = (
             self._label_crop(work, (0, 0, width, height), self.strategies[0], self.filters) if self.tile_whole else []
         )
         with work.watch.stage("filter"):  # masks of tiles see more detail
-            scores = [c.predicted_iou for c in candidates]
-            candidates = self._without_duplicates(candidates, scores, self.duplicates_thresh)
+            candidates = self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
             scores = [1.0] * len(candidates) + [0.0] * len(whole)
-            return self._without_duplicates(candidates + whole, scores, self.across_thresh)
+            return self._without_duplicates(candidates + whole, scores, self.duplicates_thresh)
 
     def _label_crop(self, work: _Work, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
         """Run a strategy's rounds on one crop; what is left without duplicates, refined if asked."""
@@ -311,9 +312,7 @@ class AutoMaskGenerator:
                 except StopIteration:
                     prompts = None
         with work.watch.stage("filter"):
-            candidates = self._without_duplicates(
-                candidates, [c.predicted_iou for c in candidates], self.duplicates_thresh
-            )
+            candidates = self._scored_without_duplicates(candidates)
         if self.refine is None:
             return candidates
         with work.watch.stage("decode"):
@@ -321,7 +320,16 @@ class AutoMaskGenerator:
             candidates, asked = refine(crop, candidates, filters, *settings)
         work.refinements += asked
         with work.watch.stage("filter"):  # refined masks may meet
-            return self._without_duplicates(candidates, [c.predicted_iou for c in candidates], self.duplicates_thresh)
+            return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
+
+    def _scored_without_duplicates(self, candidates: list[Candidate]) -> list[Candidate]:
+        """What one crop's duplicates leave. In tiles what many prompts found counts more, for seams to trust in."""
+        if self.tile_size is not None:
+            counts = agreement([c.runs for c in candidates]).tolist()
+            candidates = [
+                replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)
+            ]
+        return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
 
     def _without_duplicates(
         self, candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
@@ -393,6 +401,8 @@ def _union(pieces: Sequence[Candidate]) -> Candidate:
         float(np.average([piece.predicted_iou for piece in pieces], weights=weights)),
         float(np.average([piece.stability for piece in pieces], weights=weights)),
         pieces[int(np.argmax(weights))].prompt,
+        pieces[int(np.argmax(weights))].alternative,
+        float(np.average([piece.score for piece in pieces], weights=weights)),
         (x0, y0, x1, y1),
     )
 

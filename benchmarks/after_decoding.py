@@ -67,8 +67,8 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
     """Markdown: a line a variant."""
     lines = [
         f"### {data}",
-        "| prompts | variant | mIoU | paired difference (95 %) | per prediction | one to one | AR@100 | masks | decoder passes"
-        " | s/photo |",
+        "| prompts | variant | mIoU | paired difference (95 %) | per prediction | one to one | AR@100 | masks |"
+        " decoder passes | s/photo |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     keys = list(dict.fromkeys((row["prompts"], row["variant"]) for row in rows))

@@ -35,3 +35,8 @@ def iou(masks: Sequence[Runs]) -> npt.NDArray[np.float64]:
     shared, area = intersections(masks, masks), areas(masks)
     union = area[:, None] + area - shared
     return shared / np.maximum(union, 1)
+
+
+def agreement(masks: Sequence[Runs], least_iou: float = 0.8) -> Ints:
+    """(N,) how many of N masks, itself included, are nearly the same as each: what many prompts find is an object."""
+    return np.maximum((iou(masks) >= least_iou).sum(axis=1), 1)
