@@ -3,8 +3,10 @@
     python benchmarks/after_decoding.py --data bsds500/val coco/val --limit 20 --json FILE
     python benchmarks/after_decoding.py --data SHARD --prompts aop grid-32 --sam vit_b
 
-Each photo is encoded once. Every variant is compared with the first, box NMS without refinement, on the same photos:
-paired differences of mIoU (per ground truth) with 95 % bootstrap intervals.
+Ways with duplicates for every strategy of --prompts (Efficient SAM2's ablation: its prompts and a grid, NMS and merge),
+refinement for the first. Each photo is encoded once. Every variant is compared with box NMS without refinement on the
+same photos: paired differences of mIoU (per ground truth) with 95 % bootstrap intervals. --json is written after each
+photo.
 """
 
 from __future__ import annotations
@@ -30,10 +32,13 @@ from stages.arguments import absolute, positive
 from stages.ground_truth import usable_annotations
 from stages.shards import list_shards
 
-VARIANTS: dict[str, dict[str, Any]] = {
+DUPLICATES: dict[str, dict[str, Any]] = {
     "box-nms": {},
     "mask-nms": {"duplicates": "mask-nms"},
     "merge": {"duplicates": "merge"},
+    "merge, 0.95": {"duplicates": "merge", "merge_thresh": 0.95},
+}
+REFINEMENTS: dict[str, dict[str, Any]] = {
     "box-nms, formula, negative": {"refine": "formula", "refine_boundary": "negative"},
     "box-nms, formula, positive": {"refine": "formula", "refine_boundary": "positive"},
     "box-nms, prose, negative": {"refine": "prose", "refine_boundary": "negative"},
@@ -82,7 +87,7 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
     for prompts, variant in keys:
         of = values[prompts, variant]
         mean = {name: float(np.nanmean(column)) for name, column in of.items()}
-        first = values[prompts, next(iter(VARIANTS))]["miou"]
+        first = values[prompts, next(iter(DUPLICATES))]["miou"]
         difference = paired_difference(of["miou"], first)
         shown = (
             f"{difference.mean:+.4f} ({difference.low:+.4f} … {difference.high:+.4f})"
@@ -102,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="duplicates and refinement")
     parser.add_argument("--data", nargs="+", required=True, help="shards or instance files of annotated photos")
     parser.add_argument("--sam", default="tiny")
-    parser.add_argument("--prompts", nargs="+", default=["aop", "grid-16"])
+    parser.add_argument("--prompts", nargs="+", default=["aop", "grid-8"])
     parser.add_argument("--limit", type=positive, default=20, help="photos of each --data, the first ones")
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--json", type=Path)
@@ -112,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     generators = {
         (prompts, variant): AutoMaskGenerator(model, prompts=prompts, output_mode="coco_rle", **options)
         for prompts in arguments.prompts
-        for variant, options in VARIANTS.items()
+        for variant, options in (DUPLICATES | (REFINEMENTS if prompts == arguments.prompts[0] else {})).items()
     }
     results: dict[str, list[dict[str, Any]]] = {}
     for data in arguments.data:
@@ -123,10 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             truths = [a["segmentation"] for a in usable_annotations(sample.annotations, (rgb.shape[0], rgb.shape[1]))]
             rows += [{"image": sample.id} | row for row in measure(rgb, truths, generators)]
             print(f"{data}: {sample.id}", file=sys.stderr, flush=True)
+            if arguments.json:
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(table(rows, data), flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -133,7 +133,7 @@ def _reaches(mask: Runs, box: BoxXYXY) -> bool:
 
 
 def _open_sides(mask: Runs, tile: BoxXYXY) -> set[int]:
-    """Sides of a tile (0 left, 1 top, 2 right, 3 bottom), within the photo, near which more than specks of a mask lie."""
+    """Sides of a tile (0 left, 1 top, 2 right, 3 bottom), within the photo, near which more than a speck of it lies."""
     x0, y0, x1, y1 = tile
     at_photo = (x0 == 0, y0 == 0, x1 == mask.hw[1], y1 == mask.hw[0])
     bands = (
