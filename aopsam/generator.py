@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge
-from torchvision.ops import nms
+from segment_anything.utils.amg import generate_crop_boxes
 
+from aopsam.candidates import BoxXYXY, Candidate, Crop, Filters, refine, select
 from aopsam.masks import rle
-from aopsam.masks.full_size import trace_full_size
-from aopsam.masks.runs import Runs
-from aopsam.masks.small_regions import remove_small_regions
-from aopsam.masks.trace import Traced, trace
+from aopsam.masks.duplicates import DUPLICATES
+from aopsam.masks.nesting import flattened, parents
+from aopsam.masks.overlap import agreement
+from aopsam.masks.refine import RULES, Rule
+from aopsam.masks.runs import union
+from aopsam.masks.small_regions import clean
+from aopsam.masks.tiles import join, tile_boxes
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Decoded, Strategy, Trace, make_strategy
 from aopsam.prompting.grid import Grid
-from aopsam.sam.decode import DecodedMasks, decode_passing, upscale
+from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
-from aopsam.sam.prompts import Prompts
+
+LEAST_TILE_PX = 64
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
-FULL_SIZE_BUDGET = 32 * 2**20
-"""Logits held at original size at once on a GPU, in pixels (128 MiB of float32): what bounds memory on large photos."""
-
-
-@dataclass
-class Candidate:
-    """One mask that passed the thresholds, in pixels of the whole photo."""
-
-    runs: Runs
-    predicted_iou: float
-    stability: float
-    prompt: Prompts
-    crop_xyxy_px: tuple[int, int, int, int]
+Overlap = Literal["nested", "flat"]
+Boundary = Literal["negative", "positive"]
 
 
 @dataclass
@@ -53,14 +45,18 @@ class Labelled:
         records: SAM's records (see `AutoMaskGenerator.generate`).
         prompts_proposed: prompts that the strategy came up with.
         prompts_decoded: prompts that reached the mask decoder.
+        refinements: prompts decoded a second time, for Adaptive Mask Refinement.
         dropped: prompts proposed and not decoded, by reason.
+        masks_dropped: masks that passed and are no record all the same, by reason; duplicates are not counted.
         seconds: wall-clock time by stage: encode, prompt, decode, filter, rle.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     prompts_proposed: int = 0
     prompts_decoded: int = 0
+    refinements: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    masks_dropped: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -104,6 +100,16 @@ class AutoMaskGenerator:
         prompts: str | None = None,
         predictor: PromptPredictor | None = None,
         strategy_options: dict[str, Any] | None = None,
+        duplicates: str = "box-nms",
+        mask_nms_thresh: float = 0.7,
+        merge_thresh: float = 0.7,
+        refine: Rule | None = None,
+        refine_boundary: Boundary = "negative",
+        overlap: Overlap = "nested",
+        tile_size: int | None = None,
+        tile_overlap: float = 0.25,
+        tile_join_thresh: float = 0.7,
+        tile_whole: bool = True,
     ) -> None:
         """Set up the generator.
 
@@ -125,14 +131,42 @@ class AutoMaskGenerator:
             prompts: a strategy of `aopsam.prompting.STRATEGIES`; `aop` where nothing is given.
             predictor: for `aop`; by default the one that belongs to the model, else the bundled `tiny` proposes.
             strategy_options: the strategy's own parameters.
+            duplicates: what becomes of masks that repeat each other: `box-nms` (SAM's), `mask-nms`, `merge` (Efficient
+                SAM2's) or `none`.
+            mask_nms_thresh: for `mask-nms`: IoU above which the mask with the lower predicted IoU goes.
+            merge_thresh: for `merge`: share of the smaller of two masks above which they become one.
+            refine: Adaptive Mask Refinement: ask again for each mask with two more points, chosen by the paper's
+                `formula` or its `prose` (`aopsam.masks.refine`); None asks once.
+            refine_boundary: label of the points that it puts just outside a mask.
+            overlap: `nested` (masks may lie in each other; `parent` says in which) or `flat` (each pixel belongs to the
+                smallest mask that has it; masks of which nothing is left go).
+            tile_size: side of tiles, px, that are encoded and labelled one by one, and joined (`aopsam.masks.tiles`);
+                None takes the photo whole.
+            tile_overlap: least share of a tile that it has in common with the next.
+            tile_join_thresh: IoU, within the overlap of two tiles, above which two pieces are one object.
+            tile_whole: label the whole photo, too, for what is larger than a tile.
 
         Raises:
-            ValueError: more than one source of prompts, or an unknown strategy, option or output mode.
+            ValueError: more than one source of prompts, an unknown name, a number out of its range, or options that
+                exclude each other.
         """
+        _check_share("mask_nms_thresh", mask_nms_thresh)
+        _check_share("merge_thresh", merge_thresh)
+        _check_share("tile_join_thresh", tile_join_thresh)
+        _check_share("tile_overlap", tile_overlap, above=0, most=0.5)
+        _check_choice("duplicates", duplicates, tuple(DUPLICATES))
+        _check_choice("refine", refine, (None, *RULES))
+        _check_choice("refine_boundary", refine_boundary, get_args(Boundary))
+        _check_choice("overlap", overlap, get_args(Overlap))
+        if tile_size is not None and tile_size < LEAST_TILE_PX:
+            raise ValueError(f"tile_size={tile_size}; a tile is at least {LEAST_TILE_PX} px")
+        if tile_size is not None and (crop_n_layers or point_grids is not None):
+            raise ValueError(
+                f"tile_size={tile_size} and {'crop_n_layers' if crop_n_layers else 'point_grids'} exclude each other"
+            )
         if sum(source is not None for source in (points_per_side, point_grids, prompts)) > 1:
             raise ValueError("give only one of points_per_side, point_grids and prompts")
-        if output_mode not in get_args(OutputMode):
-            raise ValueError(f"output_mode={output_mode!r}; choose from {', '.join(get_args(OutputMode))}")
+        _check_choice("output_mode", output_mode, get_args(OutputMode))
         if point_grids is not None and len(point_grids) != crop_n_layers + 1:
             raise ValueError(f"point_grids has {len(point_grids)} layers; crop_n_layers={crop_n_layers} needs one more")
         thresholds = model.thresholds
@@ -143,12 +177,21 @@ class AutoMaskGenerator:
             thresholds.stability_score_thresh if stability_score_thresh is None else stability_score_thresh
         )
         self.stability_score_offset = stability_score_offset
+        self.filters = Filters(self.pred_iou_thresh, self.stability_score_thresh, stability_score_offset)
         self.box_nms_thresh = thresholds.box_nms_thresh if box_nms_thresh is None else box_nms_thresh
         self.crop_n_layers = crop_n_layers
         self.crop_nms_thresh = crop_nms_thresh
         self.crop_overlap_ratio = crop_overlap_ratio
         self.min_mask_region_area = min_mask_region_area
         self.output_mode = output_mode
+        self.duplicates = duplicates
+        by_way = {"mask-nms": mask_nms_thresh, "merge": merge_thresh}
+        self.duplicates_thresh = by_way.get(duplicates, self.box_nms_thresh)
+        self.across_thresh = crop_nms_thresh if duplicates.endswith("nms") else self.duplicates_thresh
+        self.refine, self.refine_boundary = refine, refine_boundary
+        self.overlap = overlap
+        self.tile_size, self.tile_overlap = tile_size, tile_overlap
+        self.tile_join_thresh, self.tile_whole = tile_join_thresh, tile_whole
         self.prompts = "point_grids" if point_grids is not None else prompts or "aop"
         layers = range(crop_n_layers + 1)
         self.strategies: list[Strategy]
@@ -170,8 +213,9 @@ class AutoMaskGenerator:
 
         Returns:
             A record a mask, by falling predicted IoU: `segmentation` (by output_mode), `area` px², `bbox` XYWH px,
-            `predicted_iou`, `point_coords` [[x, y]] px, `stability_score`, `crop_box` XYWH px; and `box` XYXY px where
-            the prompt was a box (`point_coords` is then empty).
+            `predicted_iou`, `point_coords` [[x, y]] px, `stability_score`, `crop_box` XYWH px, `parent` (place in the
+            list of the smallest mask that this one lies in, or None); and `box` XYXY px where the prompt was a box
+            (`point_coords` is then empty).
         """
         return self.label(image).records
 
@@ -187,120 +231,123 @@ class AutoMaskGenerator:
             image: (H, W, 3) uint8 RGB.
             encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
         """
-        watch = _Stopwatch(self.model.device)
-        height, width = image.shape[:2]
-        crops, layers = generate_crop_boxes((height, width), self.crop_n_layers, self.crop_overlap_ratio)
-        trace, decoded_count, candidates = Trace(), 0, []
-        for (x0, y0, x1, y1), layer in zip(crops, layers, strict=True):
-            with watch.stage("encode"):
-                whole = encoded is not None and (x0, y0, x1, y1) == (0, 0, width, height)
-                photo = encoded if whole and encoded is not None else encode(self.model, image[y0:y1, x0:x1])
-            found, count = self._label_crop(
-                photo, (x0, y0, x1, y1), (height, width), self.strategies[layer], trace, watch
-            )
-            candidates += found
-            decoded_count += count
-        with watch.stage("filter"):
-            if len(crops) > 1:  # masks of smaller crops see more detail
-                areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (c.crop_xyxy_px for c in candidates)]
-                candidates = _suppress(candidates, [1 / area for area in areas], self.crop_nms_thresh)
+        work = _Work(image, encoded, _Stopwatch(self.model.device))
+        candidates = self._label_crops(work) if self.tile_size is None else self._label_tiles(work, self.tile_size)
+        with work.watch.stage("filter"):
             if self.min_mask_region_area > 0:
                 candidates = self._clean(candidates)
-        with watch.stage("rle"):
-            records = [self._record(candidate) for candidate in candidates]
-        return Labelled(records, trace.proposed, decoded_count, dict(trace.dropped), dict(watch.seconds))
+            if self.overlap == "flat":
+                candidates = _flat(candidates, work.masks_dropped)
+            links = parents([candidate.runs for candidate in candidates])
+        with work.watch.stage("rle"):
+            records = [self._record(*found) for found in zip(candidates, links, strict=True)]
+        return Labelled(
+            records,
+            work.trace.proposed,
+            work.decoded,
+            work.refinements,
+            dict(work.trace.dropped),
+            dict(work.masks_dropped),
+            dict(work.watch.seconds),
+        )
 
-    def _label_crop(
-        self,
-        photo: EncodedPhoto,
-        crop: tuple[int, int, int, int],
-        full_hw: tuple[int, int],
-        strategy: Strategy,
-        trace: Trace,
-        watch: _Stopwatch,
-    ) -> tuple[list[Candidate], int]:
-        """Run a strategy's rounds on one crop; candidates after box NMS, and how many prompts were decoded."""
-        rounds = strategy.rounds(photo, trace)
+    def _label_crops(self, work: _Work) -> list[Candidate]:
+        """SAM's layers of crops: what a crop's inner border cuts is left to the crops beside and above it."""
+        boxes, layers = generate_crop_boxes(work.hw, self.crop_n_layers, self.crop_overlap_ratio)
         candidates: list[Candidate] = []
-        decoded_count = 0
-        with watch.stage("prompt"):
+        for box, layer in zip(boxes, layers, strict=True):
+            candidates += self._label_crop(work, (box[0], box[1], box[2], box[3]), self.strategies[layer], self.filters)
+        if len(boxes) == 1:
+            return candidates
+        with work.watch.stage("filter"):  # masks of smaller crops see more detail
+            return self._without_duplicates(
+                candidates, [1 / _area(c.crop_xyxy_px) for c in candidates], self.across_thresh
+            )
+
+    def _label_tiles(self, work: _Work, size: int) -> list[Candidate]:
+        """Tiles one by one, pieces joined across their seams, and the whole photo for what is larger than a tile."""
+        height, width = work.hw
+        tiles, found = tile_boxes(work.hw, size, self.tile_overlap), list[Candidate]()
+        several = len(tiles) > 1
+        for box in tiles:
+            found += self._label_crop(work, box, self.strategies[0], replace(self.filters, cut=several))
+        if not several:
+            return found
+        with work.watch.stage("filter"):
+            scores = [c.score for c in found]
+            joined = join([c.runs for c in found], [c.crop_xyxy_px for c in found], scores, self.tile_join_thresh)
+            work.masks_dropped["cut by a tile and not continued beyond"] += joined.cut
+            candidates = [_union([found[i] for i in group]) for group in joined.groups]
+        whole = (
+            self._label_crop(work, (0, 0, width, height), self.strategies[0], self.filters) if self.tile_whole else []
+        )
+        with work.watch.stage("filter"):  # masks of tiles see more detail
+            candidates = self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
+            scores = [1.0] * len(candidates) + [0.0] * len(whole)
+            return self._without_duplicates(candidates + whole, scores, self.duplicates_thresh)
+
+    def _label_crop(self, work: _Work, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
+        """Run a strategy's rounds on one crop; what is left without duplicates, refined if asked."""
+        x0, y0, x1, y1 = box
+        with work.watch.stage("encode"):
+            whole = work.encoded is not None and box == (0, 0, work.hw[1], work.hw[0])
+            photo = work.encoded if whole and work.encoded else encode(self.model, work.image[y0:y1, x0:x1])
+        crop = Crop(photo, box, work.hw)
+        rounds = strategy.rounds(photo, work.trace)
+        candidates: list[Candidate] = []
+        with work.watch.stage("prompt"):
             prompts = next(rounds, None)
         while prompts is not None:
-            with watch.stage("decode"):
-                # As in segment-anything, 0 filters nothing, not even a negative estimate.
-                min_iou = self.pred_iou_thresh if self.pred_iou_thresh > 0 else -math.inf
-                decoded = decode_passing(photo, prompts, min_iou=min_iou, points_per_batch=self.points_per_batch)
-            decoded_count += len(prompts)
-            found, stable = self._select(photo, prompts, decoded, crop, full_hw, watch)
+            with work.watch.stage("decode"):
+                decoded = decode_passing(
+                    photo, prompts, min_iou=filters.min_iou, points_per_batch=self.points_per_batch
+                )
+            work.decoded += len(prompts)
+            with work.watch.stage("filter"):
+                found, stable = select(crop, prompts, decoded, filters)
             candidates += found
-            with watch.stage("prompt"):
+            with work.watch.stage("prompt"):
                 try:
                     prompts = rounds.send(Decoded(prompts, decoded.predicted_iou, decoded.logits[stable]))
                 except StopIteration:
                     prompts = None
-        with watch.stage("filter"):
-            kept_candidates = _suppress(candidates, [c.predicted_iou for c in candidates], self.box_nms_thresh)
-        return kept_candidates, decoded_count
+        with work.watch.stage("filter"):
+            candidates = self._scored_without_duplicates(candidates)
+        if self.refine is None:
+            return candidates
+        with work.watch.stage("decode"):
+            settings = (self.refine, self.refine_boundary, self.points_per_batch)
+            candidates, asked = refine(crop, candidates, filters, *settings)
+        work.refinements += asked
+        with work.watch.stage("filter"):  # refined masks may meet
+            return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
 
-    def _select(
-        self,
-        photo: EncodedPhoto,
-        prompts: Prompts,
-        decoded: DecodedMasks,
-        crop: tuple[int, int, int, int],
-        full_hw: tuple[int, int],
-        watch: _Stopwatch,
-    ) -> tuple[list[Candidate], torch.Tensor]:
-        """Apply SAM's filters to what passed the predicted IoU; candidates, and (K,) bool: which masks are stable."""
-        with watch.stage("filter"):
-            traced = self._trace(photo, decoded.logits)
-            stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
-            boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
-            inside = ~is_box_near_crop_edge(boxes, list(crop), [0, 0, full_hw[1], full_hw[0]])
-            offset = np.array(crop[:2])
-            rows = np.flatnonzero(stable.numpy())[inside.numpy()]
-            index, scores = decoded.index.tolist(), decoded.predicted_iou.tolist()
-            candidates: list[Candidate] = []
-            for row in rows.tolist():
-                runs = traced[row].runs
-                assert runs is not None
-                prompt, mask = index[row]
-                asked = prompts[prompt : prompt + 1]
-                candidates.append(
-                    Candidate(
-                        runs.placed(crop[0], crop[1], full_hw),
-                        scores[prompt][mask],
-                        traced[row].stability,
-                        Prompts(asked.coords_px + offset, asked.labels, asked.confidence),
-                        crop,
-                    )
-                )
-        return candidates, stable.to(decoded.logits.device)
+    def _scored_without_duplicates(self, candidates: list[Candidate]) -> list[Candidate]:
+        """What one crop's duplicates leave. In tiles what many prompts found counts more, for seams to trust in."""
+        if self.tile_size is not None:
+            counts = agreement([c.runs for c in candidates]).tolist()
+            candidates = [
+                replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)
+            ]
+        return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
 
-    def _trace(self, photo: EncodedPhoto, logits: torch.Tensor) -> list[Traced]:
-        """Stability and runs of K masks; a GPU is quicker at making them at full size, a few at a time."""
-        settings = {
-            "threshold": self.model.mask_threshold,
-            "offset": self.stability_score_offset,
-            "least_stability": self.stability_score_thresh,
-        }
-        if not logits.is_cuda:
-            return trace(logits, photo.resampling, **settings)
-        step = max(1, FULL_SIZE_BUDGET // (photo.hw[0] * photo.hw[1]))
-        return [found for some in logits.split(step) for found in trace_full_size(upscale(photo, some), **settings)]
+    def _without_duplicates(
+        self, candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
+    ) -> list[Candidate]:
+        """What the chosen way leaves, by falling score."""
+        kept = DUPLICATES[self.duplicates]([c.runs for c in candidates], np.array(scores, np.float32), threshold)
+        return [replace(candidates[i], runs=runs) for i, runs in kept]
 
-    def _clean(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Remove small holes and islands, then NMS again, preferring masks that needed no change."""
-        scores = []
+    def _clean(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Remove small holes and islands, then duplicates again, preferring masks that needed no change."""
+        cleaned, scores = list[Candidate](), list[float]()
         for candidate in candidates:
-            mask = rle.decode(rle.from_runs(candidate.runs))
-            mask, changed = remove_small_regions(mask, self.min_mask_region_area)
+            runs, changed = clean(candidate.runs, self.min_mask_region_area)
+            cleaned.append(replace(candidate, runs=runs))
             scores.append(float(not changed))
-            if changed:
-                candidate.runs = Runs.of_mask(mask)
-        return _suppress(candidates, scores, max(self.box_nms_thresh, self.crop_nms_thresh))
+        return self._without_duplicates(cleaned, scores, max(self.duplicates_thresh, self.across_thresh))
 
-    def _record(self, candidate: Candidate) -> dict[str, Any]:
+    def _record(self, candidate: Candidate, parent: int | None) -> dict[str, Any]:
         compressed = rle.from_runs(candidate.runs)
         segmentation: Any = compressed
         if self.output_mode == "binary_mask":
@@ -318,15 +365,68 @@ class AutoMaskGenerator:
             "point_coords": [] if candidate.prompt.are_boxes else [coords[0].tolist()],
             "stability_score": candidate.stability,
             "crop_box": [left, top, right - left, bottom - top],
+            "parent": parent,
         }
         if candidate.prompt.are_boxes:
             record["box"] = coords.reshape(-1).tolist()
         return record
 
 
-def _suppress(candidates: list[Candidate], scores: list[float], threshold: float) -> list[Candidate]:
-    """Box NMS; what stays is ordered by falling score."""
-    if not candidates:
-        return []
-    boxes = torch.tensor([c.runs.box_xyxy_px for c in candidates]).float()
-    return [candidates[i] for i in nms(boxes, torch.tensor(scores), threshold).tolist()]
+@dataclass
+class _Work:
+    """One photo on its way through the generator, and what is counted on it."""
+
+    image: np.ndarray
+    encoded: EncodedPhoto | None
+    watch: _Stopwatch
+    trace: Trace = field(default_factory=Trace)
+    decoded: int = 0
+    refinements: int = 0
+    masks_dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+
+def _union(pieces: Sequence[Candidate]) -> Candidate:
+    """One object from its pieces: prompt of the largest, estimates averaged by area, the box around their tiles."""
+    if len(pieces) == 1:
+        return pieces[0]
+    weights = [piece.runs.area for piece in pieces]
+    boxes = np.array([piece.crop_xyxy_px for piece in pieces])
+    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    return Candidate(
+        union([piece.runs for piece in pieces]),
+        float(np.average([piece.predicted_iou for piece in pieces], weights=weights)),
+        float(np.average([piece.stability for piece in pieces], weights=weights)),
+        pieces[int(np.argmax(weights))].prompt,
+        pieces[int(np.argmax(weights))].alternative,
+        float(np.average([piece.score for piece in pieces], weights=weights)),
+        (x0, y0, x1, y1),
+    )
+
+
+def _flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+    """Each pixel in one mask; those of which nothing is left are counted."""
+    trimmed = [
+        replace(candidate, runs=runs)
+        for candidate, runs in zip(candidates, flattened([c.runs for c in candidates]), strict=True)
+    ]
+    left = [candidate for candidate in trimmed if candidate.runs.area]
+    dropped["covered by smaller masks"] += len(trimmed) - len(left)
+    return left
+
+
+def _area(box: BoxXYXY) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _check_share(name: str, value: float, above: float = -1, most: float = 1) -> None:
+    if not (above < value <= most and value >= 0):
+        raise ValueError(f"{name}={value!r}; expected a number {'from 0' if above < 0 else f'above {above}'} to {most}")
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}; choose from {', '.join(map(str, choices))}")

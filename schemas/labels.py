@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.column import column
 
-VERSION = 2
+VERSION = 3
 
 MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """What the model's thread does to a photo, one after another; each has a column `seconds_*`."""
@@ -74,6 +74,7 @@ MASK = pa.struct(
         column("point_coords", pa.list_(pa.list_(pa.float32(), 2)), "the prompt, XY", unit="px"),
         column("box", pa.list_(pa.float32()), "the prompt where it is a box, XYXY", unit="px"),
         column("crop_box", pa.list_(pa.float32()), "XYWH", unit="px"),
+        column("parent", pa.int32(), "place in the row's list of the smallest mask that holds this one; null if none"),
     ]
 )
 
@@ -91,6 +92,8 @@ SCHEMA = pa.schema(
         column("masks", pa.list_(MASK), nullable=False),
         column("prompts_proposed", pa.int32(), nullable=False),
         column("prompts_decoded", pa.int32(), nullable=False),
+        column("refinements", pa.int32(), "prompts decoded a second time; null before version 3"),
+        column("masks_dropped", pa.int32(), "no duplicates, but covered or cut; null before version 3"),
         column("seconds_read", pa.float32(), "beside the model", unit="s"),
         column("seconds_photo", pa.float32(), "image bytes to RGB, beside the model", unit="s"),
         column("seconds_encode", pa.float32(), unit="s"),

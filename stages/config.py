@@ -34,6 +34,17 @@ class LabelConfig:
     crop_nms_thresh: float = 0.7
     crop_overlap_ratio: float = 512 / 1500
     min_mask_region_area: int = 0
+    duplicates: str = "box-nms"
+    """Of `aopsam.masks.duplicates`, as all below of `aopsam.AutoMaskGenerator`."""
+    mask_nms_thresh: float = 0.7
+    merge_thresh: float = 0.7
+    refine: str | None = None
+    refine_boundary: str = "negative"
+    overlap: str = "nested"
+    tile_size: int | None = None
+    tile_overlap: float = 0.25
+    tile_join_thresh: float = 0.7
+    tile_whole: bool = True
     max_pixels: int = 200_000_000
     """Photos with more pixels are rejected from their header, before decoding."""
 
@@ -57,14 +68,20 @@ class LabelConfig:
         return asdict(self)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "None": (type(None),),
+}
 
 
 def _fits(value: Any, annotation: str) -> bool:
     if annotation.startswith("dict"):
         return isinstance(value, dict)
     if isinstance(value, bool):
-        return False
+        return annotation == "bool"
     return any(isinstance(value, _TYPES[part.strip()]) for part in annotation.split("|"))
 
 

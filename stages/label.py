@@ -44,21 +44,12 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
         set_encoder_precision(model, config.encoder_precision)
     else:
         raise ValueError(f"encoder_runtime is {config.encoder_runtime!r}; choose from torch, openvino")
+    not_the_generators = {"sam", "checkpoint", "predictor", "encoder_precision", "encoder_runtime", "max_pixels"}
     return AutoMaskGenerator(
         model,
-        points_per_batch=config.points_per_batch,
-        pred_iou_thresh=config.pred_iou_thresh,
-        stability_score_thresh=config.stability_score_thresh,
-        stability_score_offset=config.stability_score_offset,
-        box_nms_thresh=config.box_nms_thresh,
-        crop_n_layers=config.crop_n_layers,
-        crop_nms_thresh=config.crop_nms_thresh,
-        crop_overlap_ratio=config.crop_overlap_ratio,
-        min_mask_region_area=config.min_mask_region_area,
         output_mode="coco_rle",
-        prompts=config.prompts,
         predictor=None if config.predictor is None else load_predictor(config.predictor),
-        strategy_options=config.strategy_options,
+        **{name: value for name, value in vars(config).items() if name not in not_the_generators},
     )
 
 
@@ -132,4 +123,6 @@ def label_photo(generator: AutoMaskGenerator, photo: Opened) -> dict[str, Any]:
     row["masks"] = labelled.records
     row["prompts_proposed"] = labelled.prompts_proposed
     row["prompts_decoded"] = labelled.prompts_decoded
+    row["refinements"] = labelled.refinements
+    row["masks_dropped"] = sum(labelled.masks_dropped.values())
     return with_reason(row, Reason.NONE if labelled.records else Reason.NO_MASK, "")

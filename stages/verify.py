@@ -99,6 +99,9 @@ def row_mismatches(row: Mapping[str, Any]) -> Iterator[str]:
     for number, mask in enumerate(masks):
         for text in mask_mismatches(mask, row["height"], row["width"]):
             yield f"mask {number}: {text}"
+        parent = mask["parent"]
+        if parent is not None and not (0 <= parent < len(masks) and (masks[parent]["area"] or 0) > (mask["area"] or 0)):
+            yield f"mask {number}: parent {parent} is not a larger mask of the row"
 
 
 def mask_mismatches(mask: Mapping[str, Any], height: int, width: int) -> Iterator[str]:

@@ -36,6 +36,7 @@ def mask_record(mask: np.ndarray, point_xy: tuple[float, float], predicted_iou: 
         "point_coords": [[float(point_xy[0]), float(point_xy[1])]],
         "box": None,
         "crop_box": [0.0, 0.0, float(width), float(height)],
+        "parent": None,
     }
 
 
@@ -54,6 +55,8 @@ def label_row(file_name: str, uri: str, width: int, height: int, masks: list[dic
         "masks": masks,
         "prompts_proposed": 40,
         "prompts_decoded": 30,
+        "refinements": 0,
+        "masks_dropped": 0,
         "seconds_read": 0.01,
         "seconds_photo": 0.02,
         "seconds_encode": 0.3,

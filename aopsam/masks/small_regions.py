@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
+from aopsam.masks import rle
+from aopsam.masks.runs import Runs
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+def clean(mask: Runs, min_area_px: float) -> tuple[Runs, bool]:
+    """`remove_small_regions` on runs: only the mask's box is made, with a rim so wide that nothing beyond is small."""
+    rim = math.ceil(min_area_px)
+    x0, y0, x1, y1 = mask.box_xyxy_px
+    left, top = max(x0 - rim, 0), max(y0 - rim, 0)
+    shown = mask.within(left, top, min(x1 + 1 + rim, mask.hw[1]), min(y1 + 1 + rim, mask.hw[0]))
+    cleaned, changed = remove_small_regions(rle.decode(rle.from_runs(shown)), min_area_px)
+    return (Runs.of_mask(cleaned).placed(left, top, mask.hw) if changed else mask), changed
 
 
 def remove_small_regions(mask: np.ndarray, min_area_px: float) -> tuple[np.ndarray, bool]:

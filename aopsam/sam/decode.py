@@ -65,11 +65,13 @@ def decode_passing(
         batch = prompts[start : start + step]
         coords = (torch.from_numpy(batch.coords_px) * scale).to(model.device)
         try:
+            labels = torch.from_numpy(batch.labels).to(model.device)
             if prompts.are_boxes:
-                sparse, _ = model.prompt_encoder(points=None, boxes=coords.reshape(-1, 4), masks=None)
+                further = (coords[:, 2:], labels[:, 2:]) if coords.shape[1] > 2 else None
+                corners = coords[:, :2].reshape(-1, 4)
+                sparse, _ = model.prompt_encoder(points=further, boxes=corners, masks=None)
             else:  # the padding slot is segment-anything's own: it appends it where no box is given
-                labels = torch.from_numpy(batch.labels[:, :1]).to(model.device)
-                sparse, _ = model.prompt_encoder(points=(coords[:, :1], labels), boxes=None, masks=None)
+                sparse, _ = model.prompt_encoder(points=(coords[:, :-1], labels[:, :-1]), boxes=None, masks=None)
             scores, masks, passed = photo.decoder(sparse, multimask=several, min_iou=min_iou)
         except RuntimeError as error:
             if step == 1 or not is_out_of_memory(error):

@@ -9,11 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prompts:
-    """N prompts of one kind, two slots each: a point and its padding, or the two corners of a box.
+    """N prompts of one kind, S slots each: a point and its padding, or the two corners of a box; further points.
 
     Attributes:
-        coords_px: (N, 2, 2) float32, XY in original pixels; the padding slot is (0, 0).
-        labels: (N, 2) int64, segment-anything's: [1, -1] for a point (and padding), [2, 3] for a box's corners.
+        coords_px: (N, S, 2) float32, XY in original pixels; the padding slot, the last, is (0, 0).
+        labels: (N, S) int64, segment-anything's: [1, -1] for a point (and padding), [2, 3] for a box's corners;
+            further points are 1 (part of the object) or 0 (not) behind a box's corners or before the padding.
         confidence: (N,) float32, the strategy's own; higher is surer.
     """
 
@@ -33,6 +34,16 @@ class Prompts:
         """One box each; `boxes_xyxy_px` is (N, 4), corners in original pixels."""
         coords = np.asarray(boxes_xyxy_px, dtype=np.float32).reshape(-1, 2, 2)
         return cls(coords, np.tile(np.array([2, 3]), (len(coords), 1)), _confidence(confidence, len(coords)))
+
+    def with_points(self, points_px: np.ndarray, labels: np.ndarray) -> Prompts:
+        """The same prompts with P further points each: (N, P, 2) XY in original pixels, and (N, P) labels, 1 or 0."""
+        at = self.coords_px.shape[1] if self.are_boxes else self.coords_px.shape[1] - 1
+        coords = [self.coords_px[:, :at], np.asarray(points_px, np.float32), self.coords_px[:, at:]]
+        return Prompts(
+            np.concatenate(coords, axis=1),
+            np.concatenate([self.labels[:, :at], labels, self.labels[:, at:]], axis=1),
+            self.confidence,
+        )
 
     @property
     def are_boxes(self) -> bool:

@@ -25,7 +25,8 @@ def export_coco(labels: str, out: str) -> Exported:
 
     Images are numbered from 1 in the order of their file names, annotations from 1 in the order of their images, so
     that the same labels get the same numbers. `file_name` is relative to the images' root; `bbox` is COCO's (whole
-    columns and rows, from the mask itself), `counts` text, `score` the predicted IoU.
+    columns and rows, from the mask itself), `counts` text, `score` the predicted IoU; `parent_id` is the annotation
+    that an annotation is a part of (of labels with `overlap: nested`), null where there is none.
 
     Images labelled without a mask are in it, as COCO has images without annotations. Images that could not be
     labelled are not: nothing is known about them, and a training loop would read "no objects here".
@@ -81,7 +82,9 @@ def _annotations(labels: str, images: Mapping[str, Mapping[str, Any]]) -> Iterat
                     annotation = _annotation(mask)
                 except ValueError as error:
                     raise ValueError(f"{row['file_name']!r}: mask {number}: {error}") from error
-                yield {"id": image["first_annotation"] + number, "image_id": image["id"]} | annotation
+                ids = {"id": image["first_annotation"] + number, "image_id": image["id"]}
+                parent = None if mask["parent"] is None else image["first_annotation"] + mask["parent"]
+                yield ids | annotation | {"parent_id": parent}
 
 
 def _annotation(mask: Mapping[str, Any]) -> dict[str, Any]:

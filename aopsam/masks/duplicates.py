@@ -1,0 +1,52 @@
+"""What becomes of masks that repeat each other. To add a way: a function here or in a file beside, and a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchvision.ops import nms
+
+from aopsam.masks.mask_nms import mask_nms
+from aopsam.masks.merge import merge_groups
+from aopsam.masks.runs import Runs, union
+
+Scores = npt.NDArray[np.float32]
+Kept = list[tuple[int, Runs]]
+"""Index of each mask that stays, with its pixels, by falling score."""
+
+
+def by_box(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
+    """Box NMS, as in segment-anything: of masks whose boxes have an IoU above the threshold the best stays."""
+    boxes = torch.tensor([mask.box_xyxy_px for mask in masks]).view(-1, 4).float()
+    return [(i, masks[i]) for i in nms(boxes, torch.from_numpy(scores), threshold).tolist()]
+
+
+def by_mask(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
+    """Mask NMS: of masks with an IoU above the threshold the best stays."""
+    return [(i, masks[i]) for i in mask_nms(masks, scores, threshold).tolist()]
+
+
+def merged(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
+    """Unions of masks that share more than the threshold of the smaller one, each in the place of its best."""
+    groups = merge_groups(masks, threshold)
+    members: dict[int, list[int]] = {}
+    for i in np.argsort(-scores, kind="stable").tolist():
+        members.setdefault(int(groups[i]), []).append(i)
+    return [(group[0], union([masks[i] for i in group])) for group in members.values()]
+
+
+def all_kept(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
+    """Every mask."""
+    return [(i, masks[i]) for i in np.argsort(-scores, kind="stable").tolist()]
+
+
+DUPLICATES: dict[str, Callable[[Sequence[Runs], Scores, float], Kept]] = {
+    "box-nms": by_box,
+    "mask-nms": by_mask,
+    "merge": merged,
+    "none": all_kept,
+}
+"""Name -> function of N masks of one frame, their scores (N,) float32, and the threshold of that way."""

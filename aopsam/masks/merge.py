@@ -1,0 +1,34 @@
+"""Merging in place of suppression: masks that lie in each other become one (Efficient SAM2).
+
+Where two masks share most of the smaller one, they are the same object at two levels of detail, or pieces of it; their
+union is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from aopsam.masks.overlap import areas, intersections
+from aopsam.masks.runs import Ints, Runs
+
+
+def merge_groups(masks: Sequence[Runs], threshold: float) -> Ints:
+    """Which masks belong together: those joined by a chain of pairs that share more than a threshold.
+
+    Efficient SAM2: |Mi ∩ Mj| / min(|Mi|, |Mj|), thresholded, union-find over the pairs.
+
+    Args:
+        masks: N of one frame.
+        threshold: between 0 and 1.
+
+    Returns:
+        (N,) number of the group of each, from 0.
+    """
+    if not masks:
+        return np.zeros(0, np.int64)
+    area = areas(masks)
+    shared = intersections(masks, masks) / np.maximum(np.minimum(area[:, None], area), 1)
+    return connected_components(shared > threshold, directed=False)[1].astype(np.int64)

@@ -1,0 +1,48 @@
+"""Overlap policies: masks in each other with links to what contains them, or each pixel in one mask at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aopsam.masks.overlap import areas, intersections
+from aopsam.masks.runs import Runs
+
+INSIDE = 0.9
+"""Share of a mask that must lie in another for it to be a part of it."""
+
+
+def parents(masks: Sequence[Runs]) -> list[int | None]:
+    """For each of N masks the index of the smallest larger one that holds at least `INSIDE` of it, or None.
+
+    Of equally small ones the first. Links never form a circle, since a parent has more pixels.
+    """
+    area = areas(masks)
+    holds = (intersections(masks, masks) >= INSIDE * area[:, None]) & (area > area[:, None])
+    size = np.where(holds, area, np.iinfo(np.int64).max)
+    return [int(size[i].argmin()) if holds[i].any() else None for i in range(len(masks))]
+
+
+def flattened(masks: Sequence[Runs]) -> list[Runs]:
+    """Each pixel in the smallest of the masks that have it; of equally small ones in the first.
+
+    A large mask so shows what no part of it covers, and nothing small is lost behind what contains it.
+
+    Args:
+        masks: N of one frame; smaller is judged before anything is cut off.
+
+    Returns:
+        N masks without a common pixel, some maybe empty.
+    """
+    if not masks:
+        return []
+    # Only where some mask begins or ends can the owner change: pixels between two such places are one interval.
+    ends = np.unique(np.concatenate([places for mask in masks for places in (mask.starts, mask.stops)]))
+    owner = np.full(len(ends), -1)  # of the pixels from ends[i] to ends[i + 1]
+    for i in np.lexsort((-np.arange(len(masks)), -areas(masks))).tolist():  # the smallest last, over all others
+        for first, last in np.searchsorted(ends, np.stack([masks[i].starts, masks[i].stops], axis=1)).tolist():
+            owner[first:last] = i
+    by_owner = np.argsort(owner, kind="stable")
+    parts = np.split(by_owner, np.searchsorted(owner[by_owner], np.arange(len(masks))))[1:]
+    return [Runs.of_flat(ends[part], ends[part + 1], masks[0].hw) for part in parts]

@@ -1,0 +1,42 @@
+"""How much masks share: exact, on their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+
+from aopsam.masks import rle
+from aopsam.masks.runs import Ints, Runs
+
+
+def areas(masks: Sequence[Runs]) -> Ints:
+    """(N,) pixels of each."""
+    return np.array([mask.area for mask in masks], np.int64)
+
+
+def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
+    """(N, M) pixels that each of N masks shares with each of M others, all of one frame.
+
+    pycocotools walks through the runs of those pairs whose boxes overlap.
+    """
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)), np.int64)
+    rows, columns = ([rle.from_runs(mask) for mask in side] for side in (masks, others))
+    # Against a crowd, COCO's IoU is the intersection over the mask's own area.
+    shares = np.asarray(coco.iou(rows, columns, [1] * len(others)))
+    return np.rint(shares * areas(masks)[:, None]).astype(np.int64)
+
+
+def iou(masks: Sequence[Runs]) -> npt.NDArray[np.float64]:
+    """(N, N) intersection over union of N masks with each other; 0 for two empty ones."""
+    shared, area = intersections(masks, masks), areas(masks)
+    union = area[:, None] + area - shared
+    return shared / np.maximum(union, 1)
+
+
+def agreement(masks: Sequence[Runs], least_iou: float = 0.8) -> Ints:
+    """(N,) how many of N masks, itself included, are nearly the same as each: what many prompts find is an object."""
+    return np.maximum((iou(masks) >= least_iou).sum(axis=1), 1)
