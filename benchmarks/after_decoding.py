@@ -24,7 +24,7 @@ import torch
 
 import aopsam
 from aopsam.generator import AutoMaskGenerator
-from aopsam.metrics import METRICS, iou_matrix, paired_difference
+from aopsam.metrics import METRICS, Comparison, paired_difference
 from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
 from stages.annotated import read_annotated
@@ -56,11 +56,11 @@ def measure(
         photo = photo or encode(generator.model, rgb)
         labelled = generator.label(rgb, photo)
         ranked = sorted(labelled.records, key=lambda r: -(r["predicted_iou"] + r["stability_score"]))
-        iou = iou_matrix([r["segmentation"] for r in ranked], truths)
+        comparison = Comparison([r["segmentation"] for r in ranked], truths)
         yield {
             "prompts": prompts,
             "variant": variant,
-            **{name: METRICS[name](iou) for name in QUALITY},
+            **{name: METRICS[name].of(comparison) for name in QUALITY},
             "decoded": labelled.prompts_decoded,
             "refinements": labelled.refinements,
             "masks": len(labelled.records),
