@@ -12,8 +12,9 @@ from sklearn.cluster import HDBSCAN
 from aopsam.generator import AutoMaskGenerator
 from aopsam.prompting import Trace, make_strategy
 from aopsam.prompting.attention import PRESETS, Attention, cell_centres_px, cluster_medoids, cosine_distances
-from aopsam.sam.attention import Head, attention_rows, global_attention
+from aopsam.sam.attention import Head, attention_rows, global_attention, keeping_queries_and_keys
 from aopsam.sam.encode import EncodedPhoto, encode, keep_head
+from aopsam.sam.encoders.hiera import HieraEncoder
 from aopsam.sam.encoders.vit import ViTEncoder
 from aopsam.sam.model import assemble
 
@@ -74,6 +75,21 @@ def test_rows_are_those_of_the_whole_matrix(vit: Sam, block: int, head: int) -> 
         global_attention(vit.image_encoder)[block], photo.queries_keys[block, head], (8, 8), photo.content_cells
     )
     torch.testing.assert_close(rows, _whole_matrix(vit, rgb, block)[head, :48], rtol=1e-4, atol=1e-6)
+
+
+def test_rows_of_hiera_are_those_of_its_global_block() -> None:
+    torch.manual_seed(0)
+    encoder = HieraEncoder(8, 1, (1, 1, 2, 1), (3,), table_cells=4, windows=(4, 2, 4, 2), img_size=64).eval()
+    attention = encoder.trunk.blocks[3].attn
+    assert list(global_attention(encoder)) == [3]
+    seen: list[torch.Tensor] = []
+    hook = attention.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.inference_mode(), keeping_queries_and_keys(encoder, frozenset({Head(3, 1)})) as kept:
+        encoder(torch.randn(1, 3, 64, 64))
+        hook.remove()
+        q, k, _ = attention.qkv(seen[0]).view(16, 3, 4, 8)[:, :, 1].unbind(1)
+    expected = (q @ k.T / 8**0.5).softmax(dim=1)
+    torch.testing.assert_close(attention_rows(attention, kept[3, 1], (4, 4), (4, 4)), expected)
 
 
 def test_rows_of_tiny_are_those_of_its_last_block(tiny: Sam, scene: np.ndarray) -> None:

@@ -42,6 +42,10 @@ BY_SIMILARITY = {"tiny"}
 """Models with global attention whose heads say no more of objects than random points do (benchmarks/LOG.md)."""
 
 
+FIRST_BLOCK = {"sam2_hiera_l": 23}
+"""Where the block to read is not the last: Efficient SAM2 takes Hiera-L's first global one."""
+
+
 class Attention:
     """One point for each cluster of cells, in one round; large clusters first."""
 
@@ -65,7 +69,7 @@ class Attention:
             rows: what describes a cell: whom it attends to, or (`similarity`) which cells' embeddings are like its own.
                 By default attention where the encoder has a block of global attention, else similarity; and similarity
                 for the models in `BY_SIMILARITY`.
-            block: of global attention, counted from 0; the last by default.
+            block: of global attention, counted from 0; by default the last, or that in `FIRST_BLOCK`.
             head: of it, counted from 0, the default; which one tells objects apart differs between weights.
             min_samples: the preset's by default.
             min_cluster_size: the preset's by default.
@@ -174,7 +178,7 @@ def _head(model: Sam, block: int | None, head: int | None) -> Head:
     blocks = global_attention(model.image_encoder)
     if not blocks:
         raise ValueError(f"attention: {model.name} has no block of global attention; use rows=similarity")
-    block = max(blocks) if block is None else block
+    block = FIRST_BLOCK.get(model.name, max(blocks)) if block is None else block
     if block not in blocks:
         raise ValueError(f"attention: block={block} of {model.name} has no global attention, {sorted(blocks)} have")
     heads = head_count(blocks[block])

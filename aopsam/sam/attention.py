@@ -26,11 +26,12 @@ class Head(NamedTuple):
 def global_attention(encoder: nn.Module) -> dict[int, nn.Module]:
     """The attention of each of an encoder's blocks that sees the whole photo, by the number of the block.
 
-    Found are blocks of `encoder.blocks` without a window whose queries, keys and values come out of one `qkv`: those of
-    `tiny` and of segment-anything's ViT. An encoder without any has none.
+    Found are blocks of `encoder.blocks`, or of its trunk's, without a window whose queries, keys and values come out of
+    one `qkv`: those of `tiny`, segment-anything's ViT, EfficientSAM's and SAM 2's Hiera. An encoder without any
+    has none.
     """
     found = {}
-    for number, block in enumerate(getattr(encoder, "blocks", ())):
+    for number, block in enumerate(getattr(getattr(encoder, "trunk", encoder), "blocks", ())):
         attention = getattr(block, "attn", block)
         if getattr(block, "window_size", 0) == 0 and isinstance(getattr(attention, "qkv", None), nn.Linear):
             found[number] = attention
@@ -50,7 +51,7 @@ def keeping_queries_and_keys(encoder: nn.Module, heads: frozenset[Head]) -> Iter
     kept: dict[Head, torch.Tensor] = {}
 
     def keep(attention: nn.Module, wanted: Head, module: nn.Module, inputs: object, qkv: torch.Tensor) -> None:
-        split = qkv[0].unflatten(-1, (3, head_count(attention), -1))
+        split = qkv.flatten(0, -2).unflatten(-1, (3, head_count(attention), -1))
         kept[wanted] = split[:, :2, wanted.head].transpose(0, 1).clone()
 
     blocks = global_attention(encoder) if heads else {}

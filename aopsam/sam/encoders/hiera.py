@@ -34,7 +34,7 @@ class _Attention(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, heads: int, pools: bool) -> None:
         super().__init__()
-        self._heads, self._pools = heads, pools
+        self.heads, self._pools = heads, pools
         self.qkv = nn.Linear(inputs, 3 * outputs)
         self.proj = nn.Linear(outputs, outputs)
 
@@ -44,7 +44,7 @@ class _Attention(nn.Module):
         if self._pools:
             q = _pooled(q)
         height, width = q.shape[1:3]
-        q, k, v = (part.flatten(1, 2).unflatten(2, (self._heads, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (part.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).unflatten(1, (height, width))
         projected: torch.Tensor = self.proj(mixed)
         return projected
@@ -55,7 +55,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, heads: int, window: int, pools: bool) -> None:
         super().__init__()
-        self._window, self._pools = window, pools
+        self.window_size, self._pools = window, pools
         self.norm1 = nn.LayerNorm(inputs, eps=1e-6)
         self.attn = _Attention(inputs, outputs, heads, pools)
         self.norm2 = nn.LayerNorm(outputs, eps=1e-6)
@@ -71,11 +71,11 @@ class _Block(nn.Module):
             kept = self.proj(x)
         if self._pools:
             kept = _pooled(kept)
-        if self._window == 0:
+        if self.window_size == 0:
             x = kept + self.attn(x)
         else:
             batch, height, width, _ = x.shape
-            size = self._window
+            size = self.window_size
             x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))  # padding takes part as keys, as in the reference
             rows, columns = x.shape[1] // size, x.shape[2] // size
             x = x.view(batch, rows, size, columns, size, -1).transpose(2, 3).flatten(0, 2)
