@@ -8,8 +8,9 @@ On a cluster (absolute paths or URIs that every node reaches):
 
 Data: folders of pipelines/build_prompt_maps.py (--sparse where much is unannotated, as in COCO), whose embeddings are
 all that the detector reads. One photo in ten is held out; box AR@100 on those decides which weights are kept. Writes
-OUT/detector.safetensors, for `label_corpus.py --prompts "oas-box(detector=OUT/detector.safetensors)"`. Checkpoints lie
-in OUT/train, and the same command again goes on from the last; curves and pictures of boxes lie in OUT/tensorboard.
+OUT/detector.safetensors, for `label_corpus.py --prompts "oas-box(detector=OUT/detector.safetensors)"` in place of the
+bundled one. Checkpoints lie in OUT/train, and the same command again goes on from the last; curves and pictures of
+boxes lie in OUT/tensorboard.
 Exit codes: 0, 2 for wrong arguments.
 """
 

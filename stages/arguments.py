@@ -19,8 +19,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
     parser.add_argument(
         "--prompts",
-        help="prompt strategy: aop (default), grid-N, random-N, hierarchical, oas-box, oas-center; with options as in"
-        ' "oas-box(detector=FILE)"',
+        help="prompt strategy: aop (default), grid-N, random-N, hierarchical, oas-box, oas-center, attention-PRESET;"
+        ' with options as in "oas-box(detector=FILE)"',
     )
     parser.add_argument("--config", help="YAML or JSON file with any field of stages/config.py:LabelConfig")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from segment_anything.modeling import Sam
 
 from aopsam.detector.network import BoxDetector
 from aopsam.detector.weights import load_detector, save_detector
@@ -31,6 +32,12 @@ def test_the_file_is_small(tmp_path: Path) -> None:
     path = tmp_path / "detector.safetensors"
     save_detector(BoxDetector(), path)
     assert path.stat().st_size < 2**20
+
+
+def test_the_bundled_detector_belongs_to_the_bundled_tiny(tiny: Sam) -> None:
+    detector = load_detector()
+    assert (detector.sam, detector.sam_sha256) == ("tiny", tiny.sha256)
+    assert detector.embedding_channels == 256
 
 
 def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path) -> None:

@@ -58,11 +58,24 @@ def test_the_detector_comes_from_a_file(small_sam: Sam, tmp_path: Path) -> None:
     assert len(prompts) == 5
 
 
-def test_what_is_missing_or_does_not_fit_is_named(small_sam: Sam, tiny: Sam) -> None:
-    with pytest.raises(ValueError, match=r"oas-box needs a detector for small: train one with pipelines/train_det"):
-        make_strategy("oas-box", small_sam)
-    with pytest.raises(ValueError, match=r"trained on the embeddings of small \(0{12}\), the SAM is tiny \("):
+def test_the_bundled_tiny_proposes_for_a_sam_without_a_detector(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
+    (own,) = make_strategy("oas-box", tiny, max_boxes=9).rounds(encode(tiny, scene), Trace())
+    strategy = make_strategy("oas-box", small_sam, max_boxes=9)
+    (prompts,) = strategy.rounds(encode(small_sam, scene), Trace())
+    assert len(own) == 9
+    assert (prompts.coords_px == own.coords_px).all()
+    assert (strategy.detector.sam, strategy.detector.sam_sha256) == ("tiny", tiny.sha256)
+
+
+def test_what_does_not_fit_is_named(small_sam: Sam, tiny: Sam) -> None:
+    with pytest.raises(ValueError, match="unknown SAM 'small'"):
         make_strategy("oas-center", tiny, detector=ToldDetector(small_sam, *TOLD))
+    detector = ToldDetector(tiny, *TOLD)
+    detector.sam_sha256 = "ab" * 32
+    with pytest.raises(
+        ValueError, match=r"trained on the embeddings of tiny \((ab){6}\), which are neither those of the"
+    ):
+        make_strategy("oas-center", tiny, detector=detector)
     with pytest.raises(ValueError, match="max_boxes=0 must be at least 1"):
         make_strategy("oas-box", small_sam, detector=ToldDetector(small_sam, *TOLD), max_boxes=0)
     with pytest.raises(FileNotFoundError, match="no such detector"):

@@ -7,6 +7,7 @@ HDBSCAN (Campello et al. 2013) clusters them by cosine distance; a cluster's med
 from __future__ import annotations
 
 from collections.abc import Generator
+from importlib import import_module
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -89,6 +90,7 @@ class Attention:
         for name, low in (("min_samples", 1), ("min_cluster_size", 2), ("max_prompts", 1)):
             if (number := getattr(self, name)) is not None and number < low:
                 raise ValueError(f"attention: {name}={number} must be at least {low}")
+        import_module("sklearn.cluster")  # seconds, not to be charged to the first photo
         blocks = global_attention(model.image_encoder)
         if rows is None:
             rows = "attention" if blocks and model.name not in BY_SIMILARITY else "similarity"
@@ -101,12 +103,13 @@ class Attention:
     def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
         """All of them; none where no cells cluster."""
         medoids, share = cluster_medoids(self.distances(photo), self.min_samples, self.min_cluster_size)
-        trace.proposed += len(medoids)
-        medoids, share = medoids[: self.max_prompts], share[: self.max_prompts]
-        if self.max_prompts is not None:
-            trace.dropped["more than max_prompts"] += trace.proposed - len(medoids)
-        if len(medoids):
-            yield Prompts.from_points(cell_centres_px(photo)[medoids], share)
+        prompts = Prompts.from_points(cell_centres_px(photo)[medoids], share)
+        kept = prompts[: self.max_prompts]
+        trace.proposed += len(prompts)
+        if len(kept) < len(prompts):
+            trace.dropped["more than max_prompts"] += len(prompts) - len(kept)
+        if len(kept):
+            yield kept
 
     def distances(self, photo: EncodedPhoto) -> np.ndarray:
         """(N, N) float64 cosine distances between the N cells of the photo, row by row."""
@@ -143,7 +146,7 @@ def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: i
         (K,) int64 items whose distances to all items of their cluster sum to the least, of large clusters first, and
         (K,) float32 share of all items in each cluster.
     """
-    from sklearn.cluster import HDBSCAN  # here: the import takes longer than all of aopsam's
+    from sklearn.cluster import HDBSCAN  # here, since only this strategy should wait for the import
 
     count = len(distances)
     if count < min_cluster_size:
