@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aopsam.metrics import Estimate, iou_matrix, iou_per_ground_truth, mean_interval, paired_difference
 from aopsam.predictor.network import PromptPredictor
+from aopsam.prompting.aop import AutoPrompts
 from aopsam.sam.encode import EncodedPhoto, encode
 from stages.evaluate import AnnotatedPhoto, generator_of
 from stages.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
     "aop": {
-        "threshold": (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
         "spacing": (1, 2, 3, 4, 6),
         "likeness": (0.7, 0.8, 0.9),
         "times": (1, 2, 3, 5),
     },
 }
 """Strategy → options of its own → values to try, where the user names none."""
+THRESHOLD_FACTORS = (0.25, 0.5, 0.7, 1.4, 2, 4)
+"""Times the confidence threshold that comes with the predictor's weights, for `aop`."""
 OFFSETS: dict[str, Sequence[float]] = {
     "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
     "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
@@ -144,14 +146,18 @@ class MeasureSettings:
         return Trial(spec, np.array(miou, np.float64), np.array(truths, np.float64), *means)
 
 
-def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
-    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the model's own."""
-    own = {name: getattr(model.thresholds, name) for name in OFFSETS}
-    around = {
-        name: [value for offset in offsets if 0 <= (value := round(own[name] + offset, 3)) <= 1]
-        for name, offsets in OFFSETS.items()
-    }
-    return SWEEPS.get(strategy, {}) | around
+def default_sweeps(model: Sam, predictor: PromptPredictor | None, strategy: str) -> dict[str, Sequence[Option]]:
+    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the weights' own."""
+    found: dict[str, Sequence[Option]] = {}
+    if strategy == "aop":
+        (proposing,) = generator_of(model, StrategySpec.of("aop", {}), predictor).strategies
+        assert isinstance(proposing, AutoPrompts)
+        found["threshold"] = [round(factor * proposing.sampling.threshold, 5) for factor in THRESHOLD_FACTORS]
+    found |= SWEEPS.get(strategy, {})
+    for name, offsets in OFFSETS.items():
+        values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
+        found[name] = [value for value in values if 0 <= value <= 1]
+    return found
 
 
 def calibrate(

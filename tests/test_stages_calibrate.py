@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.sampling import Sampling
 from aopsam.sam.model import assemble
-from aopsam.sam.registry import MODELS, ModelSpec
+from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
 from stages.arguments import add_label_options, label_config
-from stages.calibrate import Rule, Trial, calibrate
+from stages.calibrate import Rule, Trial, calibrate, default_sweeps
 from stages.strategy_spec import StrategySpec, parse_strategies, parse_values
 from tests.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
 
@@ -72,6 +74,23 @@ def test_each_option_goes_on_from_the_best_so_far() -> None:
     ]
     assert [each.spec.text for each in trials] == asked
     assert chosen.spec.text == "aop(threshold=0.1,spacing=3)"  # the threshold cost as many masks
+
+
+def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec(build=lambda: assemble(ToyEncoder()), weights=tmp_path / "toy.safetensors", terms="none")
+    monkeypatch.setitem(MODELS, "toy", spec)
+    save_random("toy", tmp_path)
+    model, predictor = load_sam("toy"), PromptPredictor()
+    predictor.sam, predictor.sam_sha256, predictor.sampling = "toy", model.sha256, Sampling(threshold=0.02)
+    sweeps = default_sweeps(model, predictor, "aop")
+    assert 0.01 in sweeps["threshold"]
+    assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
+    assert sweeps.keys() - default_sweeps(model, predictor, "grid-4").keys() == {
+        "threshold",
+        "spacing",
+        "likeness",
+        "times",
+    }
 
 
 def test_values_of_an_option() -> None:
