@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 3
         rule = Rule(arguments.within / 100, arguments.at_most_prompts)
         measure = MeasureSettings(model, choosing, predictor)
-        sweeps = partial(default_sweeps, model, predictor) if given is None else lambda name: given
+        sweeps = partial(default_sweeps, model) if given is None else lambda name: given
         trials, chosen = calibrate(measure, bases, sweeps, rule, _tell)
         named = {"sam": arguments.sam, "checkpoint": arguments.checkpoint, "predictor": arguments.predictor}
         config = config_of(chosen, named)

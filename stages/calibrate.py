@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from aopsam.metrics import Estimate, iou_matrix, iou_per_ground_truth, mean_interval, paired_difference
 from aopsam.predictor.network import PromptPredictor
-from aopsam.prompting.aop import AutoPrompts
 from aopsam.sam.encode import EncodedPhoto, encode
 from stages.evaluate import AnnotatedPhoto, generator_of
 from stages.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
 
 SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
     "aop": {
+        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
         "spacing": (1, 2, 3, 4, 6),
         "likeness": (0.7, 0.8, 0.9),
         "times": (1, 2, 3, 5),
     },
 }
 """Strategy → options of its own → values to try, where the user names none."""
-THRESHOLD_FACTORS = (0.25, 0.5, 0.7, 1.4, 2, 4)
-"""Times the confidence threshold that comes with the predictor's weights, for `aop`."""
 OFFSETS: dict[str, Sequence[float]] = {
     "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
     "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
@@ -146,14 +144,9 @@ class MeasureSettings:
         return Trial(spec, np.array(miou, np.float64), np.array(truths, np.float64), *means)
 
 
-def default_sweeps(model: Sam, predictor: PromptPredictor | None, strategy: str) -> dict[str, Sequence[Option]]:
-    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the weights' own."""
-    found: dict[str, Sequence[Option]] = {}
-    if strategy == "aop":
-        (proposing,) = generator_of(model, StrategySpec.of("aop", {}), predictor).strategies
-        assert isinstance(proposing, AutoPrompts)
-        found["threshold"] = [round(factor * proposing.sampling.threshold, 5) for factor in THRESHOLD_FACTORS]
-    found |= SWEEPS.get(strategy, {})
+def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
+    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the model's own."""
+    found = dict(SWEEPS.get(strategy, {}))
     for name, offsets in OFFSETS.items():
         values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
         found[name] = [value for value in values if 0 <= value <= 1]
@@ -188,11 +181,11 @@ def calibrate(
 
     def try_all(specs: Iterable[StrategySpec]) -> list[Trial]:
         known = {trial.spec.text for trial in trials}
-        done = [measure(spec) for spec in specs if spec.text not in known]
-        for trial in done:
-            on_trial(trial)
-        trials.extend(done)
-        return done
+        new = {spec.text: spec for spec in specs if spec.text not in known}
+        for spec in new.values():
+            trials.append(measure(spec))
+            on_trial(trials[-1])
+        return trials[len(trials) - len(new) :]
 
     try_all(bases)
     chosen = _as_far_as_it_goes(rule, trials)

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from aopsam.predictor.network import PromptPredictor
-from aopsam.predictor.sampling import Sampling
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
@@ -65,7 +63,7 @@ def test_each_option_goes_on_from_the_best_so_far() -> None:
         prompts = 16 if spec.name == "grid-4" else 50 - 10 * options.get("spacing", 1)
         return trial(spec.text, miou - 0.001 * options.get("box_nms_thresh", 0), prompts)
 
-    sweeps = {"threshold": [0.1, 0.2], "spacing": [2, 3], "box_nms_thresh": [0.6]}
+    sweeps = {"threshold": [0.1, 0.2, 0.1], "spacing": [2, 3], "box_nms_thresh": [0.6]}
     trials, chosen = calibrate(measure, parse_strategies("grid-4,aop"), lambda name: sweeps, Rule(0.001))
     assert asked == [
         *("grid-4", "aop", "aop(threshold=0.1)", "aop(threshold=0.2)"),
@@ -80,17 +78,11 @@ def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkey
     spec = ModelSpec(build=lambda: assemble(ToyEncoder()), weights=tmp_path / "toy.safetensors", terms="none")
     monkeypatch.setitem(MODELS, "toy", spec)
     save_random("toy", tmp_path)
-    model, predictor = load_sam("toy"), PromptPredictor()
-    predictor.sam, predictor.sam_sha256, predictor.sampling = "toy", model.sha256, Sampling(threshold=0.02)
-    sweeps = default_sweeps(model, predictor, "aop")
-    assert 0.01 in sweeps["threshold"]
+    model = load_sam("toy")
+    sweeps = default_sweeps(model, "aop")
     assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
-    assert sweeps.keys() - default_sweeps(model, predictor, "grid-4").keys() == {
-        "threshold",
-        "spacing",
-        "likeness",
-        "times",
-    }
+    own = {"threshold", "spacing", "likeness", "times"}
+    assert sweeps.keys() - default_sweeps(model, "grid-4").keys() == own
 
 
 def test_values_of_an_option() -> None:
