@@ -19,7 +19,7 @@ from stages.labelled import read_labelled
 from stages.location import redact
 
 LOOKED_FOR = 10
-"""Photos of an instance file that tell in which folder they lie; some may be missing."""
+"""Photos of an instance file, evenly taken, that tell in which folders they lie; some may be missing."""
 
 
 def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | None = None) -> Iterator[Sample]:
@@ -48,11 +48,10 @@ def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | No
         record = json.loads(filesystem.cat_file(path))
         if not isinstance(record, dict):
             raise ValueError("not an object")
-        folder = _photos_folder(filesystem, path, record)
-        samples = read_instances(
-            record, lambda photo: filesystem.cat_file(f"{folder}/{photo}"), lambda line: on_problem(f"{name}: {line}")
+        folders = _photos_folders(filesystem, path, record)
+        yield from read_instances(
+            record, lambda photo: _from_any(filesystem, folders, photo), lambda line: on_problem(f"{name}: {line}")
         )
-        yield from samples
     except (ValueError, RecursionError, OSError) as error:
         on_problem(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
 
@@ -73,8 +72,8 @@ def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]
     )
 
 
-def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> str:
-    """The first folder, by name, that holds one of the first photos.
+def _photos_folders(filesystem: AbstractFileSystem, path: str, record: dict[str, Any]) -> list[str]:
+    """The folders, by name, that hold some of the photos: LVIS's are those of two of COCO's sets.
 
     Raises:
         ValueError: there is none; the message says where it was looked for.
@@ -83,17 +82,28 @@ def _photos_folder(filesystem: AbstractFileSystem, path: str, record: dict[str, 
     if not isinstance(images, list) or not images:
         raise ValueError("no instance file: needs a list `images` that is not empty")
     photos = []
-    for image in images[:LOOKED_FOR]:
+    for image in images[:: max(1, len(images) // LOOKED_FOR)]:
         with contextlib.suppress(ValueError):  # it will be named when it is read
             photos.append(file_name(image))
     here = posixpath.dirname(path)
     around = [
-        entry["name"]
+        str(entry["name"])
         for folder in (here, posixpath.dirname(here))
         for entry in sorted(filesystem.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
         if entry["type"] == "directory"
     ]
-    for folder in (here, *around):
-        if any(filesystem.isfile(f"{folder}/{photo}") for photo in photos):
-            return str(folder)
-    raise ValueError(f"its photos, such as {photos[:1]}, are neither beside it nor in a folder there or one level up")
+    places = dict.fromkeys((here, *around))
+    found = [folder for folder in places if any(filesystem.isfile(f"{folder}/{photo}") for photo in photos)]
+    if not found:
+        raise ValueError(
+            f"its photos, such as {photos[:1]}, are neither beside it nor in a folder there or one level up"
+        )
+    return found
+
+
+def _from_any(filesystem: AbstractFileSystem, folders: list[str], photo: str) -> bytes:
+    """The bytes of a photo, from the first of the folders that has it."""
+    for folder in folders[:-1]:
+        with contextlib.suppress(FileNotFoundError):
+            return bytes(filesystem.cat_file(f"{folder}/{photo}"))
+    return bytes(filesystem.cat_file(f"{folders[-1]}/{photo}"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
     "aop": {
-        "threshold": (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
+        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
         "spacing": (1, 2, 3, 4, 6),
         "likeness": (0.7, 0.8, 0.9),
         "times": (1, 2, 3, 5),
@@ -146,12 +146,11 @@ class MeasureSettings:
 
 def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
     """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the model's own."""
-    own = {name: getattr(model.thresholds, name) for name in OFFSETS}
-    around = {
-        name: [value for offset in offsets if 0 <= (value := round(own[name] + offset, 3)) <= 1]
-        for name, offsets in OFFSETS.items()
-    }
-    return SWEEPS.get(strategy, {}) | around
+    found = dict(SWEEPS.get(strategy, {}))
+    for name, offsets in OFFSETS.items():
+        values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
+        found[name] = [value for value in values if 0 <= value <= 1]
+    return found
 
 
 def calibrate(
@@ -182,11 +181,11 @@ def calibrate(
 
     def try_all(specs: Iterable[StrategySpec]) -> list[Trial]:
         known = {trial.spec.text for trial in trials}
-        done = [measure(spec) for spec in specs if spec.text not in known]
-        for trial in done:
-            on_trial(trial)
-        trials.extend(done)
-        return done
+        new = {spec.text: spec for spec in specs if spec.text not in known}
+        for spec in new.values():
+            trials.append(measure(spec))
+            on_trial(trials[-1])
+        return trials[len(trials) - len(new) :]
 
     try_all(bases)
     chosen = _as_far_as_it_goes(rule, trials)

@@ -37,6 +37,16 @@ def test_photos_beside_an_instance_file(tmp_path: Path, folder: str) -> None:
     assert "1.jpg" in problems[0]
 
 
+def test_photos_in_two_folders_as_those_of_lvis(tmp_path: Path) -> None:
+    uri = instance_file(tmp_path / "annotations" / "lvis.json")
+    for number, folder in ((1, "train2017"), (2, "val2017")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{number}.jpg").write_bytes(folder.encode())
+    problems: list[str] = []
+    assert [sample.jpeg for sample in read_annotated(uri, problems.append)] == [b"train2017", b"val2017"]
+    assert not problems
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
 def test_what_is_no_instance_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"

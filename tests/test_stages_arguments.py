@@ -31,6 +31,14 @@ def test_options_of_the_file_stay_where_the_flag_brings_none(tmp_path: Path) -> 
     assert _config(*file, "--prompts", "random-9(seed=4)").strategy_options == {"seed": 4}
 
 
+def test_options_of_the_generator_are_settings_of_their_own() -> None:
+    config = _config("--prompts", "aop(k=2,box_nms_thresh=0.5,min_mask_region_area=20)")
+    assert (config.strategy_options, config.box_nms_thresh, config.min_mask_region_area) == ({"k": 2}, 0.5, 20)
+    for text in ("box_nms_thresh=high", "min_mask_region_area=0.5", "crop_n_layers=true"):
+        with pytest.raises(ValueError, match=f"'{text}' in .*: expected (int|float)"):
+            parse_strategies(f"aop({text})")
+
+
 def test_a_corpus_has_one_strategy() -> None:
     with pytest.raises(ValueError, match="labelled with one strategy"):
         _config("--prompts", "aop(k=2),grid-8")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from aopsam.sam.model import assemble
-from aopsam.sam.registry import MODELS, ModelSpec
+from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
 from stages.arguments import add_label_options, label_config
-from stages.calibrate import Rule, Trial, calibrate
+from stages.calibrate import Rule, Trial, calibrate, default_sweeps
 from stages.strategy_spec import StrategySpec, parse_strategies, parse_values
 from tests.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
 
@@ -63,7 +63,7 @@ def test_each_option_goes_on_from_the_best_so_far() -> None:
         prompts = 16 if spec.name == "grid-4" else 50 - 10 * options.get("spacing", 1)
         return trial(spec.text, miou - 0.001 * options.get("box_nms_thresh", 0), prompts)
 
-    sweeps = {"threshold": [0.1, 0.2], "spacing": [2, 3], "box_nms_thresh": [0.6]}
+    sweeps = {"threshold": [0.1, 0.2, 0.1], "spacing": [2, 3], "box_nms_thresh": [0.6]}
     trials, chosen = calibrate(measure, parse_strategies("grid-4,aop"), lambda name: sweeps, Rule(0.001))
     assert asked == [
         *("grid-4", "aop", "aop(threshold=0.1)", "aop(threshold=0.2)"),
@@ -72,6 +72,17 @@ def test_each_option_goes_on_from_the_best_so_far() -> None:
     ]
     assert [each.spec.text for each in trials] == asked
     assert chosen.spec.text == "aop(threshold=0.1,spacing=3)"  # the threshold cost as many masks
+
+
+def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec(build=lambda: assemble(ToyEncoder()), weights=tmp_path / "toy.safetensors", terms="none")
+    monkeypatch.setitem(MODELS, "toy", spec)
+    save_random("toy", tmp_path)
+    model = load_sam("toy")
+    sweeps = default_sweeps(model, "aop")
+    assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
+    own = {"threshold", "spacing", "likeness", "times"}
+    assert sweeps.keys() - default_sweeps(model, "grid-4").keys() == own
 
 
 def test_values_of_an_option() -> None:

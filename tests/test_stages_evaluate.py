@@ -243,6 +243,23 @@ def test_evaluations_that_make_no_sense(arguments: dict, message: str) -> None:
 
 
 @pytest.mark.usefixtures("toy", "threads")
+def test_options_of_the_generator_make_variants_of_the_same_prompts(tmp_path: Path) -> None:
+    strategies = parse_strategies("grid-4(box_nms_thresh=0.1),grid-4(box_nms_thresh=1.0),random-9(box_nms_thresh=0.2)")
+    stage = EvaluatePhotos(Evaluation(("toy",), tuple(strategies), seed=5, threads=1))
+    few, all_of_them, random = stage.generators.values()
+    assert (few.box_nms_thresh, all_of_them.box_nms_thresh, random.box_nms_thresh) == (0.1, 1.0, 0.2)
+    (table,) = read(write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())}))
+    results = stage(table)
+    kept, decoded = (
+        [values(results, spec.text, name)[0] for spec in strategies] for name in ("masks_kept", "prompts_decoded")
+    )
+    assert kept[0] < kept[1]
+    assert decoded == [16, 16, 9]
+    memory = values(results, "grid-4(box_nms_thresh=1.0)", "peak_memory")[0]
+    assert memory is None or memory > 0
+
+
+@pytest.mark.usefixtures("toy", "threads")
 def test_unknown_strategies_and_options_are_found_at_the_start() -> None:
     for text in ("grid-x", "gt-point(k=1)", "grid-4(size=3)"):
         with pytest.raises(ValueError, match=r"grid|gt-point"):
