@@ -1,4 +1,4 @@
-"""`aop`: AoP-SAM. A predictor says where prompts should be; ASF samples them and drops those that repeat a mask."""
+"""`aop`: AoP-SAM. A predictor says where prompts should be; of its map prompts are made that do not repeat each other."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from aopsam.prompting.asf import (
     component_peaks,
     cover_count,
     elimination_threshold,
+    looks_at,
 )
+from aopsam.prompting.diverse import block_peaks, diverse_order
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.strategy import Decoded, Trace
 from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
+OVER_BUDGET = "beyond max_decoded"
+"""Reason of prompts that nothing but `max_decoded` kept from the decoder."""
+
 
 class AutoPrompts:
-    """Prompts by falling confidence, in rounds; between rounds, prompts that look like what is masked are dropped."""
+    """Confident places that do not look alike; or, as in the paper, peaks in rounds between which some are dropped."""
 
     def __init__(
         self,
@@ -34,7 +39,9 @@ class AutoPrompts:
         *,
         adaptive_sampling: bool = True,
         adaptive_filtering: bool = True,
-        elimination: Elimination = "covered",
+        elimination: Elimination = "diverse",
+        max_decoded: int | None = None,
+        least_value: float = 0.87,
         likeness: float = 0.8,
         times: int = 3,
         k: float | None = None,
@@ -49,9 +56,14 @@ class AutoPrompts:
         Args:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
-            adaptive_filtering: drop prompts between rounds.
-            elimination: `covered` (a prompt that lies in kept masks and looks like them, benchmarks/LOG.md), or the
-                paper's: `scaled` (C > k · T_elim) or `equation` (C > T_elim).
+            adaptive_filtering: choose among prompts; without, all that sampling gives are decoded.
+            elimination: `diverse` (of all places of the map, those unlike the ones chosen before, see `diverse.py`; no
+                sampling comes before it); or drop prompts between rounds: by `covered` (it lies in kept masks and looks
+                like them, benchmarks/LOG.md) or the paper's `scaled` (C > k · T_elim) and `equation` (C > T_elim).
+            max_decoded: prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules
+                end with what is sampled.
+            least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the root mean
+                square of the photo's map.
             likeness: cosine from which a prompt looks like a mask, for `covered`.
             times: masks that it must lie in and look like, for `covered`.
             k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
@@ -63,12 +75,15 @@ class AutoPrompts:
         """
         if elimination not in get_args(Elimination):
             raise ValueError(f"aop: elimination={elimination!r}; choose from {', '.join(get_args(Elimination))}")
-        if round_size < 1 or max_prompts < 1:
-            raise ValueError(f"aop: round_size={round_size} and max_prompts={max_prompts} must be at least 1")
+        counts = {"round_size": round_size, "max_prompts": max_prompts, "max_decoded": max_decoded}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"aop: {name}={count} must be at least 1")
         self.proposer = proposer
         self.adaptive_sampling = adaptive_sampling
         self.adaptive_filtering = adaptive_filtering
         self.elimination: Elimination = elimination
+        self.max_decoded, self.least_value = max_decoded, least_value
         self.likeness, self.times = likeness, times
         self.k = k
         given = {"smoothing_sigma": smoothing_sigma, "spacing": spacing, "threshold": threshold}
@@ -77,50 +92,79 @@ class AutoPrompts:
         self.round_size = round_size
         self.max_prompts = max_prompts
 
-    def propose(self, photo: EncodedPhoto) -> Prompts:
-        """All prompts of a photo, by falling confidence."""
-        confidence = self.proposer.confidence(photo)
-        if self.adaptive_sampling:
-            peaks, values = adaptive_sampling(confidence, **asdict(self.sampling))
-        else:
-            peaks, values = component_peaks(confidence, threshold=self.sampling.threshold)
-        height, width = photo.hw
-        scale = np.array([width / confidence.shape[1], height / confidence.shape[0]])
-        return Prompts.from_points((peaks + 0.5) * scale, values)[: self.max_prompts]
-
     def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """Rounds of `round_size`; the prompts waiting are filtered after each."""
-        waiting = self.propose(photo)
+        """All prompts in one round; under the rules that look at masks, rounds of `round_size`."""
+        confidence = self.proposer.confidence(photo)
+        if self.adaptive_filtering and self.elimination == "diverse":
+            chosen = self._diverse(photo, confidence)
+            trace.proposed += len(chosen)
+            yield chosen
+            return
+        waiting = self._places(photo, confidence, every_block=False)[: self.max_prompts]
         trace.proposed += len(waiting)
+        budget = len(waiting) if self.max_decoded is None else self.max_decoded
         if not self.adaptive_filtering:
-            yield waiting
+            yield waiting[:budget]
+            trace.dropped[OVER_BUDGET] += len(waiting[budget:])
             return
         rule = self._covered if self.elimination == "covered" else self._resembling
-        yield from rule(photo, waiting, trace)
+        yield from rule(photo, waiting, budget, trace)
 
-    def _covered(self, photo: EncodedPhoto, waiting: Prompts, trace: Trace) -> Generator[Prompts, Decoded, None]:
+    def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, every_block: bool) -> Prompts:
+        """Places of the map as prompts: of every block the best one, or what sampling gives, by falling confidence."""
+        if not self.adaptive_sampling:
+            xy, values = component_peaks(confidence, threshold=self.sampling.threshold)
+        elif every_block:
+            xy, values = block_peaks(confidence, smoothing_sigma=self.sampling.smoothing_sigma)
+        else:
+            xy, values = adaptive_sampling(confidence, **asdict(self.sampling))
+        height, width = photo.hw
+        return Prompts.from_points((xy + 0.5) * [width / confidence.shape[1], height / confidence.shape[0]], values)
+
+    def _diverse(self, photo: EncodedPhoto, confidence: np.ndarray) -> Prompts:
+        """Prompts that lie where the map is confident and look like none before them."""
+        places = self._places(photo, confidence, every_block=True)
+        rows, columns = photo.content_cells
+        looks = looks_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
+        order = diverse_order(
+            torch.from_numpy(places.confidence).to(looks),
+            torch.from_numpy(places.coords_px[:, 0]).to(looks) / max(photo.hw),
+            looks,
+            most=min(self.max_prompts, self.max_decoded or self.max_prompts),
+            least_value=0.0 if self.max_decoded else self.least_value * float(np.sqrt((confidence**2).mean())),
+        )
+        return places[order.numpy()]
+
+    def _covered(
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, trace: Trace
+    ) -> Generator[Prompts, Decoded, None]:
         """Rounds after which prompts that lie in kept masks and look like them go."""
         rows, columns = photo.content_cells
         embedding = photo.embedding[0, :, :rows, :columns].float()
         counts = np.zeros(len(waiting), np.int64)
-        while len(waiting):
-            decoded = yield waiting[: self.round_size]
-            waiting, counts = waiting[self.round_size :], counts[self.round_size :]
+        while len(waiting) and budget:
+            size = min(self.round_size, budget)
+            decoded = yield waiting[:size]
+            waiting, counts, budget = waiting[size:], counts[size:], budget - size
             cells, points = masks_on_cells(photo, decoded.kept_logits), self._on_cells(photo, waiting)
             inside = inside_masks(photo, decoded.kept_logits, waiting.coords_px[:, 0], photo.model.mask_threshold)
             counts = counts + cover_count(embedding, cells, points, inside, self.likeness).cpu().numpy()
             stays = counts < self.times
             trace.dropped["lies in kept masks and resembles them"] += int((~stays).sum())
             waiting, counts = waiting[stays], counts[stays]
+        trace.dropped[OVER_BUDGET] += len(waiting)
 
-    def _resembling(self, photo: EncodedPhoto, waiting: Prompts, trace: Trace) -> Generator[Prompts, Decoded, None]:
+    def _resembling(
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, trace: Trace
+    ) -> Generator[Prompts, Decoded, None]:
         """Rounds after which prompts that resemble the mean of all kept masks go: the paper's Eq. 1 to 3."""
         rows, columns = photo.content_cells
         k = photo.model.thresholds.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
-        while len(waiting):
-            decoded = yield waiting[: self.round_size]
-            waiting = waiting[self.round_size :]
+        while len(waiting) and budget:
+            size = min(self.round_size, budget)
+            decoded = yield waiting[:size]
+            waiting, budget = waiting[size:], budget - size
             seen.add(masks_on_cells(photo, decoded.kept_logits))
             similarity = seen.similarity(self._on_cells(photo, decoded.prompts))
             waiting_similarity = seen.similarity(self._on_cells(photo, waiting))
@@ -131,6 +175,7 @@ class AutoPrompts:
             stays = (waiting_similarity <= limit).cpu().numpy()
             trace.dropped["resembles a kept mask"] += int((~stays).sum())
             waiting = waiting[stays]
+        trace.dropped[OVER_BUDGET] += len(waiting)
 
     @staticmethod
     def _on_cells(photo: EncodedPhoto, prompts: Prompts) -> torch.Tensor:

@@ -13,8 +13,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-Elimination = Literal["covered", "scaled", "equation"]
-"""Rules that drop waiting prompts; the last two are the paper's, the first is ours."""
+Elimination = Literal["diverse", "covered", "scaled", "equation"]
+"""Rules that drop prompts; the last two are the paper's, the others are ours."""
 
 
 def adaptive_sampling(
@@ -140,10 +140,21 @@ def cover_count(
     """
     weights = masks_on_cells.flatten(1)
     means = functional.normalize(weights @ embedding.flatten(1).T, dim=1)
+    alike = means @ looks_at(embedding, points).T > likeness
+    return (alike & inside).sum(dim=0)
+
+
+def looks_at(embedding: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """What an embedding says of N points: its cells' directions, bilinear between cells.
+
+    Args:
+        embedding: (C, rows, columns) float32, as for `AdaptiveFilter`.
+        points: (N, 2) float32, XY as shares of the cells' width and height, 0 to 1.
+
+    Returns:
+        (N, C) float32, L2-normalised.
+    """
     grid = (2 * points - 1)[None, None].to(embedding)
     normalised = functional.normalize(embedding, dim=0)[None]
-    at_points = functional.grid_sample(normalised, grid, mode="bilinear", padding_mode="border", align_corners=False)[
-        0, :, 0
-    ]
-    alike = means @ functional.normalize(at_points, dim=0) > likeness
-    return (alike & inside).sum(dim=0)
+    looks = functional.grid_sample(normalised, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.normalize(looks[0, :, 0], dim=0).T

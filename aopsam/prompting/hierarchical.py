@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import numpy as np
+
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.strategy import Decoded, Trace
 from aopsam.sam.decode import inside_masks
@@ -18,7 +20,9 @@ from aopsam.sam.prompts import Prompts
 class Hierarchical:
     """Two rounds: all of the sparse grid, what is left of the dense one."""
 
-    def __init__(self, sparse: int = 8, dense: int = 32, settled_logit: float = 8.5) -> None:
+    def __init__(
+        self, sparse: int = 8, dense: int = 32, settled_logit: float = 8.5, max_decoded: int | None = None
+    ) -> None:
         """Set up the strategy.
 
         Args:
@@ -26,7 +30,12 @@ class Hierarchical:
             dense: points per side of the second.
             settled_logit: a place is settled where a mask that passed the thresholds has more than this logit (the
                 authors' default; their model's masks are that sure of their insides).
+            max_decoded: prompts decoded on one photo at most, the sparse grid included; of what is left of the dense
+                one, every so many.
         """
+        if max_decoded is not None and max_decoded < sparse**2:
+            raise ValueError(f"hierarchical: max_decoded={max_decoded} is below the {sparse}² points of the first round")
+        self.max_decoded = max_decoded
         self.sparse, self.dense = Grid.per_side(sparse), Grid.per_side(dense)
         self.settled_logit = settled_logit
 
@@ -39,5 +48,8 @@ class Hierarchical:
         settled = inside_masks(photo, decoded.kept_logits, second.coords_px[:, 0], self.settled_logit).any(dim=0)
         waiting = second[~settled.cpu().numpy()]
         trace.dropped["inside a confident mask"] += len(second) - len(waiting)
+        if self.max_decoded is not None and len(waiting) > (most := self.max_decoded - len(first)):
+            trace.dropped["beyond max_decoded"] += len(waiting) - most
+            waiting = waiting[np.arange(most) * len(waiting) // max(most, 1)]
         if len(waiting):
             yield waiting

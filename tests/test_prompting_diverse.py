@@ -1,0 +1,91 @@
+"""Rule `diverse` against a plain, slow version of it, and what it is for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+from aopsam.prompting.diverse import REACH, TOLERANCE, block_peaks, diverse_order
+
+
+def test_blocks_give_their_best_place_also_where_the_edge_cuts_them() -> None:
+    confidence = np.random.default_rng(0).random((10, 13))
+    xy, values = block_peaks(confidence, smoothing_sigma=0.7, block=4)
+    smooth = ndimage.gaussian_filter(confidence.astype(np.float32), 0.7)
+    expected = []
+    for row in range(0, 10, 4):
+        for column in range(0, 13, 4):
+            block = smooth[row : row + 4, column : column + 4]
+            y, x = np.unravel_index(block.argmax(), block.shape)
+            expected.append((column + x, row + y))
+    assert xy.tolist() == [list(place) for place in expected]
+    assert values.tolist() == [smooth[y, x] for x, y in expected]
+
+
+def _slowly(confidence: torch.Tensor, places: torch.Tensor, looks: torch.Tensor, least: float) -> list[int]:
+    """The definition, every pair anew."""
+    count = len(confidence)
+
+    def difference(one: int, other: int) -> float:
+        return float(((looks[one] - looks[other]) ** 2).sum())
+
+    mean = sum(difference(i, j) for i in range(count) for j in range(count)) / count**2
+    chosen: list[int] = []
+    while True:
+        values = {}
+        for place in set(range(count)) - set(chosen):
+            values[place] = float(confidence[place])
+            for other in chosen:
+                distance = float(((places[place] - places[other]) ** 2).sum())
+                alike = math.exp(-difference(place, other) / (TOLERANCE * mean))
+                values[place] *= 1 - math.exp(-distance / (2 * REACH**2)) * alike
+        if not values or max(values.values()) <= least:
+            return chosen
+        chosen.append(max(values, key=values.__getitem__))
+
+
+def _photo(seed: int, count: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    looks = torch.randn(4, 8, generator=generator)[torch.arange(count) % 4]  # four kinds of place, with some noise
+    looks = functional.normalize(looks + 0.2 * torch.randn(count, 8, generator=generator), dim=1)
+    return torch.rand(count, generator=generator), torch.rand(count, 2, generator=generator), looks
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_places_are_chosen_as_one_pair_at_a_time(seed: int) -> None:
+    confidence, places, looks = _photo(seed)
+    expected = _slowly(confidence, places, looks, least=0.1)
+    chosen = diverse_order(confidence, places, looks, most=40, least_value=0.1).tolist()
+    assert chosen == expected
+    assert 5 < len(chosen) < 40
+    assert chosen != confidence.argsort(descending=True)[: len(chosen)].tolist()
+
+
+def test_fewer_places_are_the_first_of_more() -> None:
+    confidence, places, looks = _photo(3)
+    assert (
+        diverse_order(confidence, places, looks, most=7, least_value=0.0).tolist()
+        == diverse_order(confidence, places, looks, most=40, least_value=0.0).tolist()[:7]
+    )
+
+
+def test_what_looks_otherwise_and_what_lies_elsewhere_comes_before_a_repetition() -> None:
+    cup, table = [1.0, 0.0], [0.0, 1.0]
+    places = torch.tensor([[0.1, 0.1], [0.12, 0.1], [0.9, 0.1], [0.14, 0.1]])
+    looks = torch.tensor([cup, cup, cup, table])
+    confidence = torch.tensor([0.9, 0.8, 0.5, 0.4])
+    assert diverse_order(confidence, places, looks, most=4, least_value=0.0).tolist() == [0, 2, 3, 1]
+    assert diverse_order(confidence, places, looks, most=4, least_value=0.1).tolist() == [0, 2, 3]
+
+
+def test_no_confidence_no_place_and_an_embedding_without_contrast_leaves_distance_alone() -> None:
+    confidence, places, looks = _photo(4)
+    assert len(diverse_order(0 * confidence, places, looks, most=9, least_value=0.0)) == 0
+    same = looks[:1].expand_as(looks)
+    near = torch.tensor([[0.5, 0.5], [0.51, 0.5], [0.9, 0.9]])
+    assert diverse_order(torch.tensor([0.9, 0.8, 0.3]), near, same[:3], most=3, least_value=0.0).tolist() == [0, 2, 1]
