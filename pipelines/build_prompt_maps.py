@@ -22,7 +22,6 @@ from typing import get_args
 import fsspec
 
 from aopsam.predictor.targets import PRESETS, Combine
-from aopsam.sam.registry import load_sam
 from stages.apply import choose_resources, start_ray
 from stages.apply_prompt_maps import build_prompt_maps
 from stages.arguments import absolute, positive
@@ -33,7 +32,7 @@ from stages.prompt_map_rows import PromptMapRows
 from stages.prompt_map_samples import Reading
 from stages.prompt_map_sheet import contact_sheet
 from stages.prompt_map_target import Source
-from stages.prompt_maps import MapRecipe
+from stages.prompt_maps import MapRecipe, load_padding_sam
 from stages.shards import list_shards
 
 NOTHING = "build_prompt_maps: no photo could be used"
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{redact(out)} holds prompt maps already; give another folder")
         reading = Reading(arguments.images, arguments.only)
         reading.chosen()
-        load_sam(arguments.sam, arguments.checkpoint)  # here, so that a mistake shows before Ray starts
+        load_padding_sam(arguments.sam, arguments.checkpoint)  # here, so that a mistake shows before Ray starts
     except (ValueError, OSError) as error:
         print(f"build_prompt_maps: {error}", file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from aopsam.sam.registry import MODELS
+from aopsam.sam.registry import TRAINABLE
 from aopsam.training.export import export_weights
 from aopsam.training.sami import SamiRecipe
 from aopsam.training.student import StudentRecipe
@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     recipe = StudentRecipe()
     parser = argparse.ArgumentParser(description="distil a light image encoder")
     parser.add_argument("--method", required=True, choices=RECIPES)
-    parser.add_argument("--teacher", required=True, choices=MODELS)
-    parser.add_argument("--student", required=True, choices=MODELS)
+    parser.add_argument("--teacher", required=True, choices=TRAINABLE)
+    parser.add_argument("--student", required=True, choices=TRAINABLE)
     parser.add_argument("--data", nargs="+", required=True, type=absolute, help="photos: folders, globs, tars, Parquet")
     parser.add_argument("--checkpoint", type=absolute, help="the teacher's weights, where not bundled or official")
     parser.add_argument("--start", type=absolute, help="the student's weights to begin with (default: random)")

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from aopsam.sam.registry import MODELS
+from aopsam.sam.registry import TRAINABLE
 from aopsam.training.export import export_weights
 from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
 from aopsam.training.sam import SamTask
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="train a small promptable SAM")
     parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders, globs or .json")
     parser.add_argument("--start", type=absolute, help="weights to begin with, such as an earlier tiny.safetensors")
-    parser.add_argument("--finetune", choices=MODELS, help="model whose encoder alone learns, from --start")
+    parser.add_argument("--finetune", choices=TRAINABLE, help="model whose encoder alone learns, from --start")
     add_training_options(parser, recipe)
     parser.add_argument("--windows", type=positive, default=recipe.windows, help="a batch (default: %(default)s)")
     parser.set_defaults(checkpoint_every=500, validate_every=1000)

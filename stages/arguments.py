@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
+from aopsam.sam.registry import MODELS
 from stages.config import LabelConfig
 from stages.strategy_spec import parse_strategies
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
     """What decides which masks come out. A flag wins over the file of --config."""
-    parser.add_argument("--sam", help="model: tiny (default), mobile_sam, vit_b, vit_l, vit_h")
+    parser.add_argument("--sam", help=f"model: tiny (default), {', '.join(list(MODELS)[1:])}")
     parser.add_argument("--checkpoint", type=absolute, help="weights of the model, where not the official or bundled")
     parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
     parser.add_argument(

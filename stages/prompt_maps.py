@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from segment_anything.modeling import Sam
 
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.frame import content_hw, to_frame
 from aopsam.predictor.targets import Combine
 from aopsam.sam.encode import encode
+from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
 from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
@@ -53,6 +55,18 @@ class MapRecipe:
     threads: int = 2
 
 
+def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
+    """`load_sam` for a model that pads photos, as the frame of a prompt map does.
+
+    Raises:
+        ValueError: it stretches them; besides, what `load_sam` raises.
+    """
+    model = load_sam(name, checkpoint)
+    if isinstance(model, StretchedSam):
+        raise ValueError(f"{name} stretches photos, the frame of a prompt map is padded: choose another --sam")
+    return model
+
+
 class BuildPromptMaps:
     """Stage: tables of `prompt_map_samples.SAMPLES` to files of prompt maps in a folder; returns an account of each.
 
@@ -63,7 +77,7 @@ class BuildPromptMaps:
         torch.set_num_threads(recipe.threads)
         self.recipe = recipe
         self.folder = folder
-        self.model = load_sam(recipe.sam, recipe.checkpoint).to(device)
+        self.model = load_padding_sam(recipe.sam, recipe.checkpoint).to(device)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Write one file; returns one row: `rows` written and `problems`, a line for every photo left out."""

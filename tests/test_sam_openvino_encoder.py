@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.encode import encode
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.encoders.tiny_vit import TinyViTEncoder
@@ -21,6 +22,11 @@ def test_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(RuntimeError, match=r"pip install 'aopsam\[openvino\]'"):
         OpenVINOEncoder(TinyEncoder((4, 8, 8, 16), img_size=64))
+
+
+def test_sam2_is_refused() -> None:
+    with pytest.raises(ValueError, match="several levels of features"):
+        use_openvino(SAM2_MODELS["hiera_t"](img_size=64))
 
 
 def _encoders() -> dict[str, nn.Module]:

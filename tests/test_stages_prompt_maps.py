@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 from aopsam.predictor.frame import content_hw
+from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.encode import encode
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
@@ -25,7 +26,7 @@ from stages.prompt_map_rows import MIRRORED, PromptMapRows
 from stages.prompt_map_samples import Reading, read_samples
 from stages.prompt_map_sheet import contact_sheet
 from stages.prompt_map_target import MARGIN, PhotoTarget, photo_target
-from stages.prompt_maps import BuildPromptMaps, MapRecipe
+from stages.prompt_maps import BuildPromptMaps, MapRecipe, load_padding_sam
 from tests.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard
 
 TOY = MapRecipe(sam="toy", threads=1)
@@ -332,3 +333,10 @@ def test_a_file_that_holds_no_maps_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_maps_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="build_prompt_maps"):
         PromptMapRows([str(tmp_path)])
+
+
+def test_a_sam_that_stretches_photos_is_refused(tmp_path: Path) -> None:
+    model = SAM2_MODELS["hiera_t"](img_size=64)
+    save_file(model.state_dict(), tmp_path / "sam2.safetensors")
+    with pytest.raises(ValueError, match="sam2_hiera_t stretches photos, the frame of a prompt map is padded"):
+        load_padding_sam("sam2_hiera_t", str(tmp_path / "sam2.safetensors"))

@@ -9,6 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
+from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.encode import precision_dtype
 
 if TYPE_CHECKING:
@@ -56,7 +57,15 @@ class OpenVINOEncoder(nn.Module):
 
 
 def use_openvino(model: Sam, precision: str = "float32") -> None:
-    """Replace a SAM's image encoder by an `OpenVINOEncoder` of the same weights, with PyTorch's number of threads."""
+    """Replace a SAM's image encoder by an `OpenVINOEncoder` of the same weights, with PyTorch's number of threads.
+
+    Raises:
+        ValueError: SAM 2, whose encoder gives more than an embedding; besides, what `OpenVINOEncoder` raises.
+    """
+    if isinstance(model, Sam2):
+        raise ValueError(
+            "SAM 2's encoder gives several levels of features, of which OpenVINO would keep one: use PyTorch"
+        )
     model.image_encoder = OpenVINOEncoder(model.image_encoder, precision)
 
 

@@ -164,6 +164,9 @@ MODELS: dict[str, ModelSpec] = {
 }
 """Models by the name that `load_sam` and `--sam` take."""
 
+TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h")
+"""Those that `aopsam.training` knows: padded photos, prompts in the encoder's pixels, segment-anything's decoder."""
+
 
 def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     """A segment-anything `Sam` in eval mode, float32, on the CPU; `.to()` and `.half()` work.
