@@ -103,7 +103,7 @@ def test_what_comes_after_decoding_is_the_configurations(photos: Path) -> None:
     manifest = list_images(str(photos)).slice(0, 1)
     row = LabelPhotos(config, str(photos))(manifest).to_pylist()[0]
     assert row["prompts_decoded"] == 4 * 9  # four tiles
-    assert 0 < row["refinements"]
+    assert row["refinements"] > 0
     assert row["masks_dropped"] > 0
     pixels = np.stack([rle.decode(mask["segmentation"]) for mask in row["masks"]])
     assert pixels.sum(axis=0).max() == 1
