@@ -232,7 +232,8 @@ class AutoMaskGenerator:
             encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
         """
         work = _Work(image, encoded, _Stopwatch(self.model.device))
-        candidates = self._label_crops(work) if self.tile_size is None else self._label_tiles(work, self.tile_size)
+        work.tiled = self.tile_size is not None and max(work.hw) > self.tile_size
+        candidates = self._label_tiles(work) if work.tiled else self._label_crops(work)
         with work.watch.stage("filter"):
             if self.min_mask_region_area > 0:
                 candidates = self._clean(candidates)
@@ -264,15 +265,13 @@ class AutoMaskGenerator:
                 candidates, [1 / _area(c.crop_xyxy_px) for c in candidates], self.across_thresh
             )
 
-    def _label_tiles(self, work: _Work, size: int) -> list[Candidate]:
+    def _label_tiles(self, work: _Work) -> list[Candidate]:
         """Tiles one by one, pieces joined across their seams, and the whole photo for what is larger than a tile."""
+        assert self.tile_size is not None
         height, width = work.hw
-        tiles, found = tile_boxes(work.hw, size, self.tile_overlap), list[Candidate]()
-        several = len(tiles) > 1
-        for box in tiles:
-            found += self._label_crop(work, box, self.strategies[0], replace(self.filters, cut=several))
-        if not several:
-            return found
+        found: list[Candidate] = []
+        for box in tile_boxes(work.hw, self.tile_size, self.tile_overlap):
+            found += self._label_crop(work, box, self.strategies[0], replace(self.filters, cut=True))
         with work.watch.stage("filter"):
             scores = [c.score for c in found]
             joined = join([c.runs for c in found], [c.crop_xyxy_px for c in found], scores, self.tile_join_thresh)
@@ -312,7 +311,9 @@ class AutoMaskGenerator:
                 except StopIteration:
                     prompts = None
         with work.watch.stage("filter"):
-            candidates = self._scored_without_duplicates(candidates)
+            if work.tiled:
+                candidates = _scored_by_agreement(candidates)
+            candidates = self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
         if self.refine is None:
             return candidates
         with work.watch.stage("decode"):
@@ -321,15 +322,6 @@ class AutoMaskGenerator:
         work.refinements += asked
         with work.watch.stage("filter"):  # refined masks may meet
             return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
-
-    def _scored_without_duplicates(self, candidates: list[Candidate]) -> list[Candidate]:
-        """What one crop's duplicates leave. In tiles what many prompts found counts more, for seams to trust in."""
-        if self.tile_size is not None:
-            counts = agreement([c.runs for c in candidates]).tolist()
-            candidates = [
-                replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)
-            ]
-        return self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
 
     def _without_duplicates(
         self, candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
@@ -383,10 +375,20 @@ class _Work:
     decoded: int = 0
     refinements: int = 0
     masks_dropped: Counter[str] = field(default_factory=Counter)
+    tiled: bool = False
 
     @property
     def hw(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
+
+
+def _scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Predicted IoU · √(how many masks of the crop are nearly the same): seams should join what many prompts found.
+
+    Ours; see benchmarks/LOG.md.
+    """
+    counts = agreement([candidate.runs for candidate in candidates]).tolist()
+    return [replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)]
 
 
 def _union(pieces: Sequence[Candidate]) -> Candidate:

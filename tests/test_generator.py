@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco
@@ -11,12 +13,16 @@ from segment_anything.modeling import Sam
 from aopsam.generator import AutoMaskGenerator
 from aopsam.masks import rle
 from aopsam.masks.full_size import trace_full_size
+from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
+from aopsam.prompting import Decoded, Trace
 from aopsam.sam.decode import decode_passing, upscale
-from aopsam.sam.encode import encode
+from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
+from benchmarks.tiling import judge, made_scene
 
-OPEN = {"pred_iou_thresh": -9.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
+OPEN_NO_NMS = {"pred_iou_thresh": -9.0, "stability_score_thresh": 0.0}
+OPEN = OPEN_NO_NMS | {"box_nms_thresh": 1.0}
 
 
 def _pair(model: Sam, **options: object) -> tuple[AutoMaskGenerator, SamAutomaticMaskGenerator]:
@@ -133,6 +139,17 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int]) -> None:
         ({"prompts": "grid-4", "strategy_options": {"colour": 1}}, "colour"),
         ({"prompts": "grid-4", "output_mode": "png"}, "binary_mask"),
         ({"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "crop_n_layers"),
+        ({"duplicates": "nms"}, "duplicates='nms'; choose from box-nms, mask-nms, merge, none"),
+        ({"mask_nms_thresh": 1.5}, "mask_nms_thresh=1.5; expected a number from 0 to 1"),
+        ({"merge_thresh": float("nan")}, "merge_thresh=nan; expected a number from 0 to 1"),
+        ({"refine": "yes"}, "refine='yes'; choose from None, formula, prose"),
+        ({"refine_boundary": "both"}, "refine_boundary='both'; choose from negative, positive"),
+        ({"overlap": "none"}, "overlap='none'; choose from nested, flat"),
+        ({"tile_size": 8}, "tile_size=8; a tile is at least 64 px"),
+        ({"tile_overlap": 0.0}, "tile_overlap=0.0; expected a number above 0 to 0.5"),
+        ({"tile_join_thresh": -1.0}, "tile_join_thresh=-1.0"),
+        ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
+        ({"tile_size": 512, "point_grids": [np.zeros((1, 2))]}, "tile_size=512 and point_grids exclude each other"),
         ({"prompts": "aop", "strategy_options": {"elimination": "paper"}}, "covered, scaled, equation"),
     ],
 )
@@ -144,3 +161,110 @@ def test_wrong_arguments_say_what_would_be_right(tiny: Sam, options: dict, words
 def test_a_photo_of_the_wrong_kind_is_refused(small_sam: Sam) -> None:
     with pytest.raises(ValueError, match="uint8"):
         AutoMaskGenerator(small_sam, prompts="grid-2").generate(np.zeros((4, 4, 3), np.float32))
+
+
+class _Boxes:
+    """A strategy of boxes."""
+
+    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
+        yield Prompts.from_boxes(np.array([[20, 20, 110, 100], [130, 150, 210, 220], [0, 0, 319, 239]]))
+
+
+@pytest.mark.parametrize("rule", ["formula", "prose"])
+def test_refinement_asks_again_and_keeps_what_is_estimated_higher(tiny: Sam, scene: np.ndarray, rule: str) -> None:
+    plain, refined = (
+        AutoMaskGenerator(tiny, prompts="grid-4", duplicates="none", output_mode="coco_rle", refine=refine)
+        for refine in (None, rule)
+    )
+    photo = encode(tiny, scene)
+    before, after = plain.label(scene, photo), refined.label(scene, photo)
+    estimates = [np.array([record["predicted_iou"] for record in one.records]) for one in (before, after)]
+    assert (before.prompts_decoded, after.prompts_decoded, before.refinements) == (16, 16, 0)
+    assert 0 < after.refinements <= len(before.records)
+    assert (estimates[1] >= estimates[0]).all()  # both by falling estimate
+    assert (estimates[1] > estimates[0]).any()
+    first = {tuple(record["point_coords"][0]) for record in before.records}
+    assert {tuple(record["point_coords"][0]) for record in after.records} == first
+
+
+def test_refinement_of_boxes_and_its_labels(tiny: Sam, scene: np.ndarray) -> None:
+    found = []
+    for options in ({}, {"refine": "formula"}, {"refine": "formula", "refine_boundary": "positive"}):
+        generator = AutoMaskGenerator(
+            tiny, prompts="grid-1", duplicates="none", output_mode="coco_rle", **OPEN_NO_NMS, **options
+        )
+        generator.strategies = [_Boxes()]
+        found.append(generator.label(scene))
+    plain, negative, positive = found
+    assert (plain.refinements, negative.refinements, positive.refinements) == (0, 3, 3)
+    assert len(plain.records) == len(negative.records) == 3
+    for before, after in zip(plain.records, negative.records, strict=True):
+        assert after["predicted_iou"] >= before["predicted_iou"]
+        assert after["point_coords"] == []
+        assert len(after["box"]) == 4
+    assert negative.records != positive.records
+
+
+def test_nested_masks_name_their_parent(tiny: Sam, scene: np.ndarray) -> None:
+    records = AutoMaskGenerator(tiny, prompts="grid-6").generate(scene)
+    links = [record["parent"] for record in records]
+    assert any(link is not None for link in links)
+    for record, link in zip(records, links, strict=True):
+        if link is not None:
+            holder = records[link]["segmentation"]
+            assert (record["segmentation"] & holder).sum() >= 0.9 * record["area"]
+            assert records[link]["area"] > record["area"]
+
+
+def test_flat_masks_share_no_pixel_and_what_is_covered_is_counted(tiny: Sam, scene: np.ndarray) -> None:
+    photo = encode(tiny, scene)
+    nested, flat = (
+        AutoMaskGenerator(tiny, prompts="grid-6", overlap=overlap).label(scene, photo) for overlap in ("nested", "flat")
+    )
+    stacks = [np.stack([record["segmentation"] for record in one.records]) for one in (nested, flat)]
+    assert stacks[0].sum(axis=0).max() > 1
+    assert stacks[1].sum(axis=0).max() == 1
+    assert (stacks[0].any(axis=0) == stacks[1].any(axis=0)).all()
+    assert len(nested.records) == len(flat.records) + flat.masks_dropped["covered by smaller masks"]
+    assert {record["parent"] for record in flat.records} == {None}
+    assert all(record["area"] == record["segmentation"].sum() > 0 for record in flat.records)
+
+
+@pytest.mark.parametrize("duplicates", ["box-nms", "mask-nms", "merge", "none"])
+def test_ways_with_duplicates(tiny: Sam, scene: np.ndarray, duplicates: str) -> None:
+    photo = encode(tiny, scene)
+    options = {"prompts": "grid-4", "output_mode": "coco_rle"}
+    everything = AutoMaskGenerator(tiny, duplicates="none", **options).label(scene, photo).records
+    left = (
+        AutoMaskGenerator(tiny, duplicates=duplicates, min_mask_region_area=50, **options).label(scene, photo).records
+    )
+    assert 0 < len(left) <= len(everything)
+    assert len(left) < len(everything) or duplicates == "none"
+    for record in left:
+        assert record["area"] == rle.area(record["segmentation"])
+        holes_and_islands = remove_small_regions(rle.decode(record["segmentation"]), 50)
+        assert not holes_and_islands[1] or duplicates == "merge"  # a union may have new ones
+
+
+def test_tiles_find_every_object_once(tiny: Sam) -> None:
+    """`benchmarks/tiling.py`, smaller."""
+    made = made_scene((300, 420), 200, 35)
+    generator = AutoMaskGenerator(
+        tiny, prompts="grid-7", output_mode="coco_rle", duplicates="mask-nms", mask_nms_thresh=0.5, tile_size=200
+    )
+    labelled = generator.label(made.rgb)
+    rows = judge(made, labelled.records, 200, 0.25)
+    assert sum(row["across_seams"] for row in rows) == 2
+    assert [row["masks"] for row in rows] == [1] * 4
+    assert min(row["iou"] for row in rows) > 0.9
+    assert labelled.prompts_decoded == 7 * 49  # six tiles and the whole photo
+    joined = [r for r in labelled.records if r["crop_box"][2:] not in ([200, 200], [420, 300])]
+    assert joined
+    for record in labelled.records:
+        assert record["segmentation"]["size"] == [300, 420]
+
+
+def test_a_photo_no_larger_than_a_tile_is_labelled_as_without_tiles(tiny: Sam, scene: np.ndarray) -> None:
+    options = {"prompts": "grid-3", "output_mode": "coco_rle"}
+    tiled = AutoMaskGenerator(tiny, tile_size=320, **options).generate(scene)
+    assert tiled == AutoMaskGenerator(tiny, **options).generate(scene)

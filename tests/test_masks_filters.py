@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aopsam.masks.small_regions import remove_small_regions
+from aopsam.masks import rle
+from aopsam.masks.runs import Runs
+from aopsam.masks.small_regions import clean, remove_small_regions
 from aopsam.masks.stability import stability_score
 
 
@@ -52,3 +54,17 @@ def test_an_empty_mask_stays_empty() -> None:
     cleaned, changed = remove_small_regions(np.zeros((4, 4), bool), 3)
     assert not changed
     assert not cleaned.any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("least", [1, 6, 40, 400])
+def test_cleaning_runs_equals_cleaning_the_whole_frame(seed: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((60, 80), bool)
+    top, left = rng.integers(0, 40, 2)
+    part = mask[top : top + 25, left : left + 30]
+    part[:] = rng.random(part.shape) < rng.uniform(0.2, 0.9)
+    expected, changed = remove_small_regions(mask, least)
+    cleaned, said = clean(Runs.of_mask(mask), least)
+    assert said == changed
+    np.testing.assert_array_equal(rle.decode(rle.from_runs(cleaned)), expected)

@@ -56,6 +56,23 @@ def test_boxes_decode_as_in_segment_anything_to_one_mask(photo: EncodedPhoto, pr
     assert decode_prompts(photo, Prompts.from_boxes(box[None]), multimask=True)[0].shape[1] == 3
 
 
+@pytest.mark.parametrize("kind", ["point", "box"])
+def test_prompts_of_several_points_decode_as_in_segment_anything(
+    photo: EncodedPhoto, predictor: SamPredictor, kind: str
+) -> None:
+    points, labels = np.array([[200.0, 150.0], [50.0, 30.0]]), np.array([0, 1])
+    first, box = np.array([10.0, 20.0]), np.array([10.0, 20.0, 100.0, 90.0])
+    prompts = Prompts.from_points(first[None]) if kind == "point" else Prompts.from_boxes(box[None])
+    logits, iou = decode_prompts(photo, prompts.with_points(points[None], labels[None]), multimask=True)
+    _, scores, low_res = predictor.predict(
+        np.concatenate([first[None], points]) if kind == "point" else points,
+        np.concatenate([[1], labels]) if kind == "point" else labels,
+        box=None if kind == "point" else box,
+    )
+    assert logits[0].numpy() == pytest.approx(low_res[:, :28], abs=1e-4)
+    assert iou[0].numpy() == pytest.approx(scores, abs=1e-5)
+
+
 @pytest.mark.parametrize("multimask", [True, False])
 def test_the_fast_decoder_is_segment_anythings(tiny: Sam, scene: np.ndarray, multimask: bool) -> None:
     photo = encode(tiny, scene)

@@ -35,6 +35,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
         ("threshold: 1", "unknown key 'threshold'; choose from sam"),
         ("pred_iou_thresh: high", "pred_iou_thresh is 'high', expected float | None"),
         ("points_per_batch: true", "points_per_batch is True, expected int"),
+        ("tile_whole: 1", "tile_whole is 1, expected bool"),
         ("- 1", "expected a mapping"),
         ("a: [", "not YAML"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
@@ -74,3 +75,15 @@ def test_numbers_of_flags() -> None:
     for check, text in ((share, "1.5"), (positive, "0")):
         with pytest.raises(argparse.ArgumentTypeError, match="is not"):
             check(text)
+
+
+def test_what_comes_after_decoding_can_be_set(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("duplicates: merge\nrefine: prose\noverlap: flat\ntile_size: 2048\ntile_whole: false\n")
+    config = _parse("--config", str(file))
+    expected = {"duplicates": "merge", "refine": "prose", "overlap": "flat", "tile_size": 2048, "tile_whole": False}
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert difference(LabelConfig().as_dict(), config.as_dict())[:2] == [
+        "duplicates: 'box-nms' there, 'merge' now",
+        "overlap: 'nested' there, 'flat' now",
+    ]

@@ -51,6 +51,24 @@ def test_pycocotools_opens_the_same_masks(tmp_path: Path) -> None:
             assert isinstance(annotation["segmentation"]["counts"], str)
 
 
+def test_parents_are_ids_of_annotations(tmp_path: Path) -> None:
+    rows = made_out(tmp_path / "run")[2]
+    parents = [1, 2, None, 2]
+    for row in rows:
+        for mask, parent in zip(row["masks"], parents, strict=False):
+            mask["parent"] = parent
+    write_labels(rows, tmp_path / "labels" / "x.parquet")
+    export_coco(str(tmp_path / "labels"), str(tmp_path / "coco"))
+    annotations = json.loads((tmp_path / "coco" / "instances.json").read_text())["annotations"]
+    by_image: dict[int, list[dict]] = {}
+    for annotation in annotations:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    assert len(by_image) == 3
+    for found in by_image.values():
+        ids = [annotation["id"] for annotation in found]
+        assert [annotation["parent_id"] for annotation in found] == [ids[1], ids[2], None, ids[2]]
+
+
 def test_numbers_do_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
     _, out, rows = made_out(tmp_path)
     write_labels(rows[2:], tmp_path / "turned" / "labels" / "a.parquet")

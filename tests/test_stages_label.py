@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aopsam.masks import rle
 from schemas.labels import MODEL_STAGES, SCHEMA
 from stages.config import LabelConfig
 from stages.label import LabelPhotos, make_generator
@@ -93,3 +94,31 @@ def test_the_encoders_precision_and_runtime_are_the_configurations() -> None:
         make_generator(LabelConfig(encoder_precision="int8"))
     with pytest.raises(ValueError, match="choose from torch, openvino"):
         make_generator(LabelConfig(encoder_runtime="onnx"))
+
+
+def test_what_comes_after_decoding_is_the_configurations(photos: Path) -> None:
+    config = LabelConfig(
+        prompts="grid-3", duplicates="mask-nms", refine="prose", overlap="flat", tile_size=200, tile_whole=False
+    )
+    manifest = list_images(str(photos)).slice(0, 1)
+    row = LabelPhotos(config, str(photos))(manifest).to_pylist()[0]
+    assert row["prompts_decoded"] == 4 * 9  # four tiles
+    assert row["refinements"] > 0
+    assert row["masks_dropped"] > 0
+    pixels = np.stack([rle.decode(mask["segmentation"]) for mask in row["masks"]])
+    assert pixels.sum(axis=0).max() == 1
+    plain = LabelPhotos(LabelConfig(prompts="grid-3"), str(photos))(manifest).to_pylist()[0]
+    assert (plain["prompts_decoded"], plain["refinements"], plain["masks_dropped"]) == (9, 0, 0)
+    assert any(mask["parent"] is not None for mask in plain["masks"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"overlap": "both"}, "overlap='both'; choose from nested, flat"),
+        ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
+    ],
+)
+def test_a_wrong_choice_names_the_field(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_generator(LabelConfig(prompts="grid-2", **options))

@@ -76,6 +76,32 @@ def test_version_1_did_not_know_how_long_the_model_waited(tmp_path: Path) -> Non
     assert table["seconds_wait"].null_count == table.num_rows == older.num_rows
 
 
+def test_version_2_knew_no_parents(tmp_path: Path) -> None:
+    path = tmp_path / "labels" / "x.parquet"
+    rows = made_rows(tmp_path / "images")
+    write_labels(rows, path)
+    new = {"refinements", "masks_dropped"}
+    older_mask = pa.list_(pa.struct([field for field in labels_schema.MASK if field.name != "parent"]))
+    older = pa.schema(
+        [
+            field.with_type(older_mask) if field.name == "masks" else field
+            for field in labels_schema.SCHEMA
+            if field.name not in new
+        ],
+        metadata={"version": "2"},
+    )
+    for row in rows:
+        for mask in row["masks"]:
+            del mask["parent"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=older), path)
+    table = pa.concat_tables(read_labels(str(tmp_path)))
+    assert table.schema.equals(labels_schema.SCHEMA, check_metadata=True)
+    masks = [mask for row in table["masks"].to_pylist() for mask in row]
+    assert [mask["parent"] for mask in masks] == [None] * 12
+    assert [mask["area"] for mask in masks] == [mask["area"] for row in rows for mask in row["masks"]]
+    assert table["refinements"].null_count == table["masks_dropped"].null_count == table.num_rows
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     rows = made_rows(tmp_path / "images")
     path = tmp_path / "labels" / "x.parquet"
@@ -89,7 +115,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             list(read_labels(str(tmp_path)))
         assert "\n" not in str(caught.value)
     pq.write_table(newer, path)
-    with pytest.raises(UnreadableTable, match=r"labels version 99; this program reads up to 2"):
+    with pytest.raises(UnreadableTable, match=r"labels version 99; this program reads up to 3"):
         list(read_labels(str(tmp_path)))
     pq.write_table(pa.table({"image_id": ["x"]}), path)
     with pytest.raises(UnreadableTable, match=r"'uri' .* is missing"):

@@ -54,6 +54,8 @@ MASK_DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "no prompt": ({"point_coords": None}, "mask 1: neither point_coords nor box"),
     "half a box": ({"box": [1.0, 2.0]}, "mask 1: box [1.0, 2.0]"),
     "crop outside": ({"crop_box": [0.0, 0.0, 121.0, 80.0]}, "mask 1: crop_box [0.0, 0.0, 121.0, 80.0] lies outside"),
+    "parent elsewhere": ({"parent": 7}, "mask 1: parent 7 is not a larger mask of the row"),
+    "smaller parent": ({"parent": 0}, "mask 1: parent 0 is not a larger mask of the row"),
     "no crop": ({"crop_box": None}, "mask 1: crop_box None"),
 }
 
