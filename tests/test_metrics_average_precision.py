@@ -115,6 +115,13 @@ def test_nothing() -> None:
     assert np.isnan(AveragePrecision([])())
 
 
+def test_hundreds_of_masks() -> None:
+    some = box(np.array([0, 0, 50, 50]))
+    many = Comparison([some] * 300, [some] * 300, np.linspace(1, 0, 300))
+    assert (rank(many).ground_truths, rank(many, "small").ground_truths, len(rank(many).scores)) == (300, 0, 100)
+    assert METRICS["ar_1000_medium"].of(many) == 1
+
+
 def test_predictions_out_of_order_are_refused() -> None:
     some = box(np.array([0, 0, 50, 50]))
     with pytest.raises(ValueError, match="best first"):

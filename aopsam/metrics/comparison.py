@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from aopsam.masks import rle
 from aopsam.metrics.iou import iou_matrix
 
 SIZES: dict[str, tuple[float, float]] = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
@@ -49,16 +50,24 @@ class Comparison:
 
     def truths_of(self, size: str | None) -> NDArray[np.bool_]:
         """(G,): which ground-truth masks are of a size of `SIZES`; None for all."""
-        areas = _areas(self.truths) if self.declared_areas is None else self.declared_areas
-        return _within(areas, size)
+        return _within(self._truth_areas, size)
 
     def predictions_of(self, size: str | None) -> NDArray[np.bool_]:
         """(P,): which predictions are of a size of `SIZES`; None for all."""
-        return _within(_areas(self.predicted), size)
+        return _within(self._predicted_areas, size)
+
+    @cached_property
+    def _truth_areas(self) -> NDArray[np.float64]:
+        return _areas(self.truths) if self.declared_areas is None else self.declared_areas
+
+    @cached_property
+    def _predicted_areas(self) -> NDArray[np.float64]:
+        return _areas(self.predicted)
 
 
 def _areas(masks: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    return np.asarray(coco_mask.area(list(masks)), np.float64) if masks else np.zeros(0)
+    # One by one: pycocotools 2.0.11 fails on lists of more than 255.
+    return np.array([rle.area(mask) for mask in masks], np.float64)
 
 
 def _within(areas: NDArray[np.float64], size: str | None) -> NDArray[np.bool_]:
