@@ -12,6 +12,7 @@ from aopsam.generator import AutoMaskGenerator
 from aopsam.prompting import Decoded, Trace, make_strategy
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.prompts import Prompts
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto, rule: str, rea
 
 def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
     def decoded(**options: object) -> int:
-        options |= {"threshold": 0.0, "spacing": 1, "round_size": 4}
+        options = {"elimination": "covered", "threshold": 0.0, "spacing": 1, "round_size": 4} | options
         return sum(_run(make_strategy("aop", photo.model, **options), photo, 0.8)[0])
 
     assert decoded(elimination="equation") <= decoded(elimination="scaled")
@@ -90,6 +91,45 @@ def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
     strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5)
     (prompts,) = strategy.rounds(photo, Trace())
     assert len(prompts) == 5
+
+
+def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: EncodedPhoto) -> None:
+    def chosen(**options: object) -> Prompts:
+        (prompts,) = make_strategy("aop", photo.model, **options).rounds(photo, Trace())
+        return prompts
+
+    free, ten, many = chosen(), chosen(max_decoded=10), chosen(max_decoded=300)
+    assert len(free) > 10
+    assert (len(ten), len(many)) == (10, 300)
+    assert (free.coords_px == many.coords_px[: len(free)]).all()
+    assert (ten.coords_px == free.coords_px[:10]).all()
+    assert len(np.unique(many.coords_px[:, 0], axis=0)) == 300
+    assert len(chosen(least_value=2.0)) < len(free) < len(chosen(least_value=0.3))
+    assert len(chosen(max_decoded=300, max_prompts=5)) == 5
+
+
+@pytest.mark.parametrize("options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled"}])
+def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dict[str, object]) -> None:
+    budget = {"max_decoded": 6, "threshold": 0.0, "spacing": 1, "round_size": 4}
+    sizes, trace = _run(make_strategy("aop", photo.model, **options, **budget), photo, iou=0.3)
+    assert sum(sizes) == 6
+    assert trace.dropped["beyond max_decoded"] > 0
+    assert sum(sizes) + sum(trace.dropped.values()) == trace.proposed
+
+
+def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPhoto) -> None:
+    options = {"adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
+    (chosen,) = make_strategy("aop", photo.model, **options).rounds(photo, Trace())
+    (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Trace())
+    assert 0 < len(chosen) < 100
+    assert sorted(chosen.coords_px[:, 0].tolist()) == sorted(all_of_them.coords_px[:, 0].tolist())
+
+
+def test_a_budget_below_one_is_refused(photo: EncodedPhoto) -> None:
+    with pytest.raises(ValueError, match="max_decoded=0 must be at least 1"):
+        make_strategy("aop", photo.model, max_decoded=0)
+    with pytest.raises(ValueError, match="max_decoded=63 is below the 8² points"):
+        make_strategy("hierarchical", photo.model, max_decoded=63)
 
 
 def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
@@ -115,6 +155,19 @@ def test_hierarchical_asks_again_only_where_nothing_is_settled(photo: EncodedPho
     assert (trace.proposed, trace.dropped["inside a confident mask"]) == (4 + 64, 32)
     with pytest.raises(StopIteration):
         rounds.send(Decoded(second, torch.zeros(32, 3), logits[:0]))
+
+
+def test_hierarchical_spends_what_is_left_of_its_budget_evenly(photo: EncodedPhoto) -> None:
+    trace = Trace()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=8).rounds(photo, trace)
+    second = rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))
+    whole = build_all_layer_point_grids(4, 0, 1)[0] * [320, 240]
+    assert second.coords_px[:, 0] == pytest.approx(whole[::4])
+    assert trace.dropped["beyond max_decoded"] == 12
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=4).rounds(photo, Trace())
+    first = next(rounds)
+    with pytest.raises(StopIteration):
+        rounds.send(Decoded(first, torch.zeros(4, 3), torch.zeros(0, 128, 128)))
 
 
 def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> None:
