@@ -365,7 +365,7 @@ class _Upscale:
         self._gain, self._shift, self._eps = norm.weight.float(), norm.bias.float(), norm.eps
         self._second, self._second_bias = _as_matrix(second).T, _bias(second)
         self._of_whole_photo = isinstance(norm, nn.GroupNorm)
-        self._finest: Tensor | float = 0.0
+        self._finest: Tensor | None = None
         if finer:
             twice, four_times = finer
             self._constant = self._constant + _places(twice).flatten(1)
@@ -381,9 +381,10 @@ class _Upscale:
             features = (features - mean) * (variance + self._eps).rsqrt() * self._gain + self._shift
         else:
             features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
-        features = functional.linear(functional.gelu(features), self._second, self._second_bias) + self._finest
-        features = functional.gelu(features)
-        logits = features.view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
+        features = functional.linear(functional.gelu(features), self._second, self._second_bias)
+        if self._finest is not None:
+            features += self._finest
+        logits = functional.gelu(features).view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
         #                      B rows columns 2y 2x 2y 2x M
         logits = logits.view(len(hyper), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
         return logits.reshape(len(hyper), -1, 4 * grid[0], 4 * grid[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -225,17 +226,18 @@ def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:
     return weights, file_sha256(weights)
 
 
-def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+@cache
+def _shapes(build: Callable[[], Sam]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):  # names and shapes without memory or random numbers
-        return {key: tuple(tensor.shape) for key, tensor in MODELS[name].build().state_dict().items()}
+        return {key: tuple(tensor.shape) for key, tensor in build().state_dict().items()}
 
 
 def _check_fit(name: str, path: Path, published: dict[str, tuple[int, ...]]) -> None:
-    found, expected = MODELS[name].part(published), _shapes(name)
+    found, expected = MODELS[name].part(published), _shapes(MODELS[name].build)
     if found == expected:
         return
-    others = (other for other in MODELS if other != name)
-    if right := next((other for other in others if MODELS[other].part(published) == _shapes(other)), None):
+    others = ((other, spec) for other, spec in MODELS.items() if other != name)
+    if right := next((other for other, spec in others if spec.part(published) == _shapes(spec.build)), None):
         raise CheckpointError(
             f"{path} holds weights of {right}, not of {name}: pass --sam {right} (load_sam({right!r}))"
         )
