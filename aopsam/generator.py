@@ -244,12 +244,12 @@ class AutoMaskGenerator:
             records = [self._record(*found) for found in zip(candidates, links, strict=True)]
         return Labelled(
             records,
-            work.trace.proposed,
-            work.decoded,
-            work.refinements,
-            dict(work.trace.dropped),
-            dict(work.masks_dropped),
-            dict(work.watch.seconds),
+            prompts_proposed=work.trace.proposed,
+            prompts_decoded=work.decoded,
+            refinements=work.refinements,
+            dropped=dict(work.trace.dropped),
+            masks_dropped=dict(work.masks_dropped),
+            seconds=dict(work.watch.seconds),
         )
 
     def _label_crops(self, work: _Work) -> list[Candidate]:

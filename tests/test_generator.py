@@ -122,9 +122,18 @@ def test_nothing_above_the_thresholds_gives_no_records(small_sam: Sam, scene: np
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 700), (700, 1), (3, 2)])
-def test_odd_sizes(small_sam: Sam, hw: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"duplicates": "mask-nms", "refine": "formula", "overlap": "flat", "tile_size": 64, "min_mask_region_area": 5},
+        {"duplicates": "merge", "refine": "prose", "tile_size": 200, "tile_whole": False},
+    ],
+    ids=["plain", "flat", "merged"],
+)
+def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
     rgb = np.full((*hw, 3), 128, np.uint8)
-    for record in AutoMaskGenerator(small_sam, prompts="grid-2", **OPEN).generate(rgb):
+    for record in AutoMaskGenerator(small_sam, prompts="grid-2", **OPEN, **options).generate(rgb):
         assert record["segmentation"].shape == hw
 
 

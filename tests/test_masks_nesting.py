@@ -53,5 +53,9 @@ def test_flat_masks_equal_the_plain_version(seed: int) -> None:
     assert not made[7].any()
 
 
+def test_an_empty_mask_has_no_parent() -> None:
+    assert parents([Runs.of_mask(np.zeros((4, 4), bool)), Runs.of_mask(np.ones((4, 4), bool))]) == [None, None]
+
+
 def test_no_masks() -> None:
     assert parents([]) == flattened([]) == []

@@ -1,4 +1,4 @@
-"""Overlap policies: masks in each other with links to what contains them, or each pixel in one mask at most."""
+"""Overlap policies: masks in each other with links to what holds them, or each pixel in one mask at most."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parents(masks: Sequence[Runs]) -> list[int | None]:
     Of equally small ones the first. Links never form a circle, since a parent has more pixels.
     """
     area = areas(masks)
-    holds = (intersections(masks, masks) >= INSIDE * area[:, None]) & (area > area[:, None])
+    holds = (intersections(masks, masks) >= INSIDE * area[:, None]) & (area > area[:, None]) & (area[:, None] > 0)
     size = np.where(holds, area, np.iinfo(np.int64).max)
     return [int(size[i].argmin()) if holds[i].any() else None for i in range(len(masks))]
 
