@@ -97,6 +97,8 @@ def _lines(trials: Sequence[Trial], chosen: Trial, held_out: tuple[Trial, Trial]
     lines.append(f"On {len(after.miou)} other photos, chosen: {_told(after)}; begun with: {_told(before)}")
     if gain is not None:
         lines.append(f"There the chosen one's mIoU differs by {_shown(gain, '+.1f')} points (95 %, paired).")
+        if gain.high < 0:
+            lines.append("So it is worse there: what was chosen does not hold for other photos. Give more of them.")
     return lines
 
 

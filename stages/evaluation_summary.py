@@ -37,7 +37,9 @@ def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> li
     `difference`: of the mean over masks to that of the first strategy, paired; `PRECISIONS` have `over_masks` and
     `difference`. Intervals are 95 %, by bootstrap over photos. Everything else is a mean over photos, beside
     `peak_memory_most` (the largest of them), `images_per_second` (photos by the sum of their seconds) and
-    `dropped_share` (of the prompts proposed). A value that no photo defines is None.
+    `dropped_share` (of the prompts proposed). Strategies of another name than the first one's have `at_equal_prompts`:
+    which strategy of the first one's name (`prompts`) decodes most prompts without decoding more than they do, its
+    `prompts_decoded`, and how much higher its mIoU is, paired (`gain`). A value that no photo defines is None.
 
     Args:
         metrics: of schemas/metrics.py, the photos that could be measured.
@@ -79,7 +81,45 @@ def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> li
                     "difference": difference and asdict(difference),
                 }
             entries.append(entry)
+        group = [entry for entry in entries if (entry["data"], entry["sam"]) == (data, sam)]
+        family = [entry for entry in group if _name(entry["prompts"]) == _name(strategies[0])]
+        of_family = {entry["prompts"]: series[data, sam, entry["prompts"]] for entry in family}
+        for entry in group:
+            theirs = series[data, sam, entry["prompts"]]
+            is_other = entry["prompts"] not in of_family
+            entry["at_equal_prompts"] = _gain(entry, theirs, family, of_family, seed) if is_other else None
     return entries
+
+
+def _name(strategy: str) -> str:
+    return strategy.partition("(")[0]
+
+
+def _gain(
+    entry: Mapping[str, Any],
+    theirs: Photos,
+    family: Sequence[Mapping[str, Any]],
+    of_family: Mapping[str, Photos],
+    seed: int,
+) -> dict[str, Any] | None:
+    """`at_equal_prompts` of one entry; half a prompt more on the mean is not more."""
+    budget = entry.get("prompts_decoded")
+    if budget is None:
+        return None
+    cheap = [ours for ours in family if ours.get("prompts_decoded", math.inf) <= budget + 0.5]
+    if not cheap:
+        return None
+    chosen = max(cheap, key=lambda ours: ours["prompts_decoded"])
+    photos, per = sorted(theirs["ground_truths"]), METRICS["miou"].per
+    values, weights, reference, weights_there = (
+        _values(of, metric, photos) for of in (of_family[chosen["prompts"]], theirs) for metric in ("miou", per)
+    )
+    gain = paired_difference(values, reference, weights, weights_there, seed=seed)
+    return {
+        "prompts": chosen["prompts"],
+        "prompts_decoded": chosen["prompts_decoded"],
+        "gain": gain and asdict(gain),
+    }
 
 
 def _values(of: Photos, metric: str, photos: Sequence[str]) -> list[float]:

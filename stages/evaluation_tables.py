@@ -8,6 +8,7 @@ from typing import Any
 
 from aopsam.metrics import SIZES
 from aopsam.report.evaluation_page import Table
+from stages.compare import GROUND_TRUTH_PROMPTS
 from stages.strategy_spec import StrategySpec, find_sweeps
 
 Entry = Mapping[str, Any]
@@ -69,6 +70,18 @@ def _all(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
     return list(specs)
 
 
+def _others(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
+    """Of another name than the first; without those that ask the ground truth."""
+    return [spec for spec in specs if spec.name not in (specs[0].name, *GROUND_TRUTH_PROMPTS)]
+
+
+def _of_equal(entry: Entry, key: str) -> str | None:
+    found = entry["at_equal_prompts"]
+    if found is None:
+        return None
+    return _estimate(found[key], "+.1f", True) if key == "gain" else format(found[key], ".1f")
+
+
 def _parts_of_aop(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
     parts = {"adaptive_sampling", "adaptive_filtering", "elimination"}
     return [spec for spec in specs if spec.name == "aop" and spec.options.keys() <= parts]
@@ -100,6 +113,17 @@ SHAPES = (
         _all,
         (MIOU, GAIN, PROMPT, MEMORY, DECODED, KEPT),
         side_by_side=True,
+    ),
+    Shape(
+        "At equal prompts",
+        "the first strategy's kind against each other one: the one of it that decodes most without decoding more",
+        _others,
+        (
+            *(DECODED, percent("miou", "mIoU")),
+            Column("against", lambda entry: entry["at_equal_prompts"] and entry["at_equal_prompts"]["prompts"]),
+            Column("its #P", lambda entry: _of_equal(entry, "prompts_decoded")),
+            Column("higher by", lambda entry: _of_equal(entry, "gain")),
+        ),
     ),
     Shape(
         "Parts of aop",

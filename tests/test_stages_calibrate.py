@@ -16,6 +16,7 @@ from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
 from stages.arguments import add_label_options, label_config
 from stages.calibrate import Rule, Trial, calibrate, default_sweeps
+from stages.calibration_output import write_calibration
 from stages.strategy_spec import StrategySpec, parse_strategies, parse_values
 from tests.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
 
@@ -82,6 +83,14 @@ def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkey
     sweeps = default_sweeps(model, "aop")
     assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
     assert sweeps.keys() - default_sweeps(model, "grid-4").keys() == {"least_value"}
+
+
+def test_a_choice_that_does_not_hold_on_other_photos_is_called_so(tmp_path: Path) -> None:
+    before, after = trial("aop", 0.5, 60), trial("aop(spacing=9)", 0.4, 30)
+    for first, second, said in ((before, after, True), (after, before, False)):
+        text = write_calibration([before, after], after, (first, second), {}, {}, str(tmp_path))
+        assert ("does not hold for other photos" in text) == said
+        assert f"{'-' if said else '+'}10.0 [" in text
 
 
 def test_values_of_an_option() -> None:

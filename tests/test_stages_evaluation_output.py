@@ -82,6 +82,29 @@ def test_only_tables_that_the_run_has_rows_for() -> None:
     assert rows == ["aop(k=1)", "aop(k=2)", "aop(k=3)"]
 
 
+def test_the_first_strategys_kind_at_the_prompts_of_each_other_one() -> None:
+    specs = parse_strategies("aop(k=1),grid-4,aop(k=2),grid-8,gt-box,random-3")
+    made = results(specs, ("d",)).to_pylist()  # 30, 40, 50, 60, 70, 80 prompts, each 10 points below the one before
+    for row in made:
+        if row["prompts"] == "random-3" and row["metric"] == "prompts_decoded":
+            row["value"] = 20.0
+    entries = summarise(pa.Table.from_pylist(made, RESULTS).drop_columns(["message"]), [spec.text for spec in specs])
+    found = {entry["prompts"]: entry["at_equal_prompts"] for entry in entries}
+    assert found["aop(k=1)"] is found["aop(k=2)"] is found["random-3"] is None
+    assert (found["grid-4"]["prompts"], found["grid-8"]["prompts"]) == ("aop(k=1)", "aop(k=2)")
+    assert found["grid-8"]["gain"] == {
+        "mean": pytest.approx(0.1),
+        "low": pytest.approx(0.1),
+        "high": pytest.approx(0.1),
+    }
+    text = markdown([], fill(entries, specs)).partition("### At equal prompts")[2].partition("###")[0]
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert list(rows) == ["prompts", "grid-4", "grid-8", "random-3"]
+    assert [cell.strip() for cell in rows["grid-8"].split("|")[2:7]] == [
+        *("60.0", "20.0", "aop(k=2)", "50.0", "+10.0 [+10.0, +10.0]"),
+    ]
+
+
 def test_short_names_tell_data_apart() -> None:
     assert short_names(["/x/a/val", "/x/b/val"]) == {"/x/a/val": "a/val", "/x/b/val": "b/val"}
     assert list(short_names(["/1/a/val", "/2/a/val"]).values()) == ["1/a/val", "2/a/val"]

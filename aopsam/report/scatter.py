@@ -101,7 +101,7 @@ def scatter_svg(
         if point.low is not None and point.high is not None:
             ends_y = y_of(point.low), y_of(point.high)
             parts.append(f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{ends_y[0]:.1f}" y2="{ends_y[1]:.1f}"/>')
-    for point in points:
+    for point in sorted(points, key=lambda point: point.marked):  # those above the others
         kind = "point" + (" best" if point in front else "") + (" marked" if point.marked else "")
         told = f"{point.label}: {point.y:.3g} at {short(point.x)}"
         parts.append(
