@@ -3,7 +3,7 @@
     python benchmarks/equal_prompts.py --data bsds500/val --limit 40 --out out/equal.jsonl --prompts \\
         "aop(max_decoded=50),grid-7,random-50;aop(max_decoded=100),grid-10,random-100"
 
-As `pipelines/evaluate.py` measures (reading (a), over ground-truth masks, 95 % by bootstrap over photos), without times:
+As `pipelines/evaluate.py` measures (reading (a), over ground-truth masks, 95 % by bootstrap over photos), no times:
 strategies that ask for the same point share its masks, which saves half of the work where budgets are compared. A photo
 is one line of --out; the same command goes on where it stopped, and prints the tables of what is there.
 """
@@ -79,9 +79,7 @@ class AskedOnce:
         limits = self.photo.model.thresholds
         decoded = decode_passing(self.photo, prompts, min_iou=limits.pred_iou_thresh)
         settings = {"threshold": self.photo.model.mask_threshold, "offset": 1.0}
-        found = trace(
-            decoded.logits, self.photo.resampling, **settings, least_stability=limits.stability_score_thresh
-        )
+        found = trace(decoded.logits, self.photo.resampling, **settings, least_stability=limits.stability_score_thresh)
         stable = [number for number, mask in enumerate(found) if mask.runs is not None]
         runs = [mask.runs for mask in found if mask.runs is not None]
         boxes = np.array([mask.box_xyxy_px for mask in runs], np.float32).reshape(-1, 4)

@@ -108,7 +108,9 @@ def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: En
     assert len(chosen(max_decoded=300, max_prompts=5)) == 5
 
 
-@pytest.mark.parametrize("options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled"}])
+@pytest.mark.parametrize(
+    "options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled"}]
+)
 def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dict[str, object]) -> None:
     budget = {"max_decoded": 6, "threshold": 0.0, "spacing": 1, "round_size": 4}
     sizes, trace = _run(make_strategy("aop", photo.model, **options, **budget), photo, iou=0.3)

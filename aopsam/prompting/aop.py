@@ -1,4 +1,4 @@
-"""`aop`: AoP-SAM. A predictor says where prompts should be; of its map prompts are made that do not repeat each other."""
+"""`aop`: AoP-SAM. A predictor says where prompts should be; prompts are made of it that do not repeat each other."""
 
 from __future__ import annotations
 

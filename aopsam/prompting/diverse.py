@@ -19,9 +19,7 @@ TOLERANCE = 1 / 8
 """Difference in the embedding at which it takes less, shares of the mean difference of two places of the photo."""
 
 
-def block_peaks(
-    confidence: np.ndarray, *, smoothing_sigma: float, block: int = BLOCK
-) -> tuple[np.ndarray, np.ndarray]:
+def block_peaks(confidence: np.ndarray, *, smoothing_sigma: float, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
     """The most confident place of each block of the smoothed map.
 
     Args:

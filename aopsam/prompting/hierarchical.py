@@ -34,7 +34,9 @@ class Hierarchical:
                 one, every so many.
         """
         if max_decoded is not None and max_decoded < sparse**2:
-            raise ValueError(f"hierarchical: max_decoded={max_decoded} is below the {sparse}² points of the first round")
+            raise ValueError(
+                f"hierarchical: max_decoded={max_decoded} is below the {sparse}² points of the first round"
+            )
         self.max_decoded = max_decoded
         self.sparse, self.dense = Grid.per_side(sparse), Grid.per_side(dense)
         self.settled_logit = settled_logit
