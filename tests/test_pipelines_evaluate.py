@@ -45,6 +45,8 @@ def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
     ]
     assert [entry["prompts_decoded"] for entry in evaluation["results"]] == [2, 2, 2, 4]
     assert evaluation["weights"]["sam"][0]["thresholds"]["pred_iou_thresh"] == -10
+    assert (tmp_path / "out/table.md").read_text() in ran.stdout
+    assert "3 photos" in (tmp_path / "out/index.html").read_text()
     metrics = pq.read_table(tmp_path / "out/metrics.parquet")
     assert metrics.schema.equals(SCHEMA, check_metadata=True)
     assert set(metrics.column("image_id").to_pylist()) == {"p0", "p1", "p2", "broken"}

@@ -65,6 +65,8 @@ def test_the_papers_tables_side_by_side_with_intervals() -> None:
     assert [cell.strip() for cell in grid.split("|")[1:4]] == [
         *("grid-4", "40.0 [40.0, 40.0]", "-10.0 [-10.0, -10.0]"),
     ]
+    # Once for all data: strategies, times, proposals, instances.
+    assert len([line for line in lines if line.startswith("Published, with other weights, photos and machines: ")]) == 4
     tables = [line for line in lines if line.startswith("|")]
     blocks = "\n".join(tables).split("| prompts")
     assert all(len({len(line) for line in ("| prompts" + block).splitlines()}) == 1 for block in blocks[1:])  # aligned

@@ -23,6 +23,7 @@ class Table:
         heads: of the columns.
         rows: cells as they are shown, as many as there are heads.
         labels: columns, from the left, that name the row.
+        note: a line below the table.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Table:
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     labels: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True)
