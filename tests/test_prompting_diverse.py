@@ -10,21 +10,19 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from aopsam.prompting.diverse import REACH, TOLERANCE, block_peaks, diverse_order
+from aopsam.prompting.diverse import REACH, TOLERANCE, diverse_order, with_grid
 
 
-def test_blocks_give_their_best_place_also_where_the_edge_cuts_them() -> None:
+def test_a_grid_joins_the_peaks_with_the_confidence_that_the_map_has_there() -> None:
     confidence = np.random.default_rng(0).random((10, 13))
-    xy, values = block_peaks(confidence, smoothing_sigma=0.7, block=4)
+    peaks, values = np.array([[3, 2], [12, 9]]), np.array([0.9, 0.8], np.float32)
+    xy, joined = with_grid(confidence, peaks, values, smoothing_sigma=0.7, side=4)
     smooth = ndimage.gaussian_filter(confidence.astype(np.float32), 0.7)
-    expected = []
-    for row in range(0, 10, 4):
-        for column in range(0, 13, 4):
-            block = smooth[row : row + 4, column : column + 4]
-            y, x = np.unravel_index(block.argmax(), block.shape)
-            expected.append((column + x, row + y))
-    assert xy.tolist() == [list(place) for place in expected]
-    assert values.tolist() == [smooth[y, x] for x, y in expected]
+    assert xy[:2].tolist() == peaks.tolist()
+    middles = [((column + 0.5) * 13 / 4, (row + 0.5) * 10 / 4) for row in range(4) for column in range(4)]
+    assert xy[2:] + 0.5 == pytest.approx(np.array(middles))
+    expected = [0.9, 0.8] + [smooth[int(y), int(x)] for x, y in middles]
+    assert joined == pytest.approx(np.array(expected, np.float32))
 
 
 def _slowly(confidence: torch.Tensor, places: torch.Tensor, looks: torch.Tensor, least: float) -> list[int]:

@@ -19,7 +19,7 @@ from aopsam.prompting.asf import (
     elimination_threshold,
     looks_at,
 )
-from aopsam.prompting.diverse import block_peaks, diverse_order
+from aopsam.prompting.diverse import diverse_order, with_grid
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.strategy import Decoded, Trace
 from aopsam.sam.decode import inside_masks, masks_on_cells
@@ -41,7 +41,7 @@ class AutoPrompts:
         adaptive_filtering: bool = True,
         elimination: Elimination = "diverse",
         max_decoded: int | None = None,
-        least_value: float = 0.87,
+        least_value: float = 0.9,
         likeness: float = 0.8,
         times: int = 3,
         k: float | None = None,
@@ -57,13 +57,13 @@ class AutoPrompts:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
             adaptive_filtering: choose among prompts; without, all that sampling gives are decoded.
-            elimination: `diverse` (of all places of the map, those unlike the ones chosen before, see `diverse.py`; no
-                sampling comes before it); or drop prompts between rounds: by `covered` (it lies in kept masks and looks
+            elimination: `diverse` (of what is sampled and a grid, those unlike the ones chosen before, see
+                `diverse.py`); or drop prompts between rounds: by `covered` (it lies in kept masks and looks
                 like them, benchmarks/LOG.md) or the paper's `scaled` (C > k · T_elim) and `equation` (C > T_elim).
             max_decoded: prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules
                 end with what is sampled.
-            least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the root mean
-                square of the photo's map.
+            least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the mean
+                confidence of the photo's candidates.
             likeness: cosine from which a prompt looks like a mask, for `covered`.
             times: masks that it must lie in and look like, for `covered`.
             k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
@@ -100,7 +100,7 @@ class AutoPrompts:
             trace.proposed += len(chosen)
             yield chosen
             return
-        waiting = self._places(photo, confidence, every_block=False)[: self.max_prompts]
+        waiting = self._places(photo, confidence, grid=False)[: self.max_prompts]
         trace.proposed += len(waiting)
         budget = len(waiting) if self.max_decoded is None else self.max_decoded
         if not self.adaptive_filtering:
@@ -110,20 +110,20 @@ class AutoPrompts:
         rule = self._covered if self.elimination == "covered" else self._resembling
         yield from rule(photo, waiting, budget, trace)
 
-    def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, every_block: bool) -> Prompts:
-        """Places of the map as prompts: of every block the best one, or what sampling gives, by falling confidence."""
-        if not self.adaptive_sampling:
-            xy, values = component_peaks(confidence, threshold=self.sampling.threshold)
-        elif every_block:
-            xy, values = block_peaks(confidence, smoothing_sigma=self.sampling.smoothing_sigma)
-        else:
+    def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, grid: bool) -> Prompts:
+        """What sampling gives, by falling confidence, and after it points of a grid where wanted."""
+        if self.adaptive_sampling:
             xy, values = adaptive_sampling(confidence, **asdict(self.sampling))
+            if grid:
+                xy, values = with_grid(confidence, xy, values, smoothing_sigma=self.sampling.smoothing_sigma)
+        else:
+            xy, values = component_peaks(confidence, threshold=self.sampling.threshold)
         height, width = photo.hw
         return Prompts.from_points((xy + 0.5) * [width / confidence.shape[1], height / confidence.shape[0]], values)
 
     def _diverse(self, photo: EncodedPhoto, confidence: np.ndarray) -> Prompts:
         """Prompts that lie where the map is confident and look like none before them."""
-        places = self._places(photo, confidence, every_block=True)
+        places = self._places(photo, confidence, grid=True)
         rows, columns = photo.content_cells
         looks = looks_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
         order = diverse_order(
@@ -131,7 +131,7 @@ class AutoPrompts:
             torch.from_numpy(places.coords_px[:, 0]).to(looks) / max(photo.hw),
             looks,
             most=min(self.max_prompts, self.max_decoded or self.max_prompts),
-            least_value=0.0 if self.max_decoded else self.least_value * float(np.sqrt((confidence**2).mean())),
+            least_value=0.0 if self.max_decoded else self.least_value * float(places.confidence.mean()),
         )
         return places[order.numpy()]
 

@@ -1,8 +1,8 @@
 """Rule `diverse` of `aop`: confident places that look like none of those already chosen.
 
 The paper drops a prompt that looks like the masks decoded so far, wherever it lies, and only ever among the peaks of
-the map. Here every place of the map is a candidate, and a prompt chosen takes value from its neighbours in place and in
-SAM's embedding, before anything is decoded: all prompts of a photo are one batch, and there are as many as asked for.
+the map. Here places between them are candidates too, and a prompt chosen takes value from what lies near it and looks
+like it in SAM's embedding, before anything is decoded: all prompts are one batch, and as many as asked for.
 """
 
 from __future__ import annotations
@@ -11,33 +11,37 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-BLOCK = 4
-"""Side of the blocks of the map of which each gives one candidate, cells of the map; SAM's masks have half as many."""
+from aopsam.prompting.grid import Grid
+
+SIDE = 20
+"""Points of the grid between the peaks, to each side of the photo."""
 REACH = 3 / 16
 """Distance at which a prompt chosen takes less from a place that looks just like it, shares of the long side."""
 TOLERANCE = 1 / 8
 """Difference in the embedding at which it takes less, shares of the mean difference of two places of the photo."""
 
 
-def block_peaks(confidence: np.ndarray, *, smoothing_sigma: float, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
-    """The most confident place of each block of the smoothed map.
+def with_grid(
+    confidence: np.ndarray, peaks: np.ndarray, values: np.ndarray, *, smoothing_sigma: float, side: int = SIDE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks of the map, and a grid over all of it.
+
+    A grid, because the next best places beside a peak are its own slopes, where objects end and prompts are poor.
 
     Args:
         confidence: (h, w) float, the prompt confidence map of the photo without padding.
+        peaks: (N, 2) XY cells of the map.
+        values: (N,) float32, their smoothed confidence.
         smoothing_sigma: of the Gaussian filter, cells of the map.
-        block: side of a block, cells of the map; those at the right and lower edge may be cut.
+        side: points of the grid to each side, at the centres of equal cells.
 
     Returns:
-        Places (N, 2) int64 as XY cells of the map, row by row of blocks, and their smoothed confidence (N,) float32.
+        Places (N + side², 2) float64 as XY cells of the map, and their smoothed confidence (N + side²,) float32.
     """
     smooth = ndimage.gaussian_filter(np.asarray(confidence, np.float32), smoothing_sigma)
-    (height, width), (rows, columns) = smooth.shape, (-(-side // block) for side in smooth.shape)
-    padded = np.full((rows * block, columns * block), -np.inf, np.float32)
-    padded[:height, :width] = smooth
-    blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
-    row, column = np.divmod(blocks.argmax(axis=2), block)
-    row, column = row + block * np.arange(rows)[:, None], column + block * np.arange(columns)
-    return np.stack([column.ravel(), row.ravel()], axis=1), smooth[row, column].ravel()
+    points = Grid.per_side(side).points * smooth.shape[::-1]
+    column, row = points.astype(np.int64).T
+    return np.concatenate([peaks, points - 0.5]), np.concatenate([values, smooth[row, column]])
 
 
 def diverse_order(
