@@ -59,6 +59,7 @@ def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Seque
     values |= _counts(
         len(annotations), labelled.prompts_proposed, labelled.prompts_decoded, len(labelled.records), labelled.seconds
     )
+    values["refinements"] = float(labelled.refinements)
     return Measured(values, {name: rank(comparison, size) for name, size in PRECISIONS.items()})
 
 
