@@ -43,8 +43,8 @@ BY_SIMILARITY = {"tiny"}
 """Models with global attention whose heads say no more of objects than random points do (benchmarks/LOG.md)."""
 
 
-FIRST_BLOCK = {"sam2_hiera_l": 23}
-"""Where the block to read is not the last: Efficient SAM2 takes Hiera-L's first global one."""
+OWN_HEADS = {"sam2_hiera_l": Head(23, 2)}
+"""What is read where it is not head 0 of the last block: Efficient SAM2 takes Hiera-L's first global block."""
 
 
 class Attention:
@@ -70,8 +70,9 @@ class Attention:
             rows: what describes a cell: whom it attends to, or (`similarity`) which cells' embeddings are like its own.
                 By default attention where the encoder has a block of global attention, else similarity; and similarity
                 for the models in `BY_SIMILARITY`.
-            block: of global attention, counted from 0; by default the last, or that in `FIRST_BLOCK`.
-            head: of it, counted from 0, the default; which one tells objects apart differs between weights.
+            block: of global attention, counted from 0; by default the last, or that in `OWN_HEADS`.
+            head: of it, counted from 0, the default outside `OWN_HEADS`; which one tells objects apart differs between
+                weights.
             min_samples: the preset's by default.
             min_cluster_size: the preset's by default.
             max_prompts: of one photo at most.
@@ -181,11 +182,12 @@ def _head(model: Sam, block: int | None, head: int | None) -> Head:
     blocks = global_attention(model.image_encoder)
     if not blocks:
         raise ValueError(f"attention: {model.name} has no block of global attention; use rows=similarity")
-    block = FIRST_BLOCK.get(model.name, max(blocks)) if block is None else block
+    own = OWN_HEADS.get(model.name, Head(max(blocks), 0))
+    block = own.block if block is None else block
     if block not in blocks:
         raise ValueError(f"attention: block={block} of {model.name} has no global attention, {sorted(blocks)} have")
     heads = head_count(blocks[block])
-    head = 0 if head is None else head
+    head = (own.head if block == own.block else 0) if head is None else head
     if not 0 <= head < heads:
         raise ValueError(f"attention: head={head}; block {block} of {model.name} has heads 0 to {heads - 1}")
     return Head(block, head)
