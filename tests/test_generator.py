@@ -133,7 +133,7 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int]) -> None:
         ({"prompts": "grid-4", "strategy_options": {"colour": 1}}, "colour"),
         ({"prompts": "grid-4", "output_mode": "png"}, "binary_mask"),
         ({"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "crop_n_layers"),
-        ({"prompts": "aop", "strategy_options": {"elimination": "paper"}}, "diverse, covered, scaled, equation"),
+        ({"prompts": "aop", "strategy_options": {"elimination": "paper"}}, "covered, diverse, scaled, equation"),
     ],
 )
 def test_wrong_arguments_say_what_would_be_right(tiny: Sam, options: dict, words: str) -> None:
