@@ -1,7 +1,7 @@
 """mIoU of prompt strategies on the same photos, groups of them compared with their first, decoded once a prompt.
 
     python benchmarks/equal_prompts.py --data bsds500/val --limit 40 --out out/equal.jsonl --prompts \\
-        "aop(max_decoded=50),grid-7,random-50;aop(max_decoded=100),grid-10,random-100"
+        "aop(elimination=diverse,max_decoded=50),grid-7;aop(elimination=diverse,max_decoded=100),grid-10"
 
 As `pipelines/evaluate.py` measures (reading (a), over ground-truth masks, 95 % by bootstrap over photos), no times:
 strategies that ask for the same point share its masks, which saves half of the work where budgets are compared. A photo

@@ -95,7 +95,7 @@ def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
 
 def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: EncodedPhoto) -> None:
     def chosen(**options: object) -> Prompts:
-        (prompts,) = make_strategy("aop", photo.model, **options).rounds(photo, Trace())
+        (prompts,) = make_strategy("aop", photo.model, elimination="diverse", **options).rounds(photo, Trace())
         return prompts
 
     free, ten, many = chosen(), chosen(max_decoded=10), chosen(max_decoded=300)
@@ -121,7 +121,7 @@ def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dic
 
 def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPhoto) -> None:
     options = {"adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
-    (chosen,) = make_strategy("aop", photo.model, **options).rounds(photo, Trace())
+    (chosen,) = make_strategy("aop", photo.model, **options, elimination="diverse").rounds(photo, Trace())
     (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Trace())
     assert 0 < len(chosen) < 100
     assert sorted(chosen.coords_px[:, 0].tolist()) == sorted(all_of_them.coords_px[:, 0].tolist())

@@ -31,7 +31,7 @@ OVER_BUDGET = "beyond max_decoded"
 
 
 class AutoPrompts:
-    """Confident places that do not look alike; or, as in the paper, peaks in rounds between which some are dropped."""
+    """Peaks by falling confidence, in rounds between which some go; or confident places that do not look alike."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class AutoPrompts:
         *,
         adaptive_sampling: bool = True,
         adaptive_filtering: bool = True,
-        elimination: Elimination = "diverse",
+        elimination: Elimination = "covered",
         max_decoded: int | None = None,
         least_value: float = 0.9,
         likeness: float = 0.8,
@@ -57,9 +57,10 @@ class AutoPrompts:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
             adaptive_filtering: choose among prompts; without, all that sampling gives are decoded.
-            elimination: `diverse` (of what is sampled and a grid, those unlike the ones chosen before, see
-                `diverse.py`); or drop prompts between rounds: by `covered` (it lies in kept masks and looks
-                like them, benchmarks/LOG.md) or the paper's `scaled` (C > k · T_elim) and `equation` (C > T_elim).
+            elimination: `covered` (between rounds a prompt goes that lies in kept masks and looks like them), the
+                paper's `scaled` (C > k · T_elim) or `equation` (C > T_elim); or `diverse` (of what is sampled and a
+                grid, those unlike the ones chosen before, see `diverse.py`): for a given number of prompts.
+                Figures of all are in benchmarks/LOG.md.
             max_decoded: prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules
                 end with what is sampled.
             least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the mean

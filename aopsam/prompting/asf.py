@@ -13,8 +13,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-Elimination = Literal["diverse", "covered", "scaled", "equation"]
-"""Rules that drop prompts; the last two are the paper's, the others are ours."""
+Elimination = Literal["covered", "diverse", "scaled", "equation"]
+"""Rules that drop prompts; the last two are the paper's, the others ours."""
 
 
 def adaptive_sampling(
