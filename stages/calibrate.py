@@ -18,7 +18,14 @@ from stages.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-SWEEPS: dict[str, dict[str, Sequence[Option]]] = {"aop": {"least_value": (0.5, 0.7, 0.8, 0.95, 1.1, 1.3)}}
+SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
+    "aop": {
+        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
+        "spacing": (1, 2, 3, 4, 6),
+        "likeness": (0.7, 0.8, 0.9),
+        "times": (1, 2, 3, 5),
+    },
+}
 """Strategy → options of its own → values to try, where the user names none."""
 OFFSETS: dict[str, Sequence[float]] = {
     "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
