@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from segment_anything.modeling import Sam
 
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.frame import content_hw, to_frame
@@ -26,6 +25,9 @@ from stages.location import redact
 from stages.prompt_map_files import parquet_bytes
 from stages.prompt_map_rows import MIRRORED
 from stages.prompt_map_target import MAX_PIXELS, PhotoTarget, Source, photo_target
+
+if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+    from segment_anything.modeling import Sam
 
 
 @dataclass(frozen=True)
