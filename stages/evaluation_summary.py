@@ -28,6 +28,8 @@ PRECISION_RESAMPLES = 400
 
 Photos = dict[str, dict[str, float]]
 """Metric → photo → value, NaN where undefined."""
+EQUAL = 1.03
+"""Times as many prompts are as many: `grid-7` asks 49 where another strategy may have been given 50."""
 
 
 def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
@@ -102,11 +104,11 @@ def _gain(
     of_family: Mapping[str, Photos],
     seed: int,
 ) -> dict[str, Any] | None:
-    """`at_equal_prompts` of one entry; half a prompt more on the mean is not more."""
+    """`at_equal_prompts` of one entry; `EQUAL` more on the mean is not more."""
     budget = entry.get("prompts_decoded")
     if budget is None:
         return None
-    cheap = [ours for ours in family if ours.get("prompts_decoded", math.inf) <= budget + 0.5]
+    cheap = [ours for ours in family if ours.get("prompts_decoded", math.inf) <= EQUAL * budget]
     if not cheap:
         return None
     chosen = max(cheap, key=lambda ours: ours["prompts_decoded"])
