@@ -70,3 +70,10 @@ def test_one_point_and_a_file_of_its_own() -> None:
     assert root.find(f"{SVG}style") is not None
     assert circles(text)["alone"][0] == "point best marked"
     assert "a & b" in [element.text for element in root.iter(f"{SVG}text")]
+
+
+def test_of_many_points_the_best_are_named() -> None:
+    points = [Point(float(n), float(n % 7), f"name-{n}") for n in range(1, 20)]
+    svg = str(scatter_svg(points, "cost", "quality"))
+    assert [f">name-{n}<" in svg for n in (1, 6, 7, 19)] == [True, True, False, False]
+    assert "<title>name-7: " in svg

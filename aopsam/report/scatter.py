@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 42
 _LETTER, _LINE = 5.7, 12
 """Rough width and height of a letter of a label."""
+MOST_NAMED = 16
+"""Of more points those of the front and the marked ones are named; the others say their names under the pointer."""
 STYLE = (
     "text{font:10.5px system-ui,sans-serif;fill:#5b6470}.label,.axis{fill:#16191d}.grid{stroke:#e2e5ea}"
     ".front{fill:none;stroke:#94a3b8;stroke-dasharray:4 3}.order{fill:none;stroke:#2f6fde}.span{stroke:#94a3b8}"
@@ -109,8 +111,9 @@ def scatter_svg(
             f"<title>{escape(told)}</title></circle>"
         )
     if not in_order:
-        places = [(x_of(point.x), y_of(point.y)) for point in points]
-        for point, (x, y) in zip(points, _labels(places, [point.label for point in points]), strict=True):
+        named = [point for point in points if len(points) <= MOST_NAMED or point in front or point.marked]
+        places = [(x_of(point.x), y_of(point.y)) for point in named]
+        for point, (x, y) in zip(named, _labels(places, [point.label for point in named]), strict=True):
             parts.append(f'<text class="label" x="{x:.1f}" y="{y:.1f}">{escape(point.label)}</text>')
     return Markup("".join(parts) + "</svg>")  # numbers and escaped text alone
 
