@@ -1,21 +1,22 @@
-"""Masks on their way from the decoder to a record: SAM's filters, and Adaptive Mask Refinement."""
+"""Masks on their way from the decoder to a record: SAM's filters, and what is done to those that passed."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from segment_anything.utils.amg import is_box_near_crop_edge
 
 from aopsam.masks.full_size import trace_full_size
-from aopsam.masks.refine import Rule, added_points
-from aopsam.masks.runs import Runs
+from aopsam.masks.nesting import flattened
+from aopsam.masks.overlap import agreement
+from aopsam.masks.runs import Runs, union
 from aopsam.masks.trace import Traced, trace
-from aopsam.sam.decode import DecodedMasks, decode_passing, upscale
+from aopsam.sam.decode import DecodedMasks, upscale
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
@@ -121,62 +122,42 @@ def select(
     return candidates, stable.to(decoded.logits.device)
 
 
-def refine(
-    crop: Crop,
-    candidates: Sequence[Candidate],
-    filters: Filters,
-    rule: Rule,
-    boundary: Literal["negative", "positive"],
-    points_per_batch: int,
-) -> tuple[list[Candidate], int]:
-    """Adaptive Mask Refinement: ask again with two more points; the mask with the higher predicted IoU stays.
+def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Predicted IoU · √(how many masks of the crop are nearly the same): seams should join what many prompts found.
 
-    Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
-    for a box) the one is compared that gave the candidate: a point's three stand for three levels of detail, and the
-    best of all would make one of two levels that were found (benchmarks/LOG.md). It must pass the filters, too.
-
-    Args:
-        crop: where the candidates were found.
-        candidates: masks of that crop.
-        filters: what a new mask must pass.
-        rule: the reading of the paper's choice of a strategy (`aopsam.masks.refine.wants_centre`).
-        boundary: label of points just outside the mask. The paper does not say: as background they hold it back, as
-            foreground they let it grow.
-        points_per_batch: prompts decoded at once.
-
-    Returns:
-        The candidates in their order, and how many prompts were decoded.
+    Ours; see benchmarks/LOG.md.
     """
-    refined, asked = list(candidates), 0
-    offset = np.array(crop.xyxy_px[:2])
-    added = [added_points(candidate.runs, rule) for candidate in candidates]
-    for are_boxes in (False, True):
-        rows = [i for i, c in enumerate(candidates) if added[i] is not None and c.prompt.are_boxes == are_boxes]
-        if not rows:
-            continue
-        points = [found for i in rows if (found := added[i]) is not None]
-        prompts = Prompts(
-            np.concatenate([candidates[i].prompt.coords_px for i in rows]) - offset.astype(np.float32),
-            np.concatenate([candidates[i].prompt.labels for i in rows]),
-            np.concatenate([candidates[i].prompt.confidence for i in rows]),
-        ).with_points(
-            np.stack([found.points_px for found in points]) - offset,
-            np.array([[int(found.inside or boundary == "positive")] * 2 for found in points]),
-        )
-        least = min(candidates[i].predicted_iou for i in rows)
-        decoded = decode_passing(crop.photo, prompts, min_iou=least, points_per_batch=points_per_batch)
-        asked += len(prompts)
-        scores = decoded.predicted_iou.tolist()
-        for row, (number, mask) in enumerate(decoded.index.tolist()):
-            before = candidates[rows[number]]
-            if mask != before.alternative or scores[number][mask] <= before.predicted_iou:
-                continue
-            one = DecodedMasks(decoded.predicted_iou, decoded.index[row : row + 1], decoded.logits[row : row + 1])
-            passed, _ = select(crop, prompts, one, filters)
-            if passed:
-                gain = passed[0].predicted_iou - before.predicted_iou
-                refined[rows[number]] = replace(passed[0], prompt=before.prompt, score=before.score + gain)
-    return refined, asked
+    counts = agreement([candidate.runs for candidate in candidates]).tolist()
+    return [replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)]
+
+
+def united(pieces: Sequence[Candidate]) -> Candidate:
+    """One object from its pieces: prompt of the largest, estimates averaged by area, the box around their tiles."""
+    if len(pieces) == 1:
+        return pieces[0]
+    weights = [piece.runs.area for piece in pieces]
+    boxes = np.array([piece.crop_xyxy_px for piece in pieces])
+    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    return Candidate(
+        union([piece.runs for piece in pieces]),
+        float(np.average([piece.predicted_iou for piece in pieces], weights=weights)),
+        float(np.average([piece.stability for piece in pieces], weights=weights)),
+        pieces[int(np.argmax(weights))].prompt,
+        pieces[int(np.argmax(weights))].alternative,
+        float(np.average([piece.score for piece in pieces], weights=weights)),
+        (x0, y0, x1, y1),
+    )
+
+
+def flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+    """Each pixel in one mask; those of which nothing is left are counted."""
+    trimmed = [
+        replace(candidate, runs=runs)
+        for candidate, runs in zip(candidates, flattened([c.runs for c in candidates]), strict=True)
+    ]
+    left = [candidate for candidate in trimmed if candidate.runs.area]
+    dropped["covered by smaller masks"] += len(trimmed) - len(left)
+    return left
 
 
 def _trace(photo: EncodedPhoto, logits: torch.Tensor, filters: Filters) -> list[Traced]:

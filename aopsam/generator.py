@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,18 +11,18 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import generate_crop_boxes
 
-from aopsam.candidates import BoxXYXY, Candidate, Crop, Filters, refine, select
+from aopsam.candidates import BoxXYXY, Candidate, Crop, Filters, flat, scored_by_agreement, select, united
+from aopsam.labelled import Labelled, Stopwatch, Work
 from aopsam.masks import rle
 from aopsam.masks.duplicates import DUPLICATES
-from aopsam.masks.nesting import flattened, parents
-from aopsam.masks.overlap import agreement
+from aopsam.masks.nesting import parents
 from aopsam.masks.refine import RULES, Rule
-from aopsam.masks.runs import union
 from aopsam.masks.small_regions import clean
 from aopsam.masks.tiles import join, tile_boxes
 from aopsam.predictor.network import PromptPredictor
-from aopsam.prompting import Decoded, Strategy, Trace, make_strategy
+from aopsam.prompting import Decoded, Strategy, make_strategy
 from aopsam.prompting.grid import Grid
+from aopsam.refinement import Boundary, refine
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 
@@ -34,47 +31,6 @@ LEAST_TILE_PX = 64
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
 Overlap = Literal["nested", "flat"]
-Boundary = Literal["negative", "positive"]
-
-
-@dataclass
-class Labelled:
-    """The masks of one photo and how they came about.
-
-    Attributes:
-        records: SAM's records (see `AutoMaskGenerator.generate`).
-        prompts_proposed: prompts that the strategy came up with.
-        prompts_decoded: prompts that reached the mask decoder.
-        refinements: prompts decoded a second time, for Adaptive Mask Refinement.
-        dropped: prompts proposed and not decoded, by reason.
-        masks_dropped: masks that passed and are no record all the same, by reason; duplicates are not counted.
-        seconds: wall-clock time by stage: encode, prompt, decode, filter, rle.
-    """
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    prompts_proposed: int = 0
-    prompts_decoded: int = 0
-    refinements: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    masks_dropped: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-class _Stopwatch:
-    """Adds up wall-clock time by stage; on a GPU it waits for the stage's work."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._wait()
-            self.seconds[name] += time.perf_counter() - start
 
 
 class AutoMaskGenerator:
@@ -231,15 +187,17 @@ class AutoMaskGenerator:
             image: (H, W, 3) uint8 RGB.
             encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
         """
-        work = _Work(image, encoded, _Stopwatch(self.model.device))
+        work = Work(image, encoded, Stopwatch(self.model.device))
         work.tiled = self.tile_size is not None and max(work.hw) > self.tile_size
         candidates = self._label_tiles(work) if work.tiled else self._label_crops(work)
         with work.watch.stage("filter"):
             if self.min_mask_region_area > 0:
                 candidates = self._clean(candidates)
-            if self.overlap == "flat":
-                candidates = _flat(candidates, work.masks_dropped)
-            links = parents([candidate.runs for candidate in candidates])
+            if self.overlap == "nested":
+                links = parents([candidate.runs for candidate in candidates])
+            else:
+                candidates = flat(candidates, work.masks_dropped)
+                links = [None] * len(candidates)
         with work.watch.stage("rle"):
             records = [self._record(*found) for found in zip(candidates, links, strict=True)]
         return Labelled(
@@ -252,7 +210,7 @@ class AutoMaskGenerator:
             seconds=dict(work.watch.seconds),
         )
 
-    def _label_crops(self, work: _Work) -> list[Candidate]:
+    def _label_crops(self, work: Work) -> list[Candidate]:
         """SAM's layers of crops: what a crop's inner border cuts is left to the crops beside and above it."""
         boxes, layers = generate_crop_boxes(work.hw, self.crop_n_layers, self.crop_overlap_ratio)
         candidates: list[Candidate] = []
@@ -265,7 +223,7 @@ class AutoMaskGenerator:
                 candidates, [1 / _area(c.crop_xyxy_px) for c in candidates], self.across_thresh
             )
 
-    def _label_tiles(self, work: _Work) -> list[Candidate]:
+    def _label_tiles(self, work: Work) -> list[Candidate]:
         """Tiles one by one, pieces joined across their seams, and the whole photo for what is larger than a tile."""
         assert self.tile_size is not None
         height, width = work.hw
@@ -276,7 +234,7 @@ class AutoMaskGenerator:
             scores = [c.score for c in found]
             joined = join([c.runs for c in found], [c.crop_xyxy_px for c in found], scores, self.tile_join_thresh)
             work.masks_dropped["cut by a tile and not continued beyond"] += joined.cut
-            candidates = [_union([found[i] for i in group]) for group in joined.groups]
+            candidates = [united([found[i] for i in group]) for group in joined.groups]
         whole = (
             self._label_crop(work, (0, 0, width, height), self.strategies[0], self.filters) if self.tile_whole else []
         )
@@ -285,7 +243,7 @@ class AutoMaskGenerator:
             scores = [1.0] * len(candidates) + [0.0] * len(whole)
             return self._without_duplicates(candidates + whole, scores, self.duplicates_thresh)
 
-    def _label_crop(self, work: _Work, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
+    def _label_crop(self, work: Work, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
         """Run a strategy's rounds on one crop; what is left without duplicates, refined if asked."""
         x0, y0, x1, y1 = box
         with work.watch.stage("encode"):
@@ -312,7 +270,7 @@ class AutoMaskGenerator:
                     prompts = None
         with work.watch.stage("filter"):
             if work.tiled:
-                candidates = _scored_by_agreement(candidates)
+                candidates = scored_by_agreement(candidates)
             candidates = self._without_duplicates(candidates, [c.score for c in candidates], self.duplicates_thresh)
         if self.refine is None:
             return candidates
@@ -362,62 +320,6 @@ class AutoMaskGenerator:
         if candidate.prompt.are_boxes:
             record["box"] = coords.reshape(-1).tolist()
         return record
-
-
-@dataclass
-class _Work:
-    """One photo on its way through the generator, and what is counted on it."""
-
-    image: np.ndarray
-    encoded: EncodedPhoto | None
-    watch: _Stopwatch
-    trace: Trace = field(default_factory=Trace)
-    decoded: int = 0
-    refinements: int = 0
-    masks_dropped: Counter[str] = field(default_factory=Counter)
-    tiled: bool = False
-
-    @property
-    def hw(self) -> tuple[int, int]:
-        return self.image.shape[0], self.image.shape[1]
-
-
-def _scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Predicted IoU · √(how many masks of the crop are nearly the same): seams should join what many prompts found.
-
-    Ours; see benchmarks/LOG.md.
-    """
-    counts = agreement([candidate.runs for candidate in candidates]).tolist()
-    return [replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)]
-
-
-def _union(pieces: Sequence[Candidate]) -> Candidate:
-    """One object from its pieces: prompt of the largest, estimates averaged by area, the box around their tiles."""
-    if len(pieces) == 1:
-        return pieces[0]
-    weights = [piece.runs.area for piece in pieces]
-    boxes = np.array([piece.crop_xyxy_px for piece in pieces])
-    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    return Candidate(
-        union([piece.runs for piece in pieces]),
-        float(np.average([piece.predicted_iou for piece in pieces], weights=weights)),
-        float(np.average([piece.stability for piece in pieces], weights=weights)),
-        pieces[int(np.argmax(weights))].prompt,
-        pieces[int(np.argmax(weights))].alternative,
-        float(np.average([piece.score for piece in pieces], weights=weights)),
-        (x0, y0, x1, y1),
-    )
-
-
-def _flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
-    """Each pixel in one mask; those of which nothing is left are counted."""
-    trimmed = [
-        replace(candidate, runs=runs)
-        for candidate, runs in zip(candidates, flattened([c.runs for c in candidates]), strict=True)
-    ]
-    left = [candidate for candidate in trimmed if candidate.runs.area]
-    dropped["covered by smaller masks"] += len(trimmed) - len(left)
-    return left
 
 
 def _area(box: BoxXYXY) -> int:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aopsam.generator import AutoMaskGenerator, Labelled
+from aopsam.generator import AutoMaskGenerator
+from aopsam.labelled import Labelled
 from aopsam.photos.decode import open_photo
 from pipelines import label_corpus
 from stages.config import LabelConfig

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam.generator import Labelled
+from aopsam.labelled import Labelled
 from aopsam.masks import rle
 from aopsam.metrics import METRICS, PRECISIONS, SIZES, AveragePrecision, Comparison, Ranked, pearson, rank, spearman
 from aopsam.metrics.average_recall import THRESHOLDS

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from aopsam.generator import AutoMaskGenerator, Labelled
+from aopsam.generator import AutoMaskGenerator
+from aopsam.labelled import Labelled
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor

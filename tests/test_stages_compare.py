@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from aopsam.generator import Labelled
+from aopsam.labelled import Labelled
 from aopsam.metrics import PRECISIONS
 from stages.compare import compare, unpacked
 from stages.peak_memory import peak_memory

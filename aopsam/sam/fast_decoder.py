@@ -1,22 +1,10 @@
 """segment-anything's mask decoder with the same weights and the same result, for a fraction of the arithmetic.
 
 The decoder spends nearly all its time on the image's side: thousands of cells times 256 channels, for every prompt.
-Here no prompt ever gets cells of its own. All that a prompt adds to a cell is a mixture of a handful of token vectors,
-so the cells of one prompt are
+Here no prompt ever gets cells of its own: `shared_cells.py` says how, and computes with them; this file is the order of
+the layers.
 
-    cells = scale · base + factorsᵀ · rows + constant
-
-with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `scale` (1, N), `factors` (R, N) and `rows`
-(R, C), R a few dozen. The form is closed under what the decoder does to cells:
-
-- an attention of the tokens to the cells, or of the cells to the tokens, needs products of the cells with some vectors:
-  those with `base` are products of 16 numbers a head with a projection made once for the photo, the rest is R numbers
-  a cell;
-- what cells read off tokens is a softmax over tokens (new factors) times the tokens' values (new rows);
-- layer normalisation centres rows and base once, and its deviation follows from the rows' inner products;
-- the first convolution of the upscaling is one more product.
-
-EfficientSAM's decoder and SAM 2's keep the form: the one normalises the upscaled features over the whole photo, the
+EfficientSAM's decoder and SAM 2's fit in: the one normalises the upscaled features over the whole photo, the
 other adds a photo's finer features to them and may take one of three masks for the single one.
 
 Exact up to rounding. Besides, masks are made only for prompts with a predicted IoU that passes, and only where the
@@ -26,17 +14,14 @@ the two together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from segment_anything.modeling import MaskDecoder
-from segment_anything.modeling.common import LayerNorm2d
-from segment_anything.modeling.transformer import Attention
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from aopsam.sam.decoders.sam2 import Sam2MaskDecoder
+from aopsam.sam.shared_cells import Cells, CellsAsKeys, CellsAsQueries, Upscale
 
 _UPSCALED_AT_ONCE = 2
 """Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
@@ -67,17 +52,17 @@ class PromptedDecoder:
         self._content = content
         base, place = image[0].flatten(1).T.float(), image_pe[0].flatten(1).T.float()
         constant, maps = base.new_zeros(base.shape[1]), list[Tensor]()
-        self._reads: list[_CellsAsKeys] = []
-        self._writes: list[_CellsAsQueries] = []
+        self._reads: list[CellsAsKeys] = []
+        self._writes: list[CellsAsQueries] = []
         transformer = decoder.transformer
         for layer in transformer.layers:
-            self._reads.append(_CellsAsKeys(layer.cross_attn_token_to_image, base, constant, place, maps))
-            write = _CellsAsQueries(layer.cross_attn_image_to_token, layer.norm4, base, constant, place, maps)
+            self._reads.append(CellsAsKeys(layer.cross_attn_token_to_image, base, constant, place, maps))
+            write = CellsAsQueries(layer.cross_attn_image_to_token, layer.norm4, base, constant, place, maps)
             self._writes.append(write)
             base, constant, maps = write.base, write.constant, write.maps
-        self._reads.append(_CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
+        self._reads.append(CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
         first, norm, _, second, _ = decoder.output_upscaling
-        self._upscale = _Upscale(first, norm, second, self._cut(base.T).T, constant, maps, finer)
+        self._upscale = Upscale(first, norm, second, self._cut(base.T).T, constant, maps, finer)
 
     def __call__(self, sparse: Tensor, *, multimask: bool, min_iou: float) -> tuple[Tensor, Tensor, Tensor]:
         """Decode B prompts.
@@ -115,7 +100,7 @@ class PromptedDecoder:
         return predicted_iou, torch.cat(logits), chosen
 
     def _steadiest(
-        self, cells: _Cells, mask_tokens: Tensor, predicted_iou: Tensor, min_iou: float
+        self, cells: Cells, mask_tokens: Tensor, predicted_iou: Tensor, min_iou: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One mask a prompt as SAM 2 makes it: the single one where it is stable, else the surest of the three."""
         surest = predicted_iou[:, 1:].argmax(dim=1) + 1
@@ -144,10 +129,10 @@ class PromptedDecoder:
         step = len(prompts) if prompts.is_cuda else _UPSCALED_AT_ONCE
         return prompts.split(max(step, 1)) if len(prompts) else ()
 
-    def _two_way(self, tokens: Tensor) -> tuple[Tensor, _Cells]:
+    def _two_way(self, tokens: Tensor) -> tuple[Tensor, Cells]:
         """`TwoWayTransformer.forward` on tokens (B, T, C)."""
         transformer = self._decoder.transformer
-        cells: _Cells | None = None
+        cells: Cells | None = None
         queries = tokens
         for layer, read, write in zip(transformer.layers, self._reads, self._writes, strict=False):
             if layer.skip_first_layer_pe:
@@ -169,252 +154,3 @@ class PromptedDecoder:
         if columns == self._grid[1]:
             return per_cell[..., : rows * columns]
         return per_cell.unflatten(-1, self._grid)[..., :rows, :columns].flatten(-2)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """What B prompts have made of the photo's cells; None stands for nothing yet, before the first layer.
-
-    Attributes:
-        scale: (B, 1, N).
-        factors: (B, R, N).
-        values: the tokens' values behind the rows, (B, heads, T, d) of each layer so far. Rows come layer by layer:
-            heads · T of the layer's values and before them, from the second layer on, one of a constant.
-    """
-
-    scale: Tensor
-    factors: Tensor
-    values: tuple[Tensor, ...]
-
-    def of(self, prompts: Tensor, cut: Callable[[Tensor], Tensor]) -> _Cells:
-        """Those of some prompts, over the cells that `cut` keeps."""
-        values = tuple(value[prompts] for value in self.values)
-        return _Cells(cut(self.scale[prompts]), cut(self.factors[prompts]), values)
-
-
-class _Rows:
-    """The rows of `_Cells` times a matrix (C, K): values times the maps behind them, each times that matrix, once."""
-
-    def __init__(self, maps: Sequence[Tensor], matrix: Tensor | None = None) -> None:
-        """`maps` are (heads, d, C) for values and (1, C) for constants, in the order of the rows."""
-        self._maps = [rows if matrix is None else rows @ matrix for rows in maps]
-
-    def __call__(self, values: Sequence[Tensor]) -> Tensor:
-        """(B, R, K)."""
-        waiting = iter(values)
-        batch = values[0].shape[0]
-        return torch.cat(
-            [
-                rows.expand(batch, -1, -1) if rows.ndim == 2 else (next(waiting) @ rows).flatten(1, 2)
-                for rows in self._maps
-            ],
-            dim=1,
-        )
-
-
-class _CellsAsKeys:
-    """Tokens attend to cells."""
-
-    def __init__(
-        self, attention: Attention, base: Tensor, constant: Tensor, place: Tensor, maps: Sequence[Tensor]
-    ) -> None:
-        self._attention, self._heads = attention, attention.num_heads
-        self._keys = _Scores(attention, attention.k_proj, base, constant, place, maps)
-        value = attention.v_proj.weight.float().T
-        self._base = _by_head(base @ value, self._heads)
-        self._rows = _Rows(maps, value)
-        self._constant = constant @ value + attention.v_proj.bias.float()
-
-    def __call__(self, queries: Tensor, cells: _Cells | None) -> Tensor:
-        """(B, T, C) queries to what they read, (B, T, C)."""
-        heads = self._heads
-        q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1)).transpose(1, 2)
-        weights = torch.softmax(self._keys(q, cells), dim=-1)
-        if cells is None:
-            read = _shared_product(weights.transpose(0, 1), self._base).transpose(0, 1)
-        else:
-            scaled = torch.empty_like(weights.transpose(0, 1), memory_format=torch.contiguous_format)
-            torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # laid out as the next product wants
-            read = _shared_product(scaled, self._base).transpose(0, 1)
-            of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (heads, -1))
-            read = read + of_rows @ self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
-        read = read.transpose(1, 2).flatten(2) + self._constant
-        return self._attention.out_proj(read.to(queries.dtype))
-
-
-class _CellsAsQueries:
-    """Cells attend to tokens, take in what they read and are normalised; `base`, `constant`, `maps` are those after."""
-
-    def __init__(
-        self,
-        attention: Attention,
-        norm: nn.LayerNorm,
-        base: Tensor,
-        constant: Tensor,
-        place: Tensor,
-        maps: Sequence[Tensor],
-    ) -> None:
-        self._attention, self._heads, self._eps = attention, attention.num_heads, norm.eps
-        self._scores = _Scores(attention, attention.q_proj, base, constant, place, maps)
-        written = attention.out_proj.weight.float().T.unflatten(0, (self._heads, -1))
-        constant = constant + attention.out_proj.bias.float()
-        if not maps:  # nothing scales the base yet: it can hold the constant
-            base, maps = base + constant, [written]
-        else:
-            maps = [*maps, constant[None], written]
-        base, maps = _centred(base), [_centred(rows) for rows in maps]
-        self._rows = _Rows(maps)
-        self._square = base.square().sum(1)
-        # Inner products of the rows with the base: by head for values, (1, N) for constants.
-        self._cross = [rows @ base.T for rows in maps]
-        gain = norm.weight.float()
-        self.base, self.maps, self.constant = base * gain, [rows * gain for rows in maps], norm.bias.float()
-
-    def __call__(self, keys: Tensor, values: Tensor, cells: _Cells | None) -> _Cells:
-        """The cells after tokens (B, T, C) with these keys and values were read."""
-        heads = self._heads
-        k, v = (
-            projection(tokens).float().unflatten(2, (heads, -1)).transpose(1, 2)
-            for projection, tokens in ((self._attention.k_proj, keys), (self._attention.v_proj, values))
-        )
-        factors = torch.softmax(self._scores(k, cells), dim=2).flatten(1, 2)
-        if cells is None:
-            scale = self._deviation(None, factors, (v,))
-            return _Cells(scale, factors.mul_(scale), (v,))
-        factors = torch.cat([cells.factors, torch.ones_like(factors[:, :1]), factors], dim=1)
-        all_values = (*cells.values, v)
-        scale = self._deviation(cells.scale, factors, all_values)
-        return _Cells(scale * cells.scale, factors.mul_(scale), all_values)
-
-    def _deviation(self, scale: Tensor | None, factors: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        """1 / standard deviation of each cell over its channels, (B, 1, N).
-
-        With everything centred, |s·b + fᵀR|² = s²|b|² + f · (2 s (R bᵀ) + (R Rᵀ) f).
-        """
-        rows = self._rows(values)
-        inner = torch.bmm(rows @ rows.mT, factors)
-        start, waiting = 0, iter(values)
-        for cross in self._cross:
-            if cross.ndim == 2:  # a constant's
-                product = cross[None, None]
-            else:
-                product = _shared_product(next(waiting).transpose(0, 1), cross).transpose(0, 1)
-            count = product.shape[1] * product.shape[2]
-            of_rows = inner[:, start : start + count].unflatten(1, product.shape[1:3])
-            of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale[:, None], value=2.0)
-            start += count
-        square = inner.mul_(factors).sum(1, keepdim=True)
-        square += self._square if scale is None else self._square * scale.square()
-        return (square / rows.shape[-1] + self._eps).rsqrt_()
-
-
-class _Scores:
-    """Products of tokens with projected cells, scaled for the softmax.
-
-    The photo's own part of them is (cells + place) projected, once; from the second layer on, the base is kept apart,
-    since a prompt scales it.
-    """
-
-    def __init__(
-        self,
-        attention: Attention,
-        projection: nn.Linear,
-        base: Tensor,
-        constant: Tensor,
-        place: Tensor,
-        maps: Sequence[Tensor],
-    ) -> None:
-        heads = self._heads = attention.num_heads
-        weight = projection.weight.float().T
-        self._shrink = (weight.shape[1] // heads) ** -0.5
-        self._base = _by_head(base @ weight, heads).mT if maps else None
-        placed = place + constant if maps else place + constant + base
-        self._placed = _by_head(placed @ weight + projection.bias.float(), heads).mT
-        self._rows = _Rows(maps, weight)
-
-    def __call__(self, tokens: Tensor, cells: _Cells | None) -> Tensor:
-        """(B, heads, T, d) → (B, heads, T, N)."""
-        tokens = (tokens * self._shrink).transpose(0, 1).contiguous()
-        placed = _shared_product(tokens, self._placed).transpose(0, 1)
-        if cells is None or self._base is None:
-            return placed
-        rows = self._rows(cells.values).unflatten(2, (self._heads, -1)).permute(0, 2, 3, 1)
-        scores = torch.bmm((tokens.transpose(0, 1) @ rows).flatten(1, 2), cells.factors).unflatten(1, (self._heads, -1))
-        scores += placed
-        return scores.addcmul_(_shared_product(tokens, self._base).transpose(0, 1), cells.scale[:, None])
-
-
-class _Upscale:
-    """`MaskDecoder.output_upscaling` and the product with the hypernetworks: transposed convolutions of stride 2 and
-    kernel 2 are products of each cell with a matrix; the places that come of it are put in order last, as masks."""
-
-    def __init__(
-        self,
-        first: nn.ConvTranspose2d,
-        norm: LayerNorm2d | nn.GroupNorm,
-        second: nn.ConvTranspose2d,
-        base: Tensor,
-        constant: Tensor,
-        maps: Sequence[Tensor],
-        finer: tuple[Tensor, ...],
-    ) -> None:
-        into = _as_matrix(first)
-        self._base = base @ into
-        self._constant = constant @ into + _bias(first)
-        self._rows = _Rows(maps, into)
-        self._gain, self._shift, self._eps = norm.weight.float(), norm.bias.float(), norm.eps
-        self._second, self._second_bias = _as_matrix(second).T, _bias(second)
-        self._of_whole_photo = isinstance(norm, nn.GroupNorm)
-        self._finest: Tensor | None = None
-        if finer:
-            twice, four_times = finer
-            self._constant = self._constant + _places(twice).flatten(1)
-            within = _places(functional.pixel_unshuffle(four_times, 2)).unflatten(2, (-1, 4))
-            self._finest = within.transpose(2, 3).flatten(2)
-
-    def __call__(self, cells: _Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Cells of B prompts and hyper (B, M, C / 8) → logits (B, M, 4 rows, 4 columns)."""
-        features = torch.addcmul(self._constant, cells.scale.mT, self._base)
-        features = features.baddbmm_(cells.factors.mT, self._rows(cells.values)).unflatten(2, (4, -1))
-        if self._of_whole_photo:
-            variance, mean = torch.var_mean(features, dim=(1, 2, 3), correction=0, keepdim=True)
-            features = (features - mean) * (variance + self._eps).rsqrt() * self._gain + self._shift
-        else:
-            features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
-        features = functional.linear(functional.gelu(features), self._second, self._second_bias)
-        if self._finest is not None:
-            features += self._finest
-        logits = functional.gelu(features).view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
-        #                      B rows columns 2y 2x 2y 2x M
-        logits = logits.view(len(hyper), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(len(hyper), -1, 4 * grid[0], 4 * grid[1])
-
-
-def _places(fine: Tensor) -> Tensor:
-    """(1, O, 2h, 2w) → (h · w, 4, O): the four places that each cell becomes, row by row."""
-    return functional.pixel_unshuffle(fine[0].float(), 2).unflatten(0, (-1, 4)).permute(2, 3, 1, 0).flatten(0, 1)
-
-
-def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:
-    """(C, 4 · O): the four places that a cell becomes, row by row."""
-    return convolution.weight.float().permute(0, 2, 3, 1).flatten(1)
-
-
-def _bias(convolution: nn.ConvTranspose2d) -> Tensor:
-    """(4 · O): the same for the four places."""
-    assert convolution.bias is not None
-    return convolution.bias.float().repeat(4)
-
-
-def _centred(rows: Tensor) -> Tensor:
-    return rows - rows.mean(-1, keepdim=True)
-
-
-def _by_head(projected: Tensor, heads: int) -> Tensor:
-    """(N, heads · d) → (heads, N, d)."""
-    return projected.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
-
-
-def _shared_product(left: Tensor, right: Tensor) -> Tensor:
-    """(heads, B, T, K) @ (heads, K, N), the same for all prompts → (heads, B, T, N)."""
-    return torch.bmm(left.flatten(1, 2), right).unflatten(1, left.shape[1:3])

@@ -68,30 +68,28 @@ class ModelSpec:
 
 def _sam2_specs() -> dict[str, ModelSpec]:
     """SAM 2 and SAM 2.1 differ in their weights alone, and in modules for videos."""
-    files = {
-        "sam2_hiera_t": "072824/sam2_hiera_tiny.pt 65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
-        "sam2_hiera_s": "072824/sam2_hiera_small.pt 95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
-        "sam2_hiera_b+": "072824/sam2_hiera_base_plus.pt "
-        "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
-        "sam2_hiera_l": "072824/sam2_hiera_large.pt 7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
-        "sam2.1_hiera_t": "092824/sam2.1_hiera_tiny.pt "
-        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
-        "sam2.1_hiera_s": "092824/sam2.1_hiera_small.pt "
-        "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
-        "sam2.1_hiera_b+": "092824/sam2.1_hiera_base_plus.pt "
-        "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
-        "sam2.1_hiera_l": "092824/sam2.1_hiera_large.pt "
-        "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    folders = {"sam2": "072824", "sam2.1": "092824"}
+    sizes = {"t": "tiny", "s": "small", "b+": "base_plus", "l": "large"}
+    digests = {
+        "sam2_hiera_t": "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+        "sam2_hiera_s": "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+        "sam2_hiera_b+": "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+        "sam2_hiera_l": "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+        "sam2.1_hiera_t": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        "sam2.1_hiera_s": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        "sam2.1_hiera_b+": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        "sam2.1_hiera_l": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
     }
+    names = {name: name.split("_hiera_") for name in digests}
     return {
         name: ModelSpec(
-            build=SAM2_MODELS[name.partition("_")[2]],
-            weights=RemoteFile(f"{_META}_2/{file.split()[0]}", file.split()[1]),
+            build=SAM2_MODELS[f"hiera_{size}"],
+            weights=RemoteFile(f"{_META}_2/{folders[family]}/{family}_hiera_{sizes[size]}.pt", digests[name]),
             terms="Apache-2.0",
             thresholds=Thresholds(pred_iou_thresh=0.8),
             part=image_weights,
         )
-        for name, file in files.items()
+        for name, (family, size) in names.items()
     }
 
 

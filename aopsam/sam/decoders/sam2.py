@@ -106,8 +106,8 @@ class Sam2(StretchedSam):
         return coarse + self.no_mem_embed.view(1, -1, 1, 1), decoder.conv_s1(middle), decoder.conv_s0(fine)
 
 
-def _several_levels() -> NotImplementedError:
-    return NotImplementedError(
+def _several_levels() -> TypeError:
+    return TypeError(
         "SAM 2 decodes from several levels of features, where SamPredictor has one: use aopsam.AutoMaskGenerator"
     )
 
