@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 import aopsam
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.metrics import METRICS, Comparison, paired_difference
 from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
-from stages.annotated import read_annotated
-from stages.arguments import absolute, positive
-from stages.ground_truth import usable_annotations
-from stages.shards import list_shards
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.evaluate.ground_truth import usable_annotations
 
 DUPLICATES: dict[str, dict[str, Any]] = {
     "box-nms": {},

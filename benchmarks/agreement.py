@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.metrics import iou_matrix
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.sam.encode import PRECISIONS, set_encoder_precision

@@ -33,9 +33,9 @@ from aopsam.metrics.box_iou import box_iou_matrix
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from stages.annotated import read_annotated
-from stages.arguments import absolute
-from stages.shards import list_shards
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute
 
 
 def build_parser() -> argparse.ArgumentParser:

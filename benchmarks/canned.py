@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from aopsam.generator import AutoMaskGenerator
-from aopsam.labelled import Labelled
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import open_photo
 from pipelines import label_corpus
-from stages.config import LabelConfig
-from stages.label import LabelPhotos
+from stages.config.label_config import LabelConfig
+from stages.label.actor import LabelPhotos
 
 PHOTO = Path(__file__).parent.parent / "samples" / "coffee.jpg"
 SECONDS = "AOPSAM_CANNED_SECONDS"

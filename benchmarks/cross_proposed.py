@@ -24,11 +24,11 @@ from aopsam.prompting import make_strategy
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from benchmarks.equal_prompts import AskedOnce
-from stages.annotated import read_annotated
-from stages.arguments import absolute, positive
-from stages.ground_truth import usable_annotations
-from stages.shards import list_shards
-from stages.strategy_spec import parse_strategies
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.config.strategy_spec import parse_strategies
+from stages.evaluate.ground_truth import usable_annotations
 
 
 @torch.inference_mode()

@@ -29,11 +29,11 @@ from aopsam.training.annotated import load_photos
 from aopsam.training.predictor import PredictorRecipe
 from aopsam.training.prompted_photos import PromptedPhotos
 from benchmarks.judged_predictor import scores
-from stages.annotated import read_annotated
-from stages.chosen import chosen_photos
-from stages.held_out import HOLD_OUT
-from stages.prompt_map_rows import MIRRORED, PromptMapRows
-from stages.shards import list_shards
+from stages.annotations.chosen import chosen_photos
+from stages.annotations.held_out import HOLD_OUT
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 
 
 def rows_of(rows: PromptMapRows, photos: Sequence[str]) -> Subset:

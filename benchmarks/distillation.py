@@ -39,8 +39,8 @@ from aopsam.training.student import StudentRecipe, share_decoder
 from aopsam.training.task import Task
 from aopsam.training.trainer import train
 from aopsam.training.validation import best_of_three
-from stages.annotated import read_annotated
-from stages.shards import list_shards
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam  # may only come after aopsam

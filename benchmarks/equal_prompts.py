@@ -31,11 +31,11 @@ from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
-from stages.annotated import read_annotated
-from stages.arguments import absolute, positive
-from stages.ground_truth import Annotation, usable_annotations
-from stages.shards import list_shards
-from stages.strategy_spec import StrategySpec, parse_strategies
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.config.strategy_spec import StrategySpec, parse_strategies
+from stages.evaluate.ground_truth import Annotation, usable_annotations
 
 if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
     from segment_anything.modeling import Sam

@@ -27,7 +27,7 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.manifest import list_images
+from stages.corpus.listing import list_images
 
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "label_corpus.py"
 Fingerprint = tuple[int, int, int]

@@ -23,8 +23,8 @@ from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.trainer import train
 from aopsam.training.validation import best_of_three
-from stages.annotated import read_annotated
-from stages.shards import list_shards
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
 
 HELD_OUT, MASKS = 12, 30
 SHARES = (8, 4, 2, 1)

@@ -29,10 +29,10 @@ from aopsam.training.annotated import load_photos
 from aopsam.training.predictor import PredictorRecipe, PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
 from benchmarks.judged_predictor import scores
-from stages.annotated import read_annotated
-from stages.held_out import HOLD_OUT
-from stages.prompt_map_rows import PromptMapRows
-from stages.shards import list_shards
+from stages.annotations.held_out import HOLD_OUT
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
+from stages.prompt_maps.rows import PromptMapRows
 
 
 @dataclass(frozen=True)

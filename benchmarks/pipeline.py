@@ -28,14 +28,14 @@ from typing import Any
 
 import torch
 
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.photos.decode import open_photo
 from benchmarks.canned import CannedGenerator
 from benchmarks.repeated import repeat_photos
 from pipelines import label_corpus
-from stages.apply import choose_resources
-from stages.arguments import label_config
-from stages.label import make_generator
+from stages.config.arguments import label_config
+from stages.label.actor import make_generator
+from stages.runner import choose_resources
 
 ROOT = Path(__file__).parent.parent
 

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 
 from aopsam.detector.network import BoxDetector
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.strategy import Trace
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam
 from benchmarks.speed import is_missing, load, machine
-from stages.peak_memory import peak_memory
+from stages.evaluate.peak_memory import peak_memory
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

@@ -25,8 +25,8 @@ from pathlib import Path
 import psutil
 
 from aopsam.photos.sa1b import Sample
-from stages.annotated import read_annotated
-from stages.shards import list_shards
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
 
 
 def main(argv: Sequence[str] | None = None) -> int:

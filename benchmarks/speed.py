@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.masks.trace import trace
 from aopsam.metrics import iou_matrix
 from aopsam.photos.decode import open_photo
@@ -39,7 +39,7 @@ from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam
 from aopsam.training.annotated import MAX_PIXELS, Annotated, annotated
-from stages.strategy_spec import parse_strategies
+from stages.config.strategy_spec import parse_strategies
 
 # isort: split
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry  # after aopsam, which mends torchvision

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 import aopsam
-from aopsam.generator import AutoMaskGenerator
-from aopsam.labelled import Labelled
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.everything.ledger import Labelled
 from aopsam.masks import rle
 from aopsam.masks.mask_nms import mask_nms
 from aopsam.masks.runs import Runs, union

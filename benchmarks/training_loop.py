@@ -25,7 +25,7 @@ from torch import distributed, multiprocessing
 
 from aopsam.training.predictor import PredictorRecipe, PredictorTask
 from aopsam.training.trainer import Run, Worker
-from stages.prompt_map_rows import PromptMapRows
+from stages.prompt_maps.rows import PromptMapRows
 
 BLOCK = 25
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.metrics.greedy import iou_per_ground_truth
 from aopsam.metrics.iou import iou_matrix
 from aopsam.report.overlay import overlay

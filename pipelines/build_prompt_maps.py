@@ -22,18 +22,18 @@ from typing import get_args
 import fsspec
 
 from aopsam.predictor.targets import PRESETS, Combine
-from stages.apply import choose_resources, start_ray
-from stages.apply_prompt_maps import build_prompt_maps
-from stages.arguments import absolute, positive
-from stages.atomic import write_bytes
-from stages.location import redact
-from stages.prompt_map_plan import plan_maps
-from stages.prompt_map_rows import PromptMapRows
-from stages.prompt_map_samples import Reading
-from stages.prompt_map_sheet import contact_sheet
-from stages.prompt_map_target import Source
-from stages.prompt_maps import MapRecipe, load_padding_sam
-from stages.shards import list_shards
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.prompt_maps.actor import MapRecipe, load_padding_sam
+from stages.prompt_maps.plan import plan_maps
+from stages.prompt_maps.rows import PromptMapRows
+from stages.prompt_maps.run import build_prompt_maps
+from stages.prompt_maps.samples import Reading
+from stages.prompt_maps.sheet import contact_sheet
+from stages.prompt_maps.target import Source
+from stages.runner import choose_resources, start_ray
+from stages.storage.atomic import write_bytes
+from stages.storage.location import redact
 
 NOTHING = "build_prompt_maps: no photo could be used"
 

@@ -24,13 +24,13 @@ import torch
 from aopsam.photos.decode import PhotoError
 from aopsam.predictor.weights import load_predictor
 from aopsam.sam.registry import load_sam
-from stages.arguments import absolute, positive
-from stages.calibrate import MeasureSettings, Rule, Trial, calibrate, default_sweeps
-from stages.calibration_output import config_of, write_calibration
-from stages.evaluate import open_sample, read_samples
-from stages.location import redact
-from stages.shards import list_shards
-from stages.strategy_spec import parse_strategies, parse_values
+from stages.annotations.shards import list_shards
+from stages.calibrate.output import config_of, write_calibration
+from stages.calibrate.search import MeasureSettings, Rule, Trial, calibrate, default_sweeps
+from stages.config.arguments import absolute, positive
+from stages.config.strategy_spec import parse_strategies, parse_values
+from stages.evaluate.actor import open_sample, read_samples
+from stages.storage.location import redact
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,14 +25,14 @@ import fsspec
 
 from aopsam.sam.registry import load_sam
 from schemas.curation import Reason
-from stages.apply import choose_resources, start_ray
-from stages.apply_curation import look_at_photos
-from stages.arguments import absolute, positive
-from stages.curation import LookRecipe
-from stages.curation_choice import Keep, curate, usable_looks
-from stages.curation_output import write_curation
-from stages.location import redact
-from stages.shards import list_shards
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.curate.actor import LookRecipe
+from stages.curate.choice import Keep, curate, usable_looks
+from stages.curate.output import write_curation
+from stages.curate.run import look_at_photos
+from stages.runner import choose_resources, start_ray
+from stages.storage.location import redact
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -31,11 +31,11 @@ from aopsam.training.export import export_weights
 from aopsam.training.sami import SamiRecipe
 from aopsam.training.student import StudentRecipe
 from aopsam.training.views import readable
-from stages.arguments import absolute, positive
-from stages.atomic import write_bytes
-from stages.distillation_task import DistillationWork, distillation_task, left_out
-from stages.location import redact
-from stages.training import add_training_options, recipe_from, train_on_ray
+from stages.config.arguments import absolute, positive
+from stages.storage.atomic import write_bytes
+from stages.storage.location import redact
+from stages.train.distillation import DistillationWork, distillation_task, left_out
+from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
 
 RECIPES = {"decoupled": StudentRecipe(), "sami": SamiRecipe()}
 

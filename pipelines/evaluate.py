@@ -26,15 +26,15 @@ from dataclasses import asdict, replace
 
 import pyarrow as pa
 
-from stages.apply import choose_resources, start_ray
-from stages.apply_evaluation import measure
-from stages.arguments import absolute, positive
-from stages.evaluate import RESULTS, EvaluatePhotos, Evaluation
-from stages.evaluation_failures import show, worst_losses
-from stages.evaluation_output import write_evaluation
-from stages.location import redact
-from stages.shards import list_shards
-from stages.strategy_spec import add_sweeps, parse_strategies
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.config.strategy_spec import add_sweeps, parse_strategies
+from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
+from stages.evaluate.failures import show, worst_losses
+from stages.evaluate.output import write_evaluation
+from stages.evaluate.run import measure
+from stages.runner import choose_resources, start_ray
+from stages.storage.location import redact
 
 
 def build_parser() -> argparse.ArgumentParser:

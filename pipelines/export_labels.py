@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages.export import EXPORTS
+from stages.results.export import EXPORTS
 
 
 def build_parser() -> argparse.ArgumentParser:

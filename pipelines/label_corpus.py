@@ -14,16 +14,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stages.apply import choose_resources, label_manifest, start_ray
-from stages.arguments import absolute, add_label_options, label_config, positive, share
-from stages.label import LabelPhotos, make_generator, weights_of
-from stages.labels_folder import done_images, write_table
-from stages.location import redact
-from stages.manifest import list_images
-from stages.plan import plan_labelling
-from stages.progress import Progress
-from stages.report import write_report
-from stages.summary import check_configuration, describe, finished_manifest, write_finished, write_started
+from stages.config.arguments import absolute, add_label_options, label_config, positive, share
+from stages.corpus.listing import list_images
+from stages.label.actor import LabelPhotos, make_generator, weights_of
+from stages.label.folder import done_images, write_table
+from stages.label.plan import plan_labelling
+from stages.label.progress import Progress
+from stages.results.report import write_report
+from stages.results.summary import check_configuration, describe, finished_manifest, write_finished, write_started
+from stages.runner import choose_resources, label_manifest, start_ray
+from stages.storage.location import redact
 
 
 def build_parser() -> argparse.ArgumentParser:

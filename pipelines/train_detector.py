@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from aopsam.training.detector import DetectorRecipe
-from stages.arguments import absolute, positive, share
-from stages.detector_task import detector_task, write_detector
-from stages.location import redact
-from stages.training import add_training_options, recipe_from, train_on_ray
+from stages.config.arguments import absolute, positive, share
+from stages.storage.location import redact
+from stages.train.detector import detector_task, write_detector
+from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
 
 
 def build_parser() -> argparse.ArgumentParser:

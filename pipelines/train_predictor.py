@@ -24,13 +24,13 @@ from aopsam.predictor.sampling import Sampling
 from aopsam.training.calibration import calibrate_threshold
 from aopsam.training.map_losses import MAP_LOSSES
 from aopsam.training.predictor import PredictorRecipe, confidence_maps
-from stages.arguments import absolute, positive
-from stages.held_out import HOLD_OUT
-from stages.location import redact
-from stages.predictor_task import PredictorWork, predictor_task, write_predictor
-from stages.prompt_map_rows import PromptMapRows
-from stages.shards import list_shards
-from stages.training import add_training_options, recipe_from, train_on_ray
+from stages.annotations.held_out import HOLD_OUT
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.prompt_maps.rows import PromptMapRows
+from stages.storage.location import redact
+from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
+from stages.train.predictor import PredictorWork, predictor_task, write_predictor
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 """The paper's 2 and 6 leave too few peaks of a map that is as smooth as ours (aopsam/weights/predictor-tiny.md)."""

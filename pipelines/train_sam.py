@@ -33,13 +33,13 @@ from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.thresholds import choose_thresholds
-from stages.arguments import absolute, positive
-from stages.atomic import write_bytes
-from stages.finetune_task import FinetuneWork, finetune_task
-from stages.location import redact
-from stages.sam_task import SamWork, sam_task
-from stages.shards import list_shards
-from stages.training import add_training_options, recipe_from, train_on_ray
+from stages.annotations.shards import list_shards
+from stages.config.arguments import absolute, positive
+from stages.storage.atomic import write_bytes
+from stages.storage.location import redact
+from stages.train.finetune import FinetuneWork, finetune_task
+from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
+from stages.train.sam import SamWork, sam_task
 
 THRESHOLD_PHOTOS = 16
 

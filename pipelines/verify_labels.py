@@ -14,9 +14,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages.arguments import absolute
-from stages.manifest import list_images
-from stages.verify import verify_labels
+from stages.config.arguments import absolute
+from stages.corpus.listing import list_images
+from stages.results.verify import verify_labels
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,23 +10,10 @@ import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import Sam
-from torch import nn
 
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import Thresholds, load_sam
-
-
-class SmallEncoder(nn.Module):
-    """A stride-16 encoder of one convolution at 128 px: quick, and blind; for tests of mechanics."""
-
-    img_size = 128
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, 256, 16, stride=16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.patches(x)
+from tests.helpers.small_sams import SmallEncoder
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +54,7 @@ def ray_session() -> Iterator[None]:
     """One Ray on this machine for all tests that need it, as the pipelines start it."""
     import ray
 
-    from stages.apply import start_ray
+    from stages.runner import start_ray
 
     start_ray(actors=2, threads=1)
     yield

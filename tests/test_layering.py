@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
+
 ROOMS = ("pipelines", "stages", "schemas", "aopsam", "benchmarks", "jobs", "tests")
 
 ALLOWED = {
@@ -73,7 +74,7 @@ def test_the_library_runs_without_ray_and_arrow() -> None:
 
 def test_only_one_file_talks_to_the_scheduler_for_labelling() -> None:
     users = [p.name for p in _files("stages") if any(n.split(".")[0] == "ray" for n in _imports(p))]
-    assert "apply.py" in users
+    assert "runner.py" in users
     assert "label.py" not in users
 
 

@@ -1,8 +1,8 @@
 """Adaptive Mask Refinement: what a first mask looks like says where two more points would help.
 
 The module of the paper on EfficientSAM (section XI): from the connected components κ and the compactness Q of a mask
-follows a strategy, from the strategy two points; the decoder is asked again with them (`aopsam.refinement`), and the
-mask with the higher predicted IoU stays.
+follows a strategy, from the strategy two points; the decoder is asked again with them
+(`aopsam.everything.refinement`), and the mask with the higher predicted IoU stays.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from aopsam.detector.network import ASPECTS
 
 
 class Objects(Protocol):
-    """A map-style dataset of embeddings and objects; `stages.prompt_map_rows.PromptMapRows` is one."""
+    """A map-style dataset of embeddings and objects; `stages.prompt_maps.rows.PromptMapRows` is one."""
 
     def __len__(self) -> int:
         """Number of rows."""

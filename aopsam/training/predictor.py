@@ -20,7 +20,7 @@ from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
 
 
 class PromptMaps(Protocol):
-    """A map-style dataset of prompt maps; `stages.prompt_map_rows.PromptMapRows` is one."""
+    """A map-style dataset of prompt maps; `stages.prompt_maps.rows.PromptMapRows` is one."""
 
     def __len__(self) -> int:
         """Number of rows."""

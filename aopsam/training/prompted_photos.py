@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from segment_anything.modeling import Sam
 
-from aopsam.generator import AutoMaskGenerator
+from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.metrics import iou_matrix, iou_per_ground_truth
 from aopsam.predictor.inference import confidence_map
 from aopsam.predictor.network import PromptPredictor

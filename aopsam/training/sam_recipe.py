@@ -12,7 +12,7 @@ from torch import nn
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.affinity import Affinity
-from aopsam.training.start import start_decoder, start_descriptors
+from aopsam.training.initial_decoder.program import start_decoder, start_descriptors
 from aopsam.training.task import Recipe
 
 FRAME_PX = 512

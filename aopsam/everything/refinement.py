@@ -1,0 +1,78 @@
+"""Adaptive Mask Refinement's second question: masks of a crop asked for again with two more points each.
+
+Where the points lie is `aopsam.masks.refine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from aopsam.everything.candidates import Candidate, Crop, Filters, select
+from aopsam.masks.refine import Rule, added_points
+from aopsam.sam.decode import DecodedMasks, decode_passing
+from aopsam.sam.prompts import Prompts
+
+Boundary = Literal["negative", "positive"]
+"""Label of points just outside a mask."""
+
+
+def refine(
+    crop: Crop,
+    candidates: Sequence[Candidate],
+    filters: Filters,
+    rule: Rule,
+    boundary: Boundary,
+    points_per_batch: int,
+) -> tuple[list[Candidate], int]:
+    """Adaptive Mask Refinement: ask again with two more points; the mask with the higher predicted IoU stays.
+
+    Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
+    for a box) the one is compared that gave the candidate: a point's three stand for three levels of detail, and the
+    best of all would make one of two levels that were found (benchmarks/LOG.md). It must pass the filters, too.
+
+    Args:
+        crop: where the candidates were found.
+        candidates: masks of that crop.
+        filters: what a new mask must pass.
+        rule: the reading of the paper's choice of a strategy (`aopsam.masks.refine.wants_centre`).
+        boundary: label of points just outside the mask. The paper does not say: as background they hold it back, as
+            foreground they let it grow.
+        points_per_batch: prompts decoded at once.
+
+    Returns:
+        The candidates in their order, and how many prompts were decoded.
+    """
+    refined, asked = list(candidates), 0
+    offset = np.array(crop.xyxy_px[:2])
+    added = [added_points(candidate.runs, rule) for candidate in candidates]
+    for are_boxes in (False, True):
+        rows = [i for i, c in enumerate(candidates) if added[i] is not None and c.prompt.are_boxes == are_boxes]
+        if not rows:
+            continue
+        points = [found for i in rows if (found := added[i]) is not None]
+        prompts = Prompts(
+            np.concatenate([candidates[i].prompt.coords_px for i in rows]) - offset.astype(np.float32),
+            np.concatenate([candidates[i].prompt.labels for i in rows]),
+            np.concatenate([candidates[i].prompt.confidence for i in rows]),
+        ).with_points(
+            np.stack([found.points_px for found in points]) - offset,
+            np.array([[int(found.inside or boundary == "positive")] * 2 for found in points]),
+        )
+        least = min(candidates[i].predicted_iou for i in rows)
+        decoded = decode_passing(crop.photo, prompts, min_iou=least, points_per_batch=points_per_batch)
+        asked += len(prompts)
+        scores = decoded.predicted_iou.tolist()
+        for row, (number, mask) in enumerate(decoded.index.tolist()):
+            before = candidates[rows[number]]
+            if mask != before.alternative or scores[number][mask] <= before.predicted_iou:
+                continue
+            one = DecodedMasks(decoded.predicted_iou, decoded.index[row : row + 1], decoded.logits[row : row + 1])
+            passed, _ = select(crop, prompts, one, filters)
+            if passed:
+                gain = passed[0].predicted_iou - before.predicted_iou
+                refined[rows[number]] = replace(passed[0], prompt=before.prompt, score=before.score + gain)
+    return refined, asked

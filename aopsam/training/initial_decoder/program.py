@@ -1,0 +1,181 @@
+"""Initial weights with which the mask decoder answers before it has learnt anything.
+
+With random projections, positions in queries and keys do not match, and a prompt cannot find where it points for
+hundreds of steps. Here the weights begin as a plain program, written in segment-anything's own layers:
+
+1. Every token takes over the prompt's position and kind (first self-attention).
+2. For a click, it reads the four 8-pixel quadrants around it, each from the cell where that quadrant is nearest, and
+   keeps those that the click lies in (first cross attention, first MLP).
+3. Every cell of the image learns how far inside each side of a box it lies, or how near a click is (first attention
+   from image to tokens).
+4. For a box, a token reads the mean descriptor of what lies inside (second cross attention, second MLP).
+5. A mask is every position whose descriptor (`TinyEncoder` puts one at each stride-4 position) resembles the one that
+   was read, less a price for lying far from the click or outside the box (hypernetworks, upscaling).
+
+From there on everything learns; weights that the program does not need begin at random.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.modeling.transformer import Attention
+
+from aopsam.sam.encoders.edge_aware import LEARNED, WIDTH
+from aopsam.sam.encoders.tiny import CONTEXT, TinyEncoder
+from aopsam.training.decode import STRIDE
+from aopsam.training.initial_decoder.drawing import LEVELS, carry_in_image, compare, draw_prompt
+from aopsam.training.initial_decoder.layout import (
+    CLEAN,
+    CORNER_A,
+    CORNER_B,
+    FINDING,
+    FINDING_PX,
+    FREE,
+    FREQUENCIES,
+    HALF_TURN,
+    HEAD_WIDTH,
+    HEADS,
+    NEGATIVE,
+    ONE,
+    OUTPUT,
+    PAD,
+    POINT,
+    QUADRANTS,
+    QUIET,
+    READ,
+    WITHIN_CELL,
+    within,
+)
+from aopsam.training.initial_decoder.reading import (
+    keep_inside,
+    keep_quadrant,
+    read_inside,
+    read_quadrants,
+    take_over_prompt,
+)
+
+COORDINATES = 1
+"""The head of `EdgeAware` whose coordinates descriptors begin as."""
+TOKEN_SCALE = 0.06
+"""What learnt tokens are shrunk to, so that they do not drown the prompt's position in a mask token."""
+SPREAD = (0.5, 3.5)
+"""Standard deviation of the free frequencies, in periods a half frame, from the first head to the last: at 0.5 it tells
+thirds of the frame apart, at 3.5 single cells."""
+FREE_GAIN = 3.2
+"""Weight of a free frequency in queries and keys: a prompt on its own cell scores 2 x FREE_GAIN^2, about 20."""
+LONG = 8.0
+"""Weight of what was read before the last norm: it outweighs the rest, and leaves with about the same length always."""
+
+
+def start_descriptors(encoder: TinyEncoder) -> None:
+    """Let descriptors begin as the region's coordinates: the photo's own, averaged up to its edges, of one head."""
+    with torch.no_grad():
+        encoder.pack.weight.mul_(TOKEN_SCALE)
+        encoder.pack_regions.weight.mul_(TOKEN_SCALE)
+        for number in range(WIDTH - LEARNED):
+            encoder.pack_regions.weight[number, WIDTH * COORDINATES + LEARNED + number] = 1
+
+
+def start_decoder(sam: Sam, seed: int) -> None:
+    """Overwrite prompt encoder and mask decoder of a Sam around a `TinyEncoder`, and the norm of its context.
+
+    In place; the same seed, the same weights.
+    """
+    transformer = sam.mask_decoder.transformer
+    first, second = transformer.layers
+    frame_px = sam.image_encoder.img_size
+    with torch.no_grad():
+        _choose_frequencies(sam, torch.Generator().manual_seed(seed))
+        _mark_tokens(sam)
+        for half, layer in enumerate(transformer.layers):
+            _read_positions(layer.cross_attn_token_to_image, half)
+            _read_positions(layer.cross_attn_image_to_token, half)
+        _read_positions(transformer.final_attn_token_to_image, 0)
+        _protect(sam)
+        take_over_prompt(first.self_attn)
+        read_quadrants(first.cross_attn_token_to_image)
+        keep_quadrant(first.mlp)
+        draw_prompt(first.cross_attn_image_to_token, frame_px)
+        read_inside(second.cross_attn_token_to_image)
+        keep_inside(second.mlp)
+        for hypernetwork, levels in zip(sam.mask_decoder.output_hypernetworks_mlps, LEVELS, strict=True):
+            compare(hypernetwork, *levels)
+        carry_in_image(sam)
+
+
+def _choose_frequencies(sam: Sam, generator: torch.Generator) -> None:
+    """segment-anything takes 2 pi times the frequency times a coordinate that runs from -1 to 1 over the frame."""
+    half_frame = sam.image_encoder.img_size / 2
+    gaussian = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    gaussian[:, : FREE.start] = 0
+    for axis in range(2):
+        gaussian[axis, HALF_TURN[axis]] = 0.25
+        gaussian[axis, WITHIN_CELL[axis]] = half_frame / STRIDE
+        for number, length in enumerate(FINDING_PX):
+            gaussian[axis, FINDING[axis] + number] = half_frame / length
+    spread = torch.logspace(math.log10(SPREAD[0]), math.log10(SPREAD[1]), HEADS)
+    free = torch.arange(FREE.stop - FREE.start)
+    gaussian[:, FREE] = torch.randn(2, len(free), generator=generator) * spread[free % HEADS]
+
+
+def _mark_tokens(sam: Sam) -> None:
+    """Small learnt tokens, each with its flag."""
+    encoder, decoder = sam.prompt_encoder, sam.mask_decoder
+    negative, point, corner_a, corner_b = encoder.point_embeddings
+    program = within(0, FREE.start)
+    for token, flag in (
+        (decoder.iou_token, OUTPUT),
+        (decoder.mask_tokens, OUTPUT),
+        (negative, NEGATIVE),
+        (point, POINT),
+        (corner_a, CORNER_A),
+        (corner_b, CORNER_B),
+        (encoder.not_a_point_embed, PAD),
+    ):
+        token.weight.mul_(TOKEN_SCALE)
+        token.weight[:, program] = 0
+        token.weight[:, flag] = 1
+
+
+def _read_positions(attention: Attention, half: int) -> None:
+    """Let head n read half a head's width of the free frequencies of its scale, coarse in the first head."""
+    scale = torch.arange(FREE.stop - FREE.start) % HEADS
+    weight = torch.zeros(HEADS * HEAD_WIDTH, 2 * FREQUENCIES)
+    for number in range(HEADS):
+        of_scale = torch.nonzero(scale == number)[:, 0] + FREE.start
+        mine = of_scale[: HEAD_WIDTH // 2] if half == 0 else of_scale[-HEAD_WIDTH // 2 :]
+        for slot, frequency in enumerate(mine.tolist(), number * HEAD_WIDTH):
+            weight[slot, frequency] = weight[slot + HEAD_WIDTH // 2, FREQUENCIES + frequency] = FREE_GAIN
+    attention.q_proj.weight.mul_(0.3).add_(weight)
+    attention.k_proj.weight.mul_(0.3).add_(weight)
+
+
+def _protect(sam: Sam) -> None:
+    """Nothing begins by writing into the channels that the program uses, nor by taking descriptors for positions."""
+    transformer = sam.mask_decoder.transformer
+    program = within(0, FREE.start)
+    program[QUADRANTS.start :] = True
+    told = ~within(0, CONTEXT // 2)
+    told[list(CLEAN)] = True
+    final = transformer.final_attn_token_to_image
+    writers = [final.out_proj]
+    for layer in transformer.layers:
+        writers += [layer.self_attn.out_proj, layer.cross_attn_token_to_image.out_proj, layer.mlp.lin2]
+        teller = layer.cross_attn_image_to_token
+        teller.out_proj.weight[told], teller.out_proj.bias[told] = 0, 0
+        teller.k_proj.weight[:, QUADRANTS.start :] = teller.v_proj.weight[:, QUADRANTS.start :] = 0
+        layer.norm4.weight.fill_(QUIET)
+    for writer in writers:
+        writer.weight[program], writer.bias[program] = 0, 0
+    for reader in (transformer.layers[1].cross_attn_token_to_image, final):
+        reader.q_proj.weight[:, QUADRANTS.start :] = 0
+    transformer.layers[0].norm1.weight[QUADRANTS.start :] = 0
+    transformer.layers[1].norm3.weight[READ] = LONG
+    context = sam.image_encoder.norm
+    context.weight.fill_(QUIET)
+    context.weight[[n if n < FREQUENCIES else n - FREQUENCIES + CONTEXT // 2 for n in CLEAN]] = 0
+    context.bias[ONE] = QUIET
+    sam.prompt_encoder.no_mask_embed.weight.mul_(QUIET)[:, told] = 0

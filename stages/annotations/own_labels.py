@@ -1,0 +1,133 @@
+"""The mask tables of a labelling run as annotations: what a costly strategy kept, weighted by its scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aopsam.photos.sa1b import Sample
+from schemas import listing as manifest
+from schemas.conform import conform
+from schemas.labels import Status
+from stages.corpus.fetch import FetchError, fetch
+from stages.corpus.listing import list_images
+from stages.results.read import LabelFiles, read_batches
+from stages.storage.location import redact
+
+COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "status", "masks")
+
+
+def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | None = None) -> Iterator[Sample]:
+    """The photos with status `ok` of one file of OUT/labels, with their masks as annotations, the surest first.
+
+    In memory are a batch of rows and the listing of the run's images (0.3 KB each).
+
+    Args:
+        uri: of the file. OUT/images.parquet tells where the photos lie, files as well as members of tars and rows of
+            Parquet files.
+        on_problem: called with one line for a photo that is gone or has changed since, and one for how many rows have
+            no masks.
+        images: where the photos are now, if elsewhere or if reading them takes keys: what `label_corpus.py` would be
+            given as --images.
+
+    Yields:
+        Samples whose `id` is the photo's path below the images' root, or inside its tar, without suffix: what the
+        readers of annotated shards give. Their annotations have a `weight` (`weights`).
+
+    Raises:
+        ValueError: no labels table, or no listing beside it.
+        OSError: it cannot be read.
+    """
+    filesystem, path = fsspec.url_to_fs(uri)
+    out = posixpath.dirname(posixpath.dirname(uri))
+    listing, root = _listing(out, images)
+    without: Counter[str] = Counter()
+    for batch in read_batches(LabelFiles(filesystem, (path,)), path, COLUMNS):
+        places = pc.index_in(batch.column("image_id"), value_set=listing.column("image_id")).to_pylist()
+        for row, place in zip(batch.to_pylist(), places, strict=True):
+            if row["status"] != Status.OK:
+                without[row["status"]] += 1
+                continue
+            if place is None:
+                on_problem(f"{row['file_name']}: not among the photos of {redact(root)}")
+                continue
+            listed = listing.slice(place, 1).to_pylist()[0]
+            try:
+                encoded = fetch(listed, root)
+            except FetchError as error:
+                on_problem(f"{row['file_name']}: {error}; give --images if the photos are elsewhere now")
+                continue
+            if hashlib.sha256(encoded).hexdigest() != row["content_sha256"]:
+                on_problem(f"{row['file_name']}: the photo has changed since it was labelled")
+                continue
+            yield Sample(_name(listed), encoded, row["width"], row["height"], _annotations(row["masks"]))
+    if without:
+        listed = ", ".join(f"{count} {status}" for status, count in sorted(without.items()))
+        on_problem(f"{without.total()} images without masks ({listed})")
+
+
+def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:
+    """How sure the teacher was of each mask of a photo: predicted_iou · stability_score over the photo's highest.
+
+    The surest mask of every photo weighs 1, and a model whose scores are all low (`tiny`'s lie near 0.3) weighs as one
+    whose scores are all high. A score that is missing, not finite or below 0 counts as 0; where none is above, all
+    weigh 1.
+
+    Returns:
+        One number in [0, 1] a mask.
+    """
+    scores = [_score(mask["predicted_iou"]) * _score(mask["stability_score"]) for mask in masks]
+    highest = max(scores, default=0.0)
+    return [score / highest if highest > 0 else 1.0 for score in scores]
+
+
+def _score(value: float | None) -> float:
+    return max(0.0, value) if value is not None and math.isfinite(value) else 0.0
+
+
+def _annotations(masks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    weighted = [
+        {name: value for name, value in mask.items() if value is not None} | {"weight": weight}
+        for mask, weight in zip(masks, weights(masks), strict=True)
+    ]
+    # Of repeats the first is kept, so the surest comes first.
+    return sorted(weighted, key=lambda annotation: -annotation["weight"])
+
+
+def _name(listed: Mapping[str, Any]) -> str:
+    name: str = listed["file_name"]
+    if listed["kind"] == "parquet":
+        return name
+    if listed["kind"] == "tar":
+        name = re.split(r"\.tar#", name, maxsplit=1, flags=re.IGNORECASE)[-1]
+    return posixpath.splitext(name)[0]
+
+
+@lru_cache(maxsize=1)
+def _listing(out: str, images: str | None) -> tuple[pa.Table, str]:
+    """The listing of a run's images, and what was listed."""
+    if images is not None:
+        return list_images(images), images
+    filesystem, root = fsspec.url_to_fs(out)
+    try:
+        configuration = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
+        with filesystem.open(f"{root}/images.parquet", "rb") as opened:
+            listing = conform(pq.read_table(opened), manifest.SCHEMA)
+        return listing, str(configuration["images"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{redact(out)}: manifest.json and images.parquet do not tell where its photos are"
+            f" ({type(error).__name__}: {error}); give --images"
+        ) from error

@@ -1,0 +1,1 @@
+"""A few annotated photos → the strategy, options and thresholds that suit them."""

@@ -1,0 +1,212 @@
+"""Choose strategy, options and thresholds on a few labelled photos: sweeps of one option at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam.metrics import Estimate, iou_matrix, iou_per_ground_truth, mean_interval, paired_difference
+from aopsam.predictor.network import PromptPredictor
+from aopsam.sam.encode import EncodedPhoto, encode
+from stages.config.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
+from stages.evaluate.actor import AnnotatedPhoto, generator_of
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
+    "aop": {
+        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
+        "spacing": (1, 2, 3, 4, 6),
+        "likeness": (0.7, 0.8, 0.9),
+        "times": (1, 2, 3, 5),
+    },
+}
+"""Strategy → options of its own → values to try, where the user names none."""
+OFFSETS: dict[str, Sequence[float]] = {
+    "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
+    "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
+    "box_nms_thresh": (-0.2, -0.1, 0.1, 0.2),
+}
+"""Threshold → what is added to the model's own, likewise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What one setting did on N photos.
+
+    Attributes:
+        spec: the setting.
+        miou: (N,) mean over a photo's ground-truth masks of the best IoU; NaN without ground truth.
+        truths: (N,) ground-truth masks.
+        prompts: decoded on a photo, mean.
+        kept: masks kept on a photo, mean.
+        seconds: a photo, without encoding it, mean.
+    """
+
+    spec: StrategySpec
+    miou: NDArray[np.float64]
+    truths: NDArray[np.float64]
+    prompts: float
+    kept: float
+    seconds: float
+
+    @property
+    def quality(self) -> float:
+        """Mean over all masks; NaN where there is none."""
+        estimate = self.estimate(resamples=1)
+        return float("nan") if estimate is None else estimate.mean
+
+    def estimate(self, resamples: int = 2000) -> Estimate | None:
+        """`quality` with its interval."""
+        return mean_interval(self.miou, self.truths, resamples=resamples)
+
+    def gain(self, other: Trial) -> Estimate | None:
+        """Of `quality` over another setting's on the same photos, paired."""
+        return paired_difference(self.miou, other.miou, self.truths, other.truths)
+
+
+Measure = Callable[[StrategySpec], Trial]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a good point is.
+
+    Attributes:
+        within: mIoU that may be given up for a lower cost, 0 to 1: half of it for fewer prompts, half for fewer masks.
+        at_most_prompts: the most prompts decoded on a photo on the mean; the best mIoU under it is then chosen.
+    """
+
+    within: float = 0.01
+    at_most_prompts: float | None = None
+
+    def by_prompts(self, trials: Sequence[Trial]) -> Trial:
+        """The chosen strategy and options of it.
+
+        Raises:
+            ValueError: every setting decodes more prompts than allowed.
+        """
+        if self.at_most_prompts is None:
+            return _cheapest(trials, self.within / 2, lambda trial: trial.prompts)
+        allowed = [trial for trial in trials if trial.prompts <= self.at_most_prompts]
+        if not allowed:
+            least = min(trials, key=lambda trial: trial.prompts)
+            raise ValueError(
+                f"no setting tried decodes at most {self.at_most_prompts:g} prompts; {least.spec.text} has the fewest,"
+                f" {least.prompts:.1f}"
+            )
+        return max(allowed, key=lambda trial: trial.quality)
+
+    def by_masks(self, trials: Sequence[Trial]) -> Trial:
+        """The chosen thresholds: dropping masks hardly raises mIoU, so fewer masks are what is gained."""
+        limit = self.at_most_prompts
+        allowed = [trial for trial in trials if limit is None or trial.prompts <= limit]
+        return _cheapest(allowed, self.within / 2, lambda trial: trial.kept)
+
+
+def _cheapest(trials: Sequence[Trial], within: float, cost: Callable[[Trial], float]) -> Trial:
+    best = max(trial.quality for trial in trials)
+    good = [trial for trial in trials if trial.quality >= best - within]
+    return min(good, key=lambda trial: (cost(trial), -trial.quality))
+
+
+class MeasureSettings:
+    """Measures settings of one model on the same photos, each encoded once."""
+
+    def __init__(self, model: Sam, photos: Sequence[AnnotatedPhoto], predictor: PromptPredictor | None = None) -> None:
+        """Encode the photos; their embeddings stay in memory (4 MiB each for SAM's own size)."""
+        self.model, self.photos, self.predictor = model, list(photos), predictor
+        self.encoded: list[EncodedPhoto] = [encode(model, photo.rgb) for photo in self.photos]
+
+    def __call__(self, spec: StrategySpec) -> Trial:
+        """Label all photos with a setting.
+
+        Raises:
+            ValueError: an unknown strategy or option.
+        """
+        generator = generator_of(self.model, spec, self.predictor)
+        miou, prompts, kept, seconds = [], [], [], []
+        for photo, encoded in zip(self.photos, self.encoded, strict=True):
+            labelled = generator.label(photo.rgb, encoded)
+            masks = [record["segmentation"] for record in labelled.records]
+            found = iou_per_ground_truth(iou_matrix(masks, [truth["segmentation"] for truth in photo.annotations]))
+            miou.append(np.nan if found is None else found)
+            prompts.append(labelled.prompts_decoded)
+            kept.append(len(masks))
+            seconds.append(sum(labelled.seconds.values()))
+        truths = [len(photo.annotations) for photo in self.photos]
+        means = (float(np.mean(values)) for values in (prompts, kept, seconds))
+        return Trial(spec, np.array(miou, np.float64), np.array(truths, np.float64), *means)
+
+
+def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
+    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the model's own."""
+    found = dict(SWEEPS.get(strategy, {}))
+    for name, offsets in OFFSETS.items():
+        values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
+        found[name] = [value for value in values if 0 <= value <= 1]
+    return found
+
+
+def calibrate(
+    measure: Measure,
+    bases: Sequence[StrategySpec],
+    sweeps: Callable[[str], Mapping[str, Sequence[Option]]],
+    rule: Rule,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> tuple[list[Trial], Trial]:
+    """Try the strategies, then each option of the best one in turn, each time going on from the best so far.
+
+    Options of a strategy come first and are chosen by prompts; those of the generator last, and by masks kept.
+
+    Args:
+        measure: of one setting.
+        bases: strategies to begin with.
+        sweeps: of a strategy's name, the options and values to try.
+        rule: what is chosen.
+        on_trial: told each trial as it is done.
+
+    Returns:
+        All trials in order, and the chosen one.
+
+    Raises:
+        ValueError: an unknown strategy or option, or no setting fits the rule.
+    """
+    trials: list[Trial] = []
+
+    def try_all(specs: Iterable[StrategySpec]) -> list[Trial]:
+        known = {trial.spec.text for trial in trials}
+        new = {spec.text: spec for spec in specs if spec.text not in known}
+        for spec in new.values():
+            trials.append(measure(spec))
+            on_trial(trials[-1])
+        return trials[len(trials) - len(new) :]
+
+    try_all(bases)
+    chosen = _as_far_as_it_goes(rule, trials)
+    options = sweeps(chosen.spec.name)
+    for key in [key for key in options if key not in GENERATOR_OPTIONS]:
+        try_all(_varied(chosen.spec, key, options[key]))
+        chosen = _as_far_as_it_goes(rule, trials)
+    chosen = rule.by_prompts(trials)
+    around = [chosen]
+    for key in [key for key in options if key in GENERATOR_OPTIONS]:
+        around += try_all(_varied(chosen.spec, key, options[key]))
+        chosen = rule.by_masks(around)
+    return trials, chosen
+
+
+def _as_far_as_it_goes(rule: Rule, trials: Sequence[Trial]) -> Trial:
+    """What the rule chooses; while nothing is cheap enough yet, the cheapest."""
+    if rule.at_most_prompts is not None and all(trial.prompts > rule.at_most_prompts for trial in trials):
+        return min(trials, key=lambda trial: trial.prompts)
+    return rule.by_prompts(trials)
+
+
+def _varied(spec: StrategySpec, key: str, values: Sequence[Option]) -> list[StrategySpec]:
+    return [StrategySpec.of(spec.name, spec.options | {key: value}) for value in values]

@@ -1,0 +1,163 @@
+"""Strategies as written on a command line: `aop,aop(adaptive_filtering=false),grid-16`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aopsam.everything.generator import AutoMaskGenerator
+
+Option = bool | int | float | str
+
+_SPEC = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<options>[^()]*)\))?\s*")
+_OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+~/-]+)\s*")
+_FILES = {"detector"}
+"""Options that name a file; made absolute, since workers run in folders of their own."""
+_INTEGER, _NUMBER = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?")
+
+_NOT_OPTIONS = {
+    *("self", "model", "points_per_side", "point_grids", "crop_n_points_downscale_factor", "output_mode"),
+    *("prompts", "predictor", "strategy_options"),
+}
+"""Parameters of the generator that say where prompts come from, or what a caller does with the masks."""
+GENERATOR_OPTIONS = {
+    name: str(parameter.annotation)
+    for name, parameter in inspect.signature(AutoMaskGenerator.__init__).parameters.items()
+    if name not in _NOT_OPTIONS
+}
+"""Options that belong to what happens after prompting, whatever the strategy: thresholds, NMS, crops; with
+their types."""
+_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+
+
+@dataclass(frozen=True)
+class StrategySpec:
+    """One strategy with its options.
+
+    Attributes:
+        text: as it stands in tables; without spaces.
+        name: of the strategy, for example `aop` or `grid-16`.
+        options: keyword arguments of the strategy and, where they are in `GENERATOR_OPTIONS`, of the generator.
+    """
+
+    text: str
+    name: str
+    options: dict[str, Option] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, options: dict[str, Option]) -> StrategySpec:
+        """With the text that would be written for it."""
+        written = ",".join(f"{key}={_shown(value)}" for key, value in options.items())
+        return cls(f"{name}({written})" if written else name, name, options)
+
+    @property
+    def strategy_options(self) -> dict[str, Any]:
+        """Those of the strategy."""
+        return {key: value for key, value in self.options.items() if key not in GENERATOR_OPTIONS}
+
+    @property
+    def generator_options(self) -> dict[str, Any]:
+        """Those of `AutoMaskGenerator`."""
+        return {key: value for key, value in self.options.items() if key in GENERATOR_OPTIONS}
+
+
+def parse_strategies(text: str) -> list[StrategySpec]:
+    """Read a comma-separated list of strategies, each with options in brackets or without.
+
+    A value is `true`, `false`, a whole number, a decimal number or else a word; nothing is evaluated.
+
+    Raises:
+        ValueError: the list is empty, holds one strategy twice, or an entry is not `name` or `name(key=value, …)`.
+    """
+    specs = [_spec(entry) for entry in re.split(r",(?![^()]*\))", text)]
+    for index, spec in enumerate(specs):
+        if spec.text in {earlier.text for earlier in specs[:index]}:
+            raise ValueError(f"strategy {spec.text!r} is named twice")
+    return specs
+
+
+def _spec(entry: str) -> StrategySpec:
+    match = _SPEC.fullmatch(entry)
+    if match is None:
+        raise ValueError(f"{entry.strip()!r} is not a strategy; write name or name(key=value,key=value)")
+    name, options = match["name"], {}
+    for part in filter(str.strip, (match["options"] or "").split(",")):
+        option = _OPTION.fullmatch(part)
+        if option is None:
+            raise ValueError(f"{part.strip()!r} in {entry.strip()!r} is not an option; write key=value")
+        key, value = option["key"], option["value"]
+        options[key] = str(Path(value).expanduser().absolute()) if key in _FILES else _value(value)
+        wanted = GENERATOR_OPTIONS.get(key, "")
+        kinds = [_TYPES.get(part) for part in wanted.replace(" | None", "").split(" | ")]
+        if wanted and not any(kind is None or type(options[key]) in kind for kind in kinds):
+            raise ValueError(f"{part.strip()!r} in {entry.strip()!r}: expected {wanted}")
+    return StrategySpec("".join(entry.split()), name, options)
+
+
+def _value(text: str) -> Option:
+    if text in ("true", "false"):
+        return text == "true"
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def add_sweeps(specs: Sequence[StrategySpec], sweeps: Sequence[str]) -> list[StrategySpec]:
+    """Strategies and those of the sweeps, each once. Errors as for `expand_sweep`."""
+    found = {spec.text: spec for spec in specs}
+    for sweep in sweeps:
+        found |= {spec.text: spec for spec in expand_sweep(sweep)}
+    return list(found.values())
+
+
+def expand_sweep(text: str) -> list[StrategySpec]:
+    """Strategies that differ in one option: `aop:threshold=0.1,0.2` or `aop(k=1.3):spacing=4,6`.
+
+    Raises:
+        ValueError: not `strategy:option=value,value`, or a strategy that could not be written in `--prompts`.
+    """
+    strategy, _, option = text.rpartition(":")
+    key, equals, values = option.partition("=")
+    if not strategy.strip() or not equals or not all(value.strip() for value in values.split(",")):
+        raise ValueError(f"{text!r} is not a sweep; write strategy:option=value,value")
+    base = strategy.strip()
+    opened = f"{base[:-1]}," if base.endswith(")") else f"{base}("
+    return [spec for value in values.split(",") for spec in parse_strategies(f"{opened}{key.strip()}={value.strip()})")]
+
+
+def parse_values(text: str) -> tuple[str, list[Option]]:
+    """An option and its values: `threshold=0.1,0.2`.
+
+    Raises:
+        ValueError: it is not written like that.
+    """
+    key, equals, values = text.partition("=")
+    if not key.strip() or not equals or not all(value.strip() for value in values.split(",")):
+        raise ValueError(f"{text!r} is no option with values; write option=value,value")
+    return key.strip(), [_value(value.strip()) for value in values.split(",")]
+
+
+def find_sweeps(specs: Sequence[StrategySpec], least: int = 3) -> dict[str, list[StrategySpec]]:
+    """Groups of at least so many strategies that differ in one option's number alone, by what the option is called."""
+    groups: dict[str, list[StrategySpec]] = defaultdict(list)
+    for spec in specs:
+        for key, value in spec.options.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                others = ",".join(
+                    f"{name}={_shown(other)}" for name, other in sorted(spec.options.items()) if name != key
+                )
+                groups[f"{spec.name}{f'({others})' if others else ''}: {key}"].append(spec)
+    return {
+        title: sorted(group, key=lambda spec: spec.options[title.rpartition(": ")[2]])
+        for title, group in groups.items()
+        if len(group) >= least
+    }
+
+
+def _shown(value: Option) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

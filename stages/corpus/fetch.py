@@ -1,0 +1,179 @@
+"""The encoded bytes of one manifest row, or the reason why there are none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from bisect import bisect_right
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import pyarrow as pa
+from fsspec.spec import AbstractFileSystem
+
+from schemas.labels import Reason
+from stages.corpus.names import Role, role
+from stages.corpus.parquet_images import read_row_group, row_group_starts
+from stages.storage.location import Location, locate
+
+MAX_BYTES = 1 << 30
+"""The largest encoded image that is read, in bytes; a larger one is a read error."""
+
+_NOT_FOUND = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+_NOT_PERMITTED = {errno.EACCES, errno.EPERM}
+
+
+class FetchError(Exception):
+    """An image whose bytes cannot be had.
+
+    Attributes:
+        reason: for the labels table.
+        message: one line, without paths and credentials.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+def fetch(row: Mapping[str, Any], images: str) -> bytes:
+    """Read the encoded image that a manifest row names: at least one byte, at most `MAX_BYTES`.
+
+    Args:
+        row: of `stages.corpus.listing.list_images`; `path`, `kind`, `offset`, `length` and `bytes` are used.
+        images: the argument that was listed; it may carry the credentials that the manifest must not.
+
+    Raises:
+        FetchError: there are no such bytes: the row is hidden or special, or the file is missing, locked, empty, too
+            large, changed since it was listed, or cannot be read.
+    """
+    path, kind, offset, length = row["path"], row["kind"], row["offset"], row["length"]
+    location = locate(images)
+    if kind == "hidden":
+        raise FetchError(Reason.HIDDEN_NAME, "a part of the name starts with '.' or '_'")
+    if kind == "special" and offset is not None:
+        raise FetchError(Reason.BAD_MEMBER, _bad_member(path, offset, length))
+    try:
+        if kind == "special":
+            _say_why(location, path)
+        elif kind == "parquet":
+            data = _parquet_row(images, path, offset)
+        elif location.filesystem is not None:
+            data = _read_remote(location.filesystem, location.real(path), offset, length, row["bytes"])
+        else:
+            data = _read_local(path, offset, length)
+    except FetchError:
+        raise
+    except OSError as error:
+        raise FetchError(_reason(error), _say(error)) from error
+    except Exception as error:  # a store's own exceptions have no common base
+        raise FetchError(Reason.READ_ERROR, type(error).__name__) from error
+    if not data:
+        raise FetchError(Reason.EMPTY_FILE, "no bytes")
+    if length is not None and len(data) != length:
+        raise FetchError(Reason.BAD_MEMBER, f"the archive ends {length - len(data)} bytes before the member does")
+    return data
+
+
+def _bad_member(path: bytes, offset: int, length: int | None) -> str:
+    if length is not None:
+        return "no regular file in the archive: a link, folder, device or unsafe path, or cut short"
+    if role(path) is Role.COMPRESSED_TAR:
+        return "a compressed tar cannot be read at random; decompress it first"
+    return f"the archive is damaged or cut short at byte {offset}; what came before is listed"
+
+
+def _say_why(location: Location, path: bytes) -> NoReturn:
+    """Raise what the system says of something that could not be listed as a file."""
+    if location.filesystem is None:
+        _read_local(path, 0, 0)
+    raise FetchError(Reason.READ_ERROR, "could not be read when it was listed")
+
+
+def _read_local(path: bytes, offset: int | None, length: int | None) -> bytes:
+    # Look before opening: a pipe would block, and opening a device may do things.
+    _check_regular(path, os.stat(path).st_mode)  # noqa: PTH116 - pathlib knows no bytes
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:  # noqa: PTH123 - it is open already
+        state = os.fstat(handle)
+        _check_regular(path, state.st_mode)
+        _check_size(state.st_size if length is None else length)
+        file.seek(offset or 0)
+        return file.read(-1 if length is None else length)
+
+
+def _check_regular(path: bytes, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # a locked folder says so here
+        raise FetchError(Reason.NOT_A_FILE, "a folder")
+    kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    raise FetchError(Reason.NOT_A_FILE, next((name for is_kind, name in kinds.items() if is_kind(mode)), "no file"))
+
+
+def _read_remote(
+    filesystem: AbstractFileSystem, path: str, offset: int | None, length: int | None, listed_size: int | None
+) -> bytes:
+    if offset is not None and length is not None:
+        _check_size(length)
+        return filesystem.cat_file(path, start=offset, end=offset + length) if length else b""
+    size = filesystem.size(path) if listed_size is None else listed_size
+    if size is not None:
+        _check_size(size)
+    return filesystem.cat_file(path)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise FetchError(Reason.READ_ERROR, f"{size} bytes, over the limit of {MAX_BYTES}")
+
+
+def _parquet_row(images: str, path: bytes, row: int) -> bytes:
+    starts = _starts(images, path)
+    if row >= starts[-1]:
+        raise FetchError(Reason.NOT_FOUND, f"row {row} is gone; the file has {starts[-1]}")
+    group = bisect_right(starts, row) - 1
+    with _one_reads:
+        value = _row_group(images, path, group)[row - starts[group]]
+    if not value.is_valid:
+        return b""
+    _check_size(len(value.as_buffer()))
+    return value.as_py()
+
+
+@lru_cache(maxsize=64)
+def _starts(images: str, path: bytes) -> list[int]:
+    with locate(images).open(path) as file:
+        return row_group_starts(file)
+
+
+# Threads that miss the same group would each read it.
+_one_reads = threading.Lock()
+
+
+# Rows come in order, and a row group can only be read whole: the last one is kept.
+@lru_cache(maxsize=1)
+def _row_group(images: str, path: bytes, group: int) -> pa.ChunkedArray:
+    with locate(images).open(path) as file:
+        return read_row_group(file, group)
+
+
+def _reason(error: OSError) -> Reason:
+    if error.errno in _NOT_FOUND or isinstance(error, FileNotFoundError):
+        return Reason.NOT_FOUND
+    if error.errno in _NOT_PERMITTED or isinstance(error, PermissionError):
+        return Reason.NOT_PERMITTED
+    return Reason.NOT_A_FILE if isinstance(error, IsADirectoryError) else Reason.READ_ERROR
+
+
+def _say(error: OSError) -> str:
+    # The error's own text may repeat a URI with its keys.
+    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -1,0 +1,103 @@
+"""From the images argument (a folder, a file, a glob, a URI) to the files that it names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from fsspec.spec import AbstractFileSystem
+
+from stages.corpus.globs import matches, split_glob
+from stages.corpus.walk import Found, walk_local, walk_remote
+from stages.storage.location import Location, redact
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an images argument names.
+
+    Attributes:
+        root: the folder that ids and file names are relative to, raw bytes, without credentials: the folder itself, the
+            parent of a single file, the folder above the first wildcard of a glob.
+        found: files below it.
+        explicit: whether it is one file that was named outright.
+    """
+
+    root: bytes
+    found: list[Found]
+    explicit: bool = False
+
+
+class _Unusable(Exception):
+    pass
+
+
+def find(location: Location, images: str, exclude: str | None = None) -> Selection:
+    """The files that `images` names.
+
+    Args:
+        location: of `images`.
+        images: the argument itself.
+        exclude: a folder on this machine whose content is left out, such as the run's output.
+
+    Raises:
+        ValueError: there is no such file or folder, nothing matches the glob, the location cannot be listed, or
+            `exclude` is the images' folder itself.
+    """
+    try:
+        if location.filesystem is None:
+            return _find_local(os.fsencode(location.path), exclude)
+        return _find_remote(location.filesystem, location.path, images.endswith("/"))
+    except FileNotFoundError:
+        raise ValueError(f"images {redact(images)!r}: no such file or folder") from None
+    except _Unusable as error:
+        raise ValueError(f"images {redact(images)!r}: {error}") from None
+    # A store's own exceptions have no common base, and their texts may repeat the URI with its keys.
+    except Exception as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+        raise ValueError(f"images {redact(images)!r}: cannot be listed ({reason})") from None
+
+
+def _find_local(path: bytes, exclude: str | None) -> Selection:
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib knows no bytes
+        return Selection(path.rstrip(b"/"), list(walk_local(path.rstrip(b"/"), _excluded(path, exclude))))
+    if os.path.lexists(path):
+        root, _, name = path.rpartition(b"/")
+        return Selection(root, [Found(name, regular=os.path.isfile(path))], explicit=True)  # noqa: PTH113
+    glob = split_glob(os.fsdecode(path))
+    if glob is None:
+        raise FileNotFoundError
+    root = os.fsencode(glob[0])
+    return Selection(root, _matching(list(walk_local(root, _excluded(root or b"/", exclude))), glob[1]))
+
+
+def _excluded(root: bytes, exclude: str | None) -> bytes | None:
+    if exclude is None or "://" in exclude:
+        return None
+    relative = os.path.relpath(os.path.realpath(os.fsencode(exclude)), os.path.realpath(root))
+    if relative == b".":
+        raise _Unusable("the output folder is the images' folder itself; name one inside or beside it")
+    return None if relative == b".." or relative.startswith(b"../") else relative
+
+
+def _find_remote(filesystem: AbstractFileSystem, path: str, is_folder: bool) -> Selection:
+    clean = os.fsencode(redact(path))
+    try:
+        details = filesystem.info(path)
+    except FileNotFoundError:
+        glob = split_glob(path)
+        if glob is None:
+            raise
+        root = os.fsencode(redact(glob[0]))
+        return Selection(root, _matching(list(walk_remote(filesystem, glob[0])), glob[1]))
+    if is_folder or details["type"] == "directory":
+        return Selection(clean, list(walk_remote(filesystem, path)))
+    parent, _, name = clean.rpartition(b"/")
+    return Selection(parent, [Found(name, size=details.get("size"))], explicit=True)
+
+
+def _matching(found: list[Found], pattern: str) -> list[Found]:
+    kept = [one for one in found if matches(os.fsdecode(one.relative), pattern)]
+    if not kept:
+        raise _Unusable("no photo and no archive of photos matches this glob")
+    return kept

@@ -1,0 +1,85 @@
+"""Find files below a root: on this machine with links, loops and locked folders in it, or behind fsspec."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fsspec.spec import AbstractFileSystem
+
+from stages.corpus.names import Role, role
+from stages.storage.location import redact
+
+
+class Found(NamedTuple):
+    """One thing below the root that a run must account for.
+
+    Attributes:
+        relative: path below the root, raw bytes.
+        regular: a readable kind of file; otherwise a directory, pipe, device, dangling link or locked folder.
+        size: bytes, where listing tells it.
+    """
+
+    relative: bytes
+    regular: bool = True
+    size: int | None = None
+
+
+def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
+    """Everything below `root` whose name is a photo's or an archive's, and folders that cannot be listed.
+
+    Links to folders are followed after all real folders, and no folder is entered twice: loops end, and a photo keeps
+    the name of its real folder.
+
+    Args:
+        root: absolute path of a folder.
+        excluded: path below the root that is left out, with everything in it.
+
+    Raises:
+        OSError: the root itself cannot be listed.
+    """
+    folders, links = [b""], list[bytes]()
+    entered = set[tuple[int, int]]()
+    while folders or links:
+        folder = folders.pop() if folders else heapq.heappop(links)
+        try:
+            identity = os.stat(root + b"/" + folder)  # noqa: PTH116 - pathlib knows no bytes
+            if (identity.st_dev, identity.st_ino) in entered:
+                continue
+            entered.add((identity.st_dev, identity.st_ino))
+            with os.scandir(root + b"/" + folder) as entries:
+                listed = list(entries)
+        except OSError:
+            if not folder:
+                raise
+            yield Found(folder.rstrip(b"/"), regular=False)
+            continue
+        for entry in listed:
+            relative = folder + entry.name
+            if relative == excluded:
+                continue
+            is_folder, is_file = _kind(entry)
+            kind = role(entry.name)
+            if is_folder and entry.is_symlink():
+                heapq.heappush(links, relative + b"/")
+            elif is_folder:
+                folders.append(relative + b"/")
+            if kind is Role.PHOTO or (kind is not Role.OTHER and not is_folder):
+                yield Found(relative, regular=is_file)
+
+
+def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:  # a link in a circle, or one into a locked folder
+        return False, False
+
+
+def walk_remote(filesystem: AbstractFileSystem, root: str) -> Iterator[Found]:
+    """Every file below `root` whose name is a photo's or an archive's."""
+    prefix = len(redact(root)) + 1
+    for path, details in filesystem.find(root, detail=True).items():
+        if role(os.fsencode(redact(path))) is not Role.OTHER:
+            yield Found(os.fsencode(redact(path)[prefix:]), size=details.get("size"))

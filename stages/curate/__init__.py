@@ -1,0 +1,1 @@
+"""Annotated photos → which of them to train on (schemas/curation.py)."""

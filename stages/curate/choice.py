@@ -1,0 +1,130 @@
+"""From looks at photos to the choice of them (schemas/curation.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aopsam.curation.choose import choose
+from aopsam.curation.fingerprint import SIDE
+from aopsam.curation.near_duplicates import duplicate_groups
+from aopsam.curation.strata import BINS, strata
+from schemas.conform import conform
+from schemas.curation import SCHEMA, Reason
+from stages.curate.actor import LOOKS
+
+STATISTICS = ("masks", "object_scale", "layout")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many photos to choose: a number, or a share of those that can be used; never more than are different."""
+
+    images: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Keep:
+        """`500` is a number of photos, `0.33` a share.
+
+        Raises:
+            ValueError: neither a whole number of at least 1 nor a number above 0 and at most 1.
+        """
+        wrong = ValueError(f"--keep {text}: neither a whole number of photos nor a share above 0 and up to 1.0")
+        try:
+            keep = cls(images=int(text)) if text.strip().isdecimal() else cls(share=float(text))
+        except ValueError:
+            raise wrong from None
+        if (keep.images is not None and keep.images < 1) or (keep.share is not None and not 0 < keep.share <= 1):
+            raise wrong
+        return keep
+
+    def of(self, usable: int, different: int) -> int:
+        """Photos to choose of so many."""
+        wanted = self.images if self.share is None else max(1, round(self.share * usable))
+        assert wanted is not None
+        return min(wanted, different)
+
+
+def usable_looks(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]]:
+    """Looks in an order of their own, and a line for all that cannot be used.
+
+    Of photos of one name, which no list of names could tell apart, the one of the first shard stays.
+
+    Args:
+        tables: of `stages.curate.actor.LOOKS`.
+    """
+    looks = pa.concat_tables([LOOKS.empty_table(), *tables])
+    problems = sorted(looks.column("problem").drop_null().to_pylist())
+    looks = looks.filter(looks.column("problem").is_null())
+    looks = looks.sort_by([(name, "ascending") for name in ("image_id", "shard", "digest")])
+    names, shards = looks.column("image_id").to_pylist(), looks.column("shard").to_pylist()
+    first = [place == 0 or names[place - 1] != name for place, name in enumerate(names)]
+    for place, is_first in enumerate(first):
+        if not is_first:
+            problems.append(f"{names[place]} of {shards[place]}: another photo has this name; names must differ")
+    return looks.filter(pa.array(first, pa.bool_())), problems
+
+
+def curate(looks: pa.Table, keep: Keep, seed: int) -> pa.Table:
+    """Choose photos; the same for every order of shards and number of actors.
+
+    Args:
+        looks: of `usable_looks`, at least one.
+        keep: how many.
+        seed: of `aopsam.curation.choose.choose`.
+
+    Returns:
+        schemas/curation.py, a row a look, in the order of the looks.
+    """
+    names = looks.column("image_id").to_pylist()
+    kept = _kept(looks)
+    different = np.flatnonzero(kept == np.arange(len(kept)))
+    bins = strata([looks.column(name).to_numpy()[different] for name in STATISTICS])
+    count = keep.of(len(kept), len(different))
+    choice = choose(embeddings(looks)[different], bins, count, seed)
+    rows: list[dict[str, Any]] = [
+        {"chosen": False, "reason": Reason.DUPLICATE, "duplicate_of": names[other]} for other in kept
+    ]
+    for place, row in enumerate(different):
+        order, distance = int(choice.order[place]), float(choice.distance[place])
+        labels = zip(STATISTICS, bins[place] + 1, strict=True)
+        rows[row] = {
+            "chosen": order >= 0,
+            "reason": Reason.CHOSEN if order >= 0 else Reason.NOT_NEEDED,
+            "stratum": ", ".join(f"{name} {number}/{BINS}" for name, number in labels),
+            "order": order if order >= 0 else None,
+            "distance": distance if np.isfinite(distance) else None,
+        }
+    given = looks.select(["image_id", "shard", *STATISTICS])
+    made = pa.Table.from_pylist(
+        rows, schema=pa.schema([field for field in SCHEMA if field.name not in given.schema.names])
+    )
+    for name in made.column_names:
+        given = given.append_column(name, made.column(name))
+    return conform(given, SCHEMA)
+
+
+def embeddings(looks: pa.Table) -> np.ndarray:
+    """(N, C) float16 unit vectors."""
+    return _stacked(looks, "embedding")
+
+
+def _kept(looks: pa.Table) -> np.ndarray:
+    """(N,) the row that stays in place of each: itself, or of its duplicates the largest, then best annotated."""
+    fingerprints = _stacked(looks, "fingerprint").reshape(-1, SIDE, SIDE)
+    groups = duplicate_groups(fingerprints, looks.column("digest").to_pylist())
+    pixels = pc.multiply(looks.column("width").cast(pa.int64()), looks.column("height")).to_numpy()
+    # By falling worth; rows, which are in the order of their names, decide between equals.
+    by_worth = np.lexsort((np.arange(len(groups)), -looks.column("masks").to_numpy(), -pixels))
+    _, best = np.unique(groups[by_worth], return_index=True)
+    return by_worth[best][groups]
+
+
+def _stacked(looks: pa.Table, name: str) -> np.ndarray:
+    return np.stack([np.frombuffer(value, np.float16) for value in looks.column(name).to_pylist()])

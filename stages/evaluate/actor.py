@@ -1,0 +1,273 @@
+"""Annotated photos in, metrics out (schemas/metrics.py): several strategies on the same photos and models."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.everything.ledger import Labelled
+from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.weights import load_predictor
+from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.oas import ObjectAware
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.registry import load_sam
+from schemas.column import column
+from schemas.metrics import SCHEMA
+from stages.annotations.read import read_annotated
+from stages.config.strategy_spec import StrategySpec
+from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
+from stages.evaluate.ground_truth import Annotation, usable_annotations
+from stages.evaluate.peak_memory import peak_memory
+
+if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+    from segment_anything.modeling import Sam
+
+RANDOM_MATCH = "random-match"
+"""As many random points on each photo as the first `aop` of the run decoded there."""
+
+SAMPLES = pa.schema(
+    [
+        column("data", pa.string(), "the --data it came from", nullable=False),
+        column("image_id", pa.string(), "the member's path without suffix", nullable=False),
+        column("jpeg", pa.large_binary(), "the photo as stored; null where there is a problem"),
+        column("annotations", pa.string(), "JSON, records of SA-1B's layout; null where there is a problem"),
+        column("crowds", pa.string(), "JSON, RLEs of many objects that are not told apart; null for none"),
+        column("memory", pa.bool_(), "measure peak memory on it, too", nullable=False),
+        column("problem", pa.string(), "why the photo cannot be measured"),
+    ],
+    metadata={"table": "samples"},
+)
+RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
+MEMORY_EVERY = 10
+"""Of so many photos of a source one is labelled once more, untimed, to measure memory."""
+_MAX_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to measure.
+
+    Attributes:
+        sams: names of the registry.
+        strategies: in the order of the table; `random-match` needs an `aop` before it.
+        checkpoint: weights of the SAM, where there is one; None for the registry's own.
+        predictor: file of the predictor; None for the bundled one.
+        seed: of random strategies.
+        device: where the models run.
+        threads: of one actor.
+    """
+
+    sams: tuple[str, ...]
+    strategies: tuple[StrategySpec, ...]
+    checkpoint: str | None = None
+    predictor: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and len(self.sams) != 1:
+            raise ValueError("--checkpoint belongs to one model; name one with --sam")
+        names = [spec.name for spec in self.strategies]
+        if RANDOM_MATCH in names and "aop" not in names[: names.index(RANDOM_MATCH)]:
+            raise ValueError(f"{RANDOM_MATCH} draws as many points as aop decodes: name aop before it in --prompts")
+
+
+def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
+    """Photos with annotations, one a table, of the first `limit` photos of each source.
+
+    Args:
+        sources: columns `data` (its name), `shards` (list of fsspec URIs) and `limit` (int, null for all).
+
+    Yields:
+        Tables of `SAMPLES`; a broken pair or a tar cut short is a row with a `problem`.
+    """
+    for source in sources.to_pylist():
+        for place, sample in enumerate(islice(_samples(source["shards"]), source["limit"])):
+            row = {"data": source["data"], "memory": place % MEMORY_EVERY == 0} | sample
+            yield pa.Table.from_pylist([row], schema=SAMPLES)
+
+
+def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for uri in shards:
+        problems: list[str] = []
+        for sample in read_annotated(uri, problems.append):
+            yield {
+                "image_id": sample.id,
+                "jpeg": sample.jpeg,
+                "annotations": json.dumps(sample.annotations),
+                "crowds": json.dumps(sample.crowds),
+            }
+        yield from ({"image_id": posixpath.basename(uri), "problem": problem} for problem in problems)
+
+
+def generator_of(
+    model: Sam, spec: StrategySpec, predictor: PromptPredictor | None = None, seed: int = 0
+) -> AutoMaskGenerator:
+    """The generator of a strategy as it is written in `--prompts`; `seed` is of those that draw at random.
+
+    Raises:
+        ValueError: an unknown strategy or option.
+    """
+    options = spec.strategy_options
+    if spec.name.startswith("random-"):
+        options.setdefault("seed", seed)
+    return AutoMaskGenerator(
+        model,
+        output_mode="coco_rle",
+        prompts=spec.name,
+        predictor=predictor,
+        strategy_options=options,
+        **spec.generator_options,
+    )
+
+
+class EvaluatePhotos:
+    """Stage: tables of `SAMPLES` to tables of `RESULTS`; a photo that cannot be measured is one row `failed`."""
+
+    def __init__(self, evaluation: Evaluation, expected_weights: dict[str, Any] | None = None) -> None:
+        """Load the models.
+
+        Args:
+            evaluation: what to measure.
+            expected_weights: what `weights` must return, where another process has reported them already.
+
+        Raises:
+            ValueError: an unknown model, strategy or option, or other weights than expected.
+            OSError: weights that cannot be read.
+        """
+        torch.set_num_threads(evaluation.threads)
+        self.evaluation = evaluation
+        predictor = load_predictor(evaluation.predictor) if evaluation.predictor else None
+        self.models = [load_sam(name, evaluation.checkpoint).to(evaluation.device) for name in evaluation.sams]
+        self.generators: dict[tuple[str, str], AutoMaskGenerator] = {}
+        for model in self.models:
+            for spec in evaluation.strategies:
+                if spec.name in GROUND_TRUTH_PROMPTS or spec.name == RANDOM_MATCH:
+                    if spec.options:
+                        raise ValueError(f"{spec.name} takes no options")
+                    continue
+                self.generators[model.name, spec.text] = generator_of(model, spec, predictor, evaluation.seed)
+        if expected_weights not in (None, self.weights()):
+            raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
+
+    def weights(self) -> dict[str, Any]:
+        """Which weights measure: name, SHA-256 and thresholds of each model, SHA-256 of predictors and detectors."""
+        strategies = [strategy for generator in self.generators.values() for strategy in generator.strategies]
+        predictors = [strategy.proposer.predictor for strategy in strategies if isinstance(strategy, AutoPrompts)]
+        detectors = [strategy.detector for strategy in strategies if isinstance(strategy, ObjectAware)]
+        return {
+            "sam": [
+                {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
+                for model in self.models
+            ],
+            "predictor": sorted({predictor.sha256 for predictor in predictors}),
+            "detector": sorted({detector.sha256 for detector in detectors}),
+        }
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """All metrics of the photos."""
+        rows: list[dict[str, Any]] = []
+        for sample in samples.to_pylist():
+            where = {"image_id": sample["image_id"], "data": sample["data"]}
+            try:
+                photo = open_sample(sample)
+            except (PhotoError, ValueError) as error:
+                message = f"{sample['image_id']}: {error}"
+                rows.append(where | {"sam": "", "prompts": "", "metric": "failed", "value": 1.0, "message": message})
+                continue
+            for model in self.models:
+                for prompts, measured in self.measure(model, photo):
+                    rows.extend(where | {"sam": model.name, "prompts": prompts} | row for row in measured.rows())
+        return pa.Table.from_pylist(rows, schema=RESULTS)
+
+    def measure(self, model: Sam, opened: AnnotatedPhoto) -> Iterator[tuple[str, Measured]]:
+        """(strategy, its metrics) on one photo; the photo is encoded once and that time charged to each strategy."""
+        began = time.perf_counter()
+        photo = encode(model, opened.rgb)
+        _ = photo.decoder, photo.resampling  # else the first strategy would pay for what all of them use
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        encoding = time.perf_counter() - began
+        matched: int | None = None
+        for spec in self.evaluation.strategies:
+            if spec.name in GROUND_TRUTH_PROMPTS:
+                measured = ask_ground_truth(spec.name, photo, opened.annotations)
+            else:
+                labelled = self.label(model, spec, photo, matched)
+                measured = compare(labelled, opened.annotations, opened.crowds)
+                if opened.memory:
+                    again = partial(self.label, model, spec, photo, matched)
+                    measured.values["peak_memory"] = peak_memory(again, model.device.type)
+                if spec.name == "aop" and matched is None:
+                    matched = labelled.prompts_decoded
+            values = measured.values
+            values |= {"seconds_open": opened.seconds, "seconds_encode": encoding}
+            values["seconds"] = sum(values[f"seconds_{stage}"] or 0.0 for stage in STAGES)
+            yield spec.text, measured
+
+    def label(self, model: Sam, spec: StrategySpec, photo: EncodedPhoto, matched: int | None = None) -> Labelled:
+        """The masks of a strategy that does not ask the ground truth; `random-match` draws `matched` points."""
+        if spec.name != RANDOM_MATCH:
+            return self.generators[model.name, spec.text].label(photo.rgb, photo)
+        if not matched:
+            return Labelled()
+        options = {"seed": self.evaluation.seed}
+        return AutoMaskGenerator(
+            model, output_mode="coco_rle", prompts=f"random-{matched}", strategy_options=options
+        ).label(photo.rgb, photo)
+
+
+@dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A row of `SAMPLES`, opened and checked.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        annotations: as `usable_annotations` returns them.
+        crowds: RLEs of the photo's size.
+        seconds: opening the photo took.
+        memory: whether to measure memory on it.
+    """
+
+    rgb: np.ndarray
+    annotations: list[Annotation]
+    crowds: list[Mapping[str, Any]]
+    seconds: float = 0.0
+    memory: bool = False
+
+
+def open_sample(sample: Mapping[str, Any]) -> AnnotatedPhoto:
+    """Open a row of `SAMPLES`.
+
+    Raises:
+        PhotoError: the photo cannot be decoded.
+        ValueError: the row is a problem, or its annotations cannot be used.
+    """
+    if sample["problem"] is not None:
+        raise ValueError(sample["problem"])
+    began = time.perf_counter()
+    rgb = open_photo(sample["jpeg"], _MAX_PIXELS).rgb
+    seconds = time.perf_counter() - began
+    hw = (rgb.shape[0], rgb.shape[1])
+    crowds = [{"segmentation": crowd} for crowd in json.loads(sample["crowds"] or "[]")]
+    return AnnotatedPhoto(
+        rgb,
+        usable_annotations(json.loads(sample["annotations"]), hw),
+        [crowd["segmentation"] for crowd in usable_annotations(crowds, hw)],
+        seconds,
+        sample["memory"],
+    )

@@ -1,0 +1,112 @@
+"""What one strategy made of one photo, compared with the photo's ground truth: values of metrics by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam.everything.ledger import Labelled
+from aopsam.masks import rle
+from aopsam.metrics import METRICS, PRECISIONS, SIZES, AveragePrecision, Comparison, Ranked, pearson, rank, spearman
+from aopsam.metrics.average_recall import THRESHOLDS
+from aopsam.sam.encode import EncodedPhoto
+from stages.evaluate.ground_truth import Annotation, answer, box_prompts, point_prompts
+
+GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
+"""Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
+STAGES = ("open", "encode", "prompt", "decode", "filter", "rle")
+
+
+@dataclass
+class Measured:
+    """Of one photo and strategy.
+
+    Attributes:
+        values: metric → value, None where it is undefined.
+        ranked: average precision → what that of a set of photos is computed from.
+    """
+
+    values: dict[str, float | None]
+    ranked: dict[str, Ranked] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`metric`, `value` and `ranked` of schemas/metrics.py."""
+        values = [{"metric": name, "value": value} for name, value in self.values.items()]
+        of_sets = []
+        for name, ranked in self.ranked.items():
+            own = AveragePrecision([ranked])()
+            of_sets.append({"metric": name, "value": None if np.isnan(own) else own, "ranked": _packed(ranked)})
+        return values + of_sets
+
+
+def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Sequence[Mapping[str, Any]]) -> Measured:
+    """Every metric of a photo; masks are ranked by the mean of predicted IoU and stability, as SAM's authors do."""
+    ranked = sorted(labelled.records, key=lambda record: -_score(record))
+    areas = [annotation.get("declared_area") or rle.area(annotation["segmentation"]) for annotation in annotations]
+    comparison = Comparison(
+        [record["segmentation"] for record in ranked],
+        [annotation["segmentation"] for annotation in annotations],
+        np.array([_score(record) for record in ranked], np.float64),
+        np.array(areas, np.float64),
+        crowds,
+    )
+    values = {name: metric.of(comparison) for name, metric in METRICS.items()}
+    values |= {f"{size}_truths": float(comparison.truths_of(size).sum()) for size in SIZES}
+    values |= _counts(
+        len(annotations), labelled.prompts_proposed, labelled.prompts_decoded, len(labelled.records), labelled.seconds
+    )
+    values["refinements"] = float(labelled.refinements)
+    return Measured(values, {name: rank(comparison, size) for name, size in PRECISIONS.items()})
+
+
+def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annotation]) -> Measured:
+    """What the model answers to prompts made of the ground truth; `name` is a key of `GROUND_TRUTH_PROMPTS`."""
+    prompts = GROUND_TRUTH_PROMPTS[name](annotations)
+    answers = answer(photo, prompts, annotations)
+    count = len(prompts)
+    quality = {
+        "miou": float(answers.iou.max(axis=1).mean()) if count else None,
+        "predicted_iou_pearson": pearson(answers.predicted_iou, answers.iou),
+        "predicted_iou_spearman": spearman(answers.predicted_iou, answers.iou),
+    }
+    return Measured(quality | _counts(count, count, count, count, {"decode": answers.seconds}))
+
+
+def unpacked(row: Mapping[str, Any], ground_truths: int) -> Ranked:
+    """A `ranked` value of schemas/metrics.py as it was before `Measured.rows`."""
+    bits = np.arange(len(THRESHOLDS))
+    found, ignored = (
+        (np.array(row[name], np.int64)[:, None] >> bits & 1).astype(bool) for name in ("found", "ignored")
+    )
+    return Ranked(np.array(row["scores"], np.float64), found, ignored, ground_truths)
+
+
+def _packed(ranked: Ranked) -> dict[str, list[Any]]:
+    def integers(flags: NDArray[np.bool_]) -> list[int]:
+        return (flags @ (1 << np.arange(len(THRESHOLDS)))).tolist()
+
+    return {
+        "scores": ranked.scores.tolist(),
+        "found": integers(ranked.found),
+        "ignored": integers(ranked.ignored),
+    }
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    return float(record["predicted_iou"] + record["stability_score"]) / 2
+
+
+def _counts(
+    ground_truths: int, proposed: int, decoded: int, kept: int, seconds: dict[str, float]
+) -> dict[str, float | None]:
+    counts: dict[str, float | None] = {
+        "ground_truths": float(ground_truths),
+        "prompts_proposed": float(proposed),
+        "prompts_decoded": float(decoded),
+        "masks_kept": float(kept),
+    }
+    return counts | {f"seconds_{stage}": seconds.get(stage, 0.0) for stage in STAGES}

@@ -1,0 +1,118 @@
+"""The photos on which the first strategy loses most, side by side with the strategy that does best there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from aopsam.report.evaluation_page import SideBySide
+from aopsam.report.overlay import overlay
+from aopsam.sam.encode import encode
+from stages.config.strategy_spec import StrategySpec
+from stages.evaluate.actor import RANDOM_MATCH, EvaluatePhotos, open_sample, read_samples
+from stages.evaluate.compare import GROUND_TRUTH_PROMPTS
+from stages.evaluate.tables import short_names
+
+LONG_SIDE = 480
+"""Pixels of a picture's longer side."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A photo of one data and model, and the mIoU of two strategies there.
+
+    Attributes:
+        data: the --data it came from.
+        image_id: of the photo.
+        sam: the model.
+        first: the first strategy's mIoU.
+        rival: the strategy that does best of the others; None where there is no other.
+        best: its mIoU.
+    """
+
+    data: str
+    image_id: str
+    sam: str
+    first: float
+    rival: StrategySpec | None = None
+    best: float = 0.0
+
+
+def worst_losses(results: pa.Table, specs: Sequence[StrategySpec], count: int) -> list[Loss]:
+    """Where the first strategy is furthest behind another, the largest difference first; with none beside it, where it
+    is worst. Strategies that ask the ground truth, or draw points by another's number, are no rivals.
+
+    Args:
+        results: of `stages.evaluate.actor.RESULTS`.
+        specs: the run's strategies.
+        count: how many photos at most.
+    """
+    is_shown = {spec.text: spec for spec in specs if spec.name not in (*GROUND_TRUTH_PROMPTS, RANDOM_MATCH)}
+    if specs[0].text not in is_shown:
+        return []
+    found: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    for row in results.filter(pc.equal(results.column("metric"), "miou")).to_pylist():
+        if row["value"] is not None and row["prompts"] in is_shown:
+            found[row["data"], row["image_id"], row["sam"]][row["prompts"]] = row["value"]
+    losses = []
+    for key, values in found.items():
+        first = values.pop(specs[0].text)
+        rival = max(values, key=lambda name: values[name], default=None)
+        if rival is None:
+            losses.append(Loss(*key, first))
+        elif values[rival] > first:
+            losses.append(Loss(*key, first, is_shown[rival], values[rival]))
+    return sorted(losses, key=lambda loss: (loss.first - loss.best, loss.image_id))[:count]
+
+
+def show(losses: Sequence[Loss], sources: Sequence[Mapping[str, Any]], stage: EvaluatePhotos) -> list[SideBySide]:
+    """Read those photos again, label them again and draw ground truth and masks; a photo that has gone is left out.
+
+    Args:
+        losses: in order.
+        sources: rows of `stages.evaluate.actor.read_samples`.
+        stage: with the models and strategies of the run.
+    """
+    names = short_names([source["data"] for source in sources])
+    wanted = {(loss.data, loss.image_id) for loss in losses}
+    samples: dict[tuple[str, str], dict[str, Any]] = {}
+    for source in sources:
+        left = {image_id for data, image_id in wanted if data == source["data"]}
+        for table in read_samples(pa.Table.from_pylist([dict(source)])) if left else ():
+            (sample,) = table.to_pylist()
+            if sample["image_id"] in left and sample["problem"] is None:
+                samples[source["data"], sample["image_id"]] = sample
+                left.remove(sample["image_id"])
+            if not left:
+                break
+    models = {model.name: model for model in stage.models}
+    first = stage.evaluation.strategies[0]
+    shown = []
+    for loss in losses:
+        if (loss.data, loss.image_id) not in samples:
+            continue
+        opened = open_sample(samples[loss.data, loss.image_id])
+        photo, small = encode(models[loss.sam], opened.rgb), _shrunk(opened.rgb)
+        truths = [{"segmentation": annotation["segmentation"]} for annotation in opened.annotations]
+        pictures = [("photo", small), (f"ground truth: {len(truths)} masks", overlay(small, truths))]
+        for spec, miou in ((first, loss.first), (loss.rival, loss.best)):
+            if spec is not None:
+                labelled = stage.label(photo.model, spec, photo)
+                about = f"{spec.text}: mIoU {100 * miou:.1f} %, {labelled.prompts_decoded} prompts"
+                pictures.append((f"{about}, {len(labelled.records)} masks", overlay(small, labelled.records)))
+        shown.append(SideBySide(f"{loss.image_id} · {names[loss.data]}, {loss.sam}", pictures))
+    return shown
+
+
+def _shrunk(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    image = Image.fromarray(rgb)
+    image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)

@@ -1,0 +1,111 @@
+"""What an evaluation leaves behind: metrics.parquet, evaluation.json, table.md, index.html and pictures in OUT."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aopsam.report.evaluation_page import SideBySide, evaluation_html
+from aopsam.report.scatter import standalone
+from schemas.conform import conform
+from schemas.metrics import SCHEMA
+from stages.config.strategy_spec import StrategySpec
+from stages.evaluate.charts import charts_of
+from stages.evaluate.summary import summarise
+from stages.evaluate.tables import facts_of, fill, markdown
+from stages.storage import atomic
+
+_PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an evaluation.
+
+    Attributes:
+        table: aligned text, as in OUT/table.md.
+        measured: photos that were measured.
+        failures: one line for each that could not be.
+    """
+
+    table: str
+    measured: int
+    failures: list[str]
+
+
+def write_evaluation(
+    results: pa.Table,
+    specs: Sequence[StrategySpec],
+    facts: Mapping[str, Any],
+    out: str,
+    seed: int = 0,
+    failures_shown: Sequence[SideBySide] = (),
+) -> Outcome:
+    """Summarise results and write the files; nothing is written if a photo was measured twice.
+
+    Args:
+        results: of `stages.evaluate.actor.RESULTS`, in any order.
+        specs: strategies in the order of the tables.
+        facts: what else evaluation.json says of the run: configuration, weights, seconds.
+        out: folder or fsspec URI; made if it is not there.
+        seed: of the bootstrap.
+        failures_shown: photos on the page.
+
+    Raises:
+        ValueError: a photo was measured twice.
+    """
+    is_failure = pc.equal(results.column("metric"), "failed")
+    failures = sorted(results.filter(is_failure).column("message").to_pylist())
+    order = [(key, "ascending") for key in ("data", "image_id", "sam", "prompts", "metric")]
+    metrics = conform(results.drop_columns(["message"]).sort_by(order), SCHEMA)
+    measured = metrics.filter(pc.not_equal(metrics.column("metric"), "failed"))
+    entries = summarise(measured, [spec.text for spec in specs], seed)
+    lines, tables, charts = facts_of(entries, specs), fill(entries, specs), charts_of(entries, specs)
+    table = markdown(lines, tables)
+    photos = len(set(zip(*(measured.column(key).to_pylist() for key in ("data", "image_id")), strict=True)))
+
+    filesystem, root = fsspec.url_to_fs(out)
+    filesystem.makedirs(root, exist_ok=True)
+    with filesystem.open(f"{root}/metrics.parquet", "wb") as file:
+        pq.write_table(metrics, file, compression="zstd")
+    summary = {
+        "photos": photos,
+        "failures": failures,
+        "results": entries,
+        **facts,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
+    }
+    details: dict[str, Any] = {
+        name: summary[name] for name in ("configuration", "resources", "versions", "machine") if name in summary
+    }
+    page = evaluation_html(
+        f"{len(specs)} strategies on {photos:,} photos", lines, tables, charts, failures_shown, details
+    )
+    with atomic.write_text(f"{out}/index.html") as text:
+        text.write(page)
+    for chart in charts:
+        with atomic.write_text(f"{out}/plots/{_file_name(chart.title)}.svg") as text:
+            text.write(standalone(chart.svg))
+    with atomic.write_text(f"{out}/evaluation.json") as text:
+        json.dump(summary, text, indent=2, ensure_ascii=False)
+        text.write("\n")
+    with atomic.write_text(f"{out}/table.md") as text:
+        text.write(table)
+    return Outcome(table, photos, failures)
+
+
+def _file_name(title: str) -> str:
+    """A title in letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.")

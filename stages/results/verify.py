@@ -1,0 +1,157 @@
+"""Prove that a labels folder accounts for every image of a listing, once, with masks that are what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aopsam.masks import rle
+from schemas.labels import Reason, Status
+from stages.results.read import UnreadableTable, find_labels, read_batches
+
+STATUS_OF: Mapping[Reason, Status] = dict.fromkeys(Reason, Status.FAILED) | {
+    Reason.NONE: Status.OK,
+    Reason.NO_MASK: Status.EMPTY,
+    Reason.TOO_MANY_PIXELS: Status.REJECTED,
+    Reason.HIDDEN_NAME: Status.REJECTED,
+}
+"""The one status that goes with each reason, kept apart from the code that writes the rows."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification went through."""
+
+    images: int
+    """Images of the listing."""
+    masks: int
+    """Masks checked."""
+    mismatches: int
+    """Lines reported."""
+
+
+def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None]) -> Verified:
+    """Compare a labels folder with a listing of its images, a batch of rows at a time.
+
+    In memory are the listing and one batch of rows.
+
+    Args:
+        listing: the images that must have a row each, `schemas.listing.SCHEMA`.
+        labels: `OUT` or `OUT/labels` of a run.
+        report: is called with one printable line for every mismatch.
+
+    Raises:
+        ValueError: there is no labels folder (see `stages.results.read.find_labels`).
+    """
+    files = find_labels(labels)
+    expected = {image_id: place for place, image_id in enumerate(listing["image_id"].to_pylist())}
+    n_rows = np.zeros(listing.num_rows, np.int64)
+    mismatches = masks = 0
+
+    def mismatch(about: str, text: str) -> None:
+        nonlocal mismatches
+        mismatches += 1
+        report(f"{_printable(about)}: {_printable(text)}")
+
+    if len(expected) != listing.num_rows:
+        mismatch("the listing", f"{listing.num_rows - len(expected)} image ids occur twice")
+    for path in files.paths:
+        try:
+            for batch in read_batches(files, path):
+                for row in batch.to_pylist():
+                    masks += len(row["masks"])
+                    if row["image_id"] in expected:
+                        n_rows[expected[row["image_id"]]] += 1
+                    else:
+                        mismatch(row["file_name"], f"row {row['image_id']} belongs to no image of the listing")
+                    for text in row_mismatches(row):
+                        mismatch(row["file_name"], text)
+        except UnreadableTable as error:
+            mismatch("unreadable table", str(error))
+    for place in np.flatnonzero(n_rows != 1).tolist():
+        mismatch(listing["file_name"][place].as_py(), f"{n_rows[place]} rows, must be 1")
+    return Verified(listing.num_rows, masks, mismatches)
+
+
+def row_mismatches(row: Mapping[str, Any]) -> Iterator[str]:
+    """What contradicts itself in one row of the labels table, one text each."""
+    if row["status"] not in set(Status) or row["reason"] not in set(Reason):
+        yield f"status {row['status']!r} with reason {row['reason']!r} is not in the schema"
+        return
+    status, reason, masks = Status(row["status"]), Reason(row["reason"]), row["masks"]
+    if STATUS_OF[reason] is not status:
+        yield f"status {status} does not go with reason {reason}"
+    if (status is Status.OK) != bool(masks):
+        yield f"status {status} with {len(masks)} masks"
+    if row["prompts_proposed"] < 0 or row["prompts_decoded"] < 0:
+        yield f"{row['prompts_proposed']} prompts proposed, {row['prompts_decoded']} decoded"
+    if status in (Status.OK, Status.EMPTY):
+        if len(row["content_sha256"] or "") != 64:
+            yield f"content_sha256 {row['content_sha256']!r} has not 64 hex digits"
+        if not (row["height"] or 0) > 0 or not (row["width"] or 0) > 0:
+            yield f"size {row['height']} x {row['width']}"
+            return
+    for number, mask in enumerate(masks):
+        for text in mask_mismatches(mask, row["height"], row["width"]):
+            yield f"mask {number}: {text}"
+        parent = mask["parent"]
+        if parent is not None and not (0 <= parent < len(masks) and (masks[parent]["area"] or 0) > (mask["area"] or 0)):
+            yield f"mask {number}: parent {parent} is not a larger mask of the row"
+
+
+def mask_mismatches(mask: Mapping[str, Any], height: int, width: int) -> Iterator[str]:
+    """What contradicts itself in one mask record of an image of `height` x `width` px, one text each.
+
+    The box must equal the mask's in segment-anything's convention (`aopsam.masks.rle.sam_bbox_xywh`).
+    """
+    for name in ("predicted_iou", "stability_score"):
+        if mask[name] is None or not math.isfinite(mask[name]):
+            yield f"{name} {mask[name]}"
+    points = mask["point_coords"] or []
+    if not points and not mask["box"]:
+        yield "neither point_coords nor box names its prompt"
+    for point in points:
+        if not _lie_within(point, (width, height)):
+            yield f"point {point} lies outside {width} x {height}"
+    if mask["box"] is not None and not (len(mask["box"]) == 4 and _are_finite(mask["box"])):
+        yield f"box {mask['box']}"
+    crop = mask["crop_box"] or []
+    if len(crop) != 4 or not _lie_within([crop[0], crop[1], crop[0] + crop[2], crop[1] + crop[3]], (width, height)):
+        yield f"crop_box {mask['crop_box']} lies outside {width} x {height}"
+    segmentation = mask["segmentation"] or {}
+    if segmentation.get("size") != [height, width]:
+        yield f"RLE size {segmentation.get('size')}, the image has {[height, width]}"
+        return
+    try:
+        lengths = rle.runs(segmentation)
+    except ValueError as error:
+        yield str(error)
+        return
+    area = int(lengths[1::2].sum())
+    if area == 0:
+        yield "no pixels"
+    if mask["area"] != area:
+        yield f"area {mask['area']}, the RLE has {area}"
+    bbox = [float(value) for value in rle.sam_bbox_xywh(rle.bbox_of_runs_xywh(lengths, height))]
+    if mask["bbox"] != bbox:
+        yield f"bbox {mask['bbox']}, the RLE has {bbox}"
+
+
+def _lie_within(coordinates: Sequence[float], limits_xy: tuple[int, int]) -> bool:
+    """Whether X, Y, X, Y, … are finite and between 0 and the limits."""
+    inside = (0 <= value <= limits_xy[place % 2] for place, value in enumerate(coordinates) if value is not None)
+    return len(coordinates) % 2 == 0 and _are_finite(coordinates) and all(inside)
+
+
+def _are_finite(values: Iterable[float | None]) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def _printable(text: str) -> str:
+    """`text` on one line, with everything that could steer a terminal escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,1 @@
+"""Trainings of `aopsam.training` built from tables and shards, and run on Ray Train."""

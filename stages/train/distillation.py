@@ -1,0 +1,142 @@
+"""Build the distillation of a light encoder from photos anywhere, in any process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.sam.registry import load_sam
+from aopsam.training.annotated import MAX_PIXELS
+from aopsam.training.distillation import DecoupledTask
+from aopsam.training.sami import SamiRecipe, SamiTask
+from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
+from stages.annotations.held_out import is_held_out
+from stages.corpus.fetch import FetchError, fetch
+from stages.corpus.listing import list_images
+from stages.storage.atomic import write_bytes
+
+COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
+JUDGED = 16
+"""At most this many of the photos that are held out are judged by."""
+
+
+@dataclass(frozen=True)
+class DistillationWork:
+    """What a student is distilled from.
+
+    Attributes:
+        data: whatever `stages.corpus.listing.list_images` lists, reachable from every worker; annotations are not read.
+        recipe: hyper-parameters; a `SamiRecipe` for SAMI.
+        out: folder or URI of the run.
+        checkpoint: file of the teacher's weights, on every node, where not the bundled or official one.
+        start: file of the student's weights to begin with.
+    """
+
+    data: tuple[str, ...]
+    recipe: StudentRecipe
+    out: str
+    checkpoint: str | None = None
+    start: str | None = None
+
+
+class ListedPhotos:
+    """Photos of a listing, fetched and decoded when they are asked for.
+
+    What cannot be read is noted in one small file each below `out`/left_out: the processes that read have no other way
+    to tell, and the same photo is noted once.
+    """
+
+    def __init__(self, rows: pa.Table, sources: tuple[str, ...], out: str) -> None:
+        self._rows, self._sources, self._out = rows, sources, out
+
+    def __len__(self) -> int:
+        return int(self._rows.num_rows)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """(H, W, 3) uint8.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        row = self._rows.slice(number, 1).to_pylist()[0]
+        try:
+            return open_photo(fetch(row, self._sources[row["source"]]), MAX_PIXELS).rgb
+        except (FetchError, PhotoError) as error:
+            name = hashlib.sha256(row["uri"].encode()).hexdigest()[:32]
+            line = f"{row['uri']}: {error}"
+            write_bytes(f"{self._out.rstrip('/')}/left_out/{name}.txt", line.encode())
+            raise ValueError(line) from error
+
+
+def left_out(out: str) -> list[str]:
+    """A line for each photo that a run has met and could not read, by name."""
+    filesystem, path = fsspec.url_to_fs(f"{out.rstrip('/')}/left_out")
+    if not filesystem.isdir(path):
+        return []
+    return sorted(filesystem.cat_file(file).decode() for file in filesystem.ls(path, detail=False))
+
+
+def distillation_task(work: DistillationWork, on_problem: Callable[[str], None] = lambda line: None) -> StudentTask:
+    """The task; photos that `stages.annotations.held_out` holds out are not trained on.
+
+    Args:
+        work: what to do.
+        on_problem: told one line for what listing already shows to be no photo.
+
+    Raises:
+        ValueError: no such data, or weights that do not fit.
+    """
+    recipe = work.recipe
+    teacher = load_sam(recipe.teacher, work.checkpoint)
+    recipe = replace(recipe, teacher_sha256=teacher.sha256)
+    if work.start is None:
+        student = build_student(recipe.student, recipe.seed)
+    else:
+        student = load_sam(recipe.student, work.start)
+        recipe = replace(recipe, start_sha256=student.sha256)
+    share_decoder(student, teacher)
+    rows = _list(work, on_problem)
+    apart = pa.array([_is_held_out(name) for name in rows.column("file_name").to_pylist()], pa.bool_())
+    photos = ListedPhotos(rows.filter(pc.invert(apart)), work.data, work.out)
+    held_out = _some(ListedPhotos(rows.filter(apart), work.data, work.out))
+    if isinstance(recipe, SamiRecipe):
+        return SamiTask(recipe, teacher, student, photos, held_out)
+    return DecoupledTask(recipe, teacher, student, photos, held_out)
+
+
+def _list(work: DistillationWork, on_problem: Callable[[str], None]) -> pa.Table:
+    """Rows of all sources that may be photos, with the number of their source."""
+    tables = []
+    for number, source in enumerate(work.data):
+        rows = list_images(source, work.out if "://" not in work.out else None).select(COLUMNS)
+        tables.append(rows.append_column("source", pa.array([number] * rows.num_rows, pa.int32())))
+    table = pa.concat_tables(tables)
+    usable = pc.is_in(table.column("kind"), pa.array(["file", "tar", "parquet"]))
+    for row in table.filter(pc.invert(usable)).to_pylist():
+        try:
+            fetch(row, work.data[row["source"]])
+        except FetchError as error:
+            on_problem(f"{row['uri']}: {error}")
+    return table.filter(usable)
+
+
+def _is_held_out(file_name: str) -> bool:
+    """By the photo's own name, as in annotated shards."""
+    return is_held_out(PurePosixPath(file_name.rpartition("#")[2]).stem)
+
+
+def _some(photos: ListedPhotos) -> Iterator[np.ndarray]:
+    """Up to `JUDGED` photos, evenly taken."""
+    for number in np.unique(np.linspace(0, len(photos) - 1, JUDGED).round().astype(int)) if len(photos) else ():
+        try:
+            yield photos[int(number)]
+        except ValueError:
+            continue

@@ -1,0 +1,38 @@
+"""Build the fine-tuning of a light encoder inside SAM from annotated shards, in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aopsam.sam.registry import load_sam
+from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
+from stages.annotations.held_out import split_photos
+
+
+@dataclass(frozen=True)
+class FinetuneWork:
+    """What a student is fine-tuned on and judged by.
+
+    Attributes:
+        shards: as `stages.annotations.shards.list_shards` gives them, reachable from every worker.
+        recipe: hyper-parameters; names the model.
+        start: file of the whole model's weights, on every node: what distill_encoder.py wrote.
+        photos: of those held out, how many to validate on.
+    """
+
+    shards: tuple[str, ...]
+    recipe: FinetuneRecipe
+    start: str
+    photos: int = 12
+
+
+def finetune_task(work: FinetuneWork, on_problem: Callable[[str], None] = lambda line: None) -> FinetuneTask:
+    """The task.
+
+    Raises:
+        ValueError: no annotated photo, or weights that are none of the recipe's model.
+    """
+    sam = load_sam(work.recipe.student, work.start)
+    training, held_out = split_photos(work.shards, work.photos, on_problem)
+    return FinetuneTask(replace(work.recipe, start_sha256=sam.sha256), sam, training, held_out)

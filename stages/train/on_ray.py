@@ -1,0 +1,225 @@
+"""What every training pipeline shares: its options, its plan, its workers on Ray Train, and what it says meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from aopsam.training.checkpoint import load_checkpoint
+from aopsam.training.plan import clock, measure
+from aopsam.training.task import Recipe, Task
+from aopsam.training.trainer import Worker, kept_weights, train
+from stages.config.arguments import absolute, positive
+from stages.runner import choose_resources, start_ray
+from stages.storage.location import redact
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+RETRIES = 3
+"""Dead workers that a run survives; each time all go on from the last checkpoint."""
+POLL_SECONDS = 2.0
+HEARTBEAT_SECONDS = 30.0
+
+
+def add_training_options(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
+    """What every training can be told; the defaults of the recipe's part are the recipe's."""
+    precisions = get_args(get_type_hints(Recipe)["precision"])
+    add = parser.add_argument
+    add("--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none")
+    add("--steps", type=positive, default=recipe.steps, help="updates in all (default: %(default)s)")
+    add("--accumulate", type=positive, default=recipe.accumulate, help="batches to an update (default: %(default)s)")
+    add("--precision", choices=precisions, default=recipe.precision, help="(default: %(default)s)")
+    add("--seed", type=int, default=recipe.seed, help="(default: %(default)s)")
+    add("--workers", type=positive, default=1, help="processes (default: %(default)s)")
+    add("--threads", type=positive, help="CPU threads a worker (default: 2)")
+    add("--checkpoint-every", type=positive, default=250, help="updates (default: %(default)s)")
+    add("--validate-every", type=positive, help="updates (default: an epoch)")
+    add("--plan", action="store_true", help="measure a minute, say what the run will cost, and end")
+
+
+def recipe_from(recipe: AnyRecipe, arguments: argparse.Namespace) -> AnyRecipe:
+    """The recipe with every field that the command line has an argument for."""
+    given = vars(arguments)
+    return replace(recipe, **{field.name: given[field.name] for field in fields(recipe) if field.name in given})
+
+
+def train_on_ray(
+    name: str, make: Callable[[], Task], task: Task, arguments: argparse.Namespace
+) -> dict[str, torch.Tensor] | None:
+    """Train on Ray Train, or go on from the last checkpoint below `arguments.out`.
+
+    Args:
+        name: of the pipeline, for what it says.
+        make: builds the task in each worker; picklable.
+        task: what `make` builds, already built here, so that mistakes show before Ray starts.
+        arguments: with those of `add_training_options`.
+
+    Returns:
+        The weights to keep; None where only a plan was wanted.
+
+    Raises:
+        SystemExit: training failed; what it says names the cause.
+    """
+    out = arguments.out.rstrip("/")
+    start_ray(arguments.workers, arguments.threads)
+    resources = choose_resources(10**6, arguments.workers, arguments.threads, 1)
+    gpu = resources.device == "cuda"
+    each = "one GPU" if gpu else f"{resources.threads} CPU thread(s)"
+    if arguments.plan:
+        here = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.set_num_threads(resources.threads)
+        plan = measure(task, Worker(0, arguments.workers, here))
+        print(f"{name}: {arguments.workers} worker(s), {each} each; on one {here} here: {plan}")
+        return None
+    print(
+        f"{arguments.workers} worker(s), {each} each; curves: tensorboard --logdir {redact(out)}/tensorboard\n"
+        f"a checkpoint every {arguments.checkpoint_every} steps: after a stop, the same command goes on from the last",
+        file=sys.stderr,
+    )
+    board = _Board.remote()  # type: ignore[attr-defined]
+    work = _Work(
+        make, f"{out}/tensorboard", resources.threads, arguments.checkpoint_every, arguments.validate_every, board
+    )
+    with _ProgressLine(board, task.recipe.steps):
+        state = fit(work, out, arguments.workers, gpu, name)
+    step, best = state["step"], state["best"]
+    print(f"{step} steps done" + ("" if best is None else f", best at {best['step']} ({best['score']:.4f})"))
+    return kept_weights(state)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every worker is told."""
+
+    make: Callable[[], Task]
+    curves: str
+    threads: int
+    checkpoint_every: int
+    validate_every: int | None
+    board: Any
+    device: str | None = None
+    """Where it trains; None for the device that Ray gives it."""
+
+
+def fit(work: _Work, out: str, workers: int, gpu: bool, name: str) -> dict[str, Any]:
+    """Run the workers to the end; the last checkpoint."""
+    trainer = TorchTrainer(
+        _train,
+        train_loop_config={"work": work},
+        torch_config=TorchConfig(backend="gloo") if work.device == "cpu" else None,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": work.threads} | ({"GPU": 1} if gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name="train",
+            storage_path=out,
+            failure_config=ray.train.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        checkpoint = trainer.fit().checkpoint
+    except ray.train.TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {0: error})
+        causes = {str(cause).strip().splitlines()[-1] for cause in failures.values()}
+        raise SystemExit(f"{name}: training failed: {'; '.join(sorted(causes))}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(f"{name}: stopped; the same command goes on from the last checkpoint") from None
+    if checkpoint is None:
+        raise SystemExit(f"{name}: training ended without a checkpoint in {redact(out)}/train")
+    with checkpoint.as_directory() as folder:
+        state = load_checkpoint(Path(folder))
+    assert state is not None
+    return state
+
+
+def _train(config: Mapping[str, _Work]) -> None:
+    """One worker."""
+    work = config["work"]
+    torch.set_num_threads(work.threads)
+    context = ray.train.get_context()
+    worker = Worker(context.get_world_rank(), context.get_world_size(), work.device or str(get_device()))
+    with tempfile.TemporaryDirectory() as folder:
+        last = ray.train.get_checkpoint()
+        if last is not None:
+            last.to_directory(folder)
+
+        def report(step: int, figures: Mapping[str, float]) -> None:
+            # Only the first writes; the others report without a checkpoint, since Ray waits for a report from each.
+            checkpoint = ray.train.Checkpoint.from_directory(folder) if worker.rank == 0 else None
+            ray.train.report({"step": step, **figures}, checkpoint=checkpoint)
+
+        train(
+            work.make(),
+            Path(folder),
+            worker=worker,
+            checkpoint_every=work.checkpoint_every,
+            validate_every=work.validate_every,
+            curves=work.curves,
+            on_log=lambda step, figures: work.board.write.remote(step, dict(figures)),
+            on_checkpoint=report,
+        )
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """What the first worker last logged."""
+
+    def __init__(self) -> None:
+        self.line: tuple[int, dict[str, float]] | None = None
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        self.line = step, figures
+
+    def read(self) -> tuple[int, dict[str, float]] | None:
+        return self.line
+
+
+class _ProgressLine:
+    """While it is open, a line kept up to date on a terminal, and one now and then elsewhere."""
+
+    def __init__(self, board: Any, steps: int) -> None:
+        self._board, self._steps = board, steps
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
+        first: tuple[int, float] | None = None
+        told = time.monotonic()
+        terminal = sys.stderr.isatty()
+        while not self._end.wait(POLL_SECONDS):
+            line = ray.get(self._board.read.remote())
+            if line is None:
+                continue
+            now, (step, figures) = time.monotonic(), line
+            first = first or (step, now)
+            if not terminal and now - told < HEARTBEAT_SECONDS:
+                continue
+            told = now
+            rate = (step - first[0]) / (now - first[1]) if now > first[1] else 0.0
+            left = clock((self._steps - step) / rate) if rate else "?"
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            text = f"step {step} of {self._steps}, {shown}, {left} left"
+            print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if terminal and first is not None:
+            print(file=sys.stderr)

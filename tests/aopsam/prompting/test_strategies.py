@@ -1,0 +1,186 @@
+"""The strategies: what they propose, in which order, and what comes back to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_all_layer_point_grids
+
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.prompting import Decoded, Trace, make_strategy
+from aopsam.prompting.aop import AutoPrompts
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.prompts import Prompts
+
+
+@pytest.fixture(scope="module")
+def photo(tiny: Sam, scene: np.ndarray) -> EncodedPhoto:
+    return encode(tiny, scene)
+
+
+def _all_points(name: str, photo: EncodedPhoto, **options: object) -> np.ndarray:
+    (prompts,) = make_strategy(name, photo.model, **options).rounds(photo, Trace())
+    return prompts.coords_px[:, 0]
+
+
+def test_grid_is_sams_grid(photo: EncodedPhoto) -> None:
+    expected = build_all_layer_point_grids(8, 0, 1)[0] * [320, 240]
+    assert _all_points("grid-8", photo) == pytest.approx(expected)
+
+
+def test_random_is_seeded_differs_between_photos_and_stays_inside(photo: EncodedPhoto, tiny: Sam) -> None:
+    points = _all_points("random-50", photo)
+    assert (points >= 0).all()
+    assert (points < [320, 240]).all()
+    assert (points == _all_points("random-50", photo)).all()
+    assert (points != _all_points("random-50", photo, seed=1)).any()
+    other = encode(tiny, np.ascontiguousarray(photo.rgb[:, ::-1]))
+    assert (points != _all_points("random-50", other)).any()
+
+
+def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[int], Trace]:
+    """Drive a strategy by hand: every prompt yields one mask of its own surroundings, of this predicted IoU."""
+    trace, sizes = Trace(), []
+    rounds = strategy.rounds(photo, trace)
+    prompts = next(rounds)
+    while True:
+        sizes.append(len(prompts))
+        logits = torch.full((len(prompts), 128, 128), -1.0)
+        for row, (x, y) in enumerate(prompts.coords_px[:, 0] * (128 / 320)):
+            logits[row, max(0, int(y) - 3) : int(y) + 4, max(0, int(x) - 3) : int(x) + 4] = 1.0
+        decoded = Decoded(prompts, torch.full((len(prompts), 1), iou), logits)
+        try:
+            prompts = rounds.send(decoded)
+        except StopIteration:
+            return sizes, trace
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [("covered", "lies in kept masks and resembles them"), ("scaled", "resembles a kept mask")],
+)
+def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto, rule: str, reason: str) -> None:
+    options = {"round_size": 4, "threshold": 0.0, "spacing": 1, "times": 1, "elimination": rule}
+    sizes, trace = _run(make_strategy("aop", photo.model, **options), photo, iou=0.3)
+    assert len(sizes) > 1
+    assert max(sizes) <= 4
+    assert sum(sizes) + sum(trace.dropped.values()) == trace.proposed
+    assert trace.dropped[reason] > 0
+
+
+def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
+    def decoded(**options: object) -> int:
+        options = {"elimination": "covered", "threshold": 0.0, "spacing": 1, "round_size": 4} | options
+        return sum(_run(make_strategy("aop", photo.model, **options), photo, 0.8)[0])
+
+    assert decoded(elimination="equation") <= decoded(elimination="scaled")
+    assert decoded(likeness=-1.0, times=1) < decoded(likeness=1.1, times=1)
+    assert decoded(likeness=-1.0, times=1) <= decoded(likeness=-1.0, times=3)
+
+
+def test_aop_without_filtering_is_one_round_by_falling_confidence(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=2)
+    (prompts,) = strategy.rounds(photo, Trace())
+    assert (np.diff(prompts.confidence) <= 0).all()
+    assert len(prompts) > 5
+
+
+def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5)
+    (prompts,) = strategy.rounds(photo, Trace())
+    assert len(prompts) == 5
+
+
+def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: EncodedPhoto) -> None:
+    def chosen(**options: object) -> Prompts:
+        (prompts,) = make_strategy("aop", photo.model, elimination="diverse", **options).rounds(photo, Trace())
+        return prompts
+
+    free, ten, many = chosen(), chosen(max_decoded=10), chosen(max_decoded=300)
+    assert len(free) > 10
+    assert (len(ten), len(many)) == (10, 300)
+    assert (free.coords_px == many.coords_px[: len(free)]).all()
+    assert (ten.coords_px == free.coords_px[:10]).all()
+    assert len(np.unique(many.coords_px[:, 0], axis=0)) == 300
+    assert len(chosen(least_value=2.0)) < len(free) < len(chosen(least_value=0.3))
+    assert len(chosen(max_decoded=300, max_prompts=5)) == 5
+
+
+@pytest.mark.parametrize(
+    "options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled"}]
+)
+def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dict[str, object]) -> None:
+    budget = {"max_decoded": 6, "threshold": 0.0, "spacing": 1, "round_size": 4}
+    sizes, trace = _run(make_strategy("aop", photo.model, **options, **budget), photo, iou=0.3)
+    assert sum(sizes) == 6
+    assert trace.dropped["beyond max_decoded"] > 0
+    assert sum(sizes) + sum(trace.dropped.values()) == trace.proposed
+
+
+def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPhoto) -> None:
+    options = {"adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
+    (chosen,) = make_strategy("aop", photo.model, **options, elimination="diverse").rounds(photo, Trace())
+    (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Trace())
+    assert 0 < len(chosen) < 100
+    assert sorted(chosen.coords_px[:, 0].tolist()) == sorted(all_of_them.coords_px[:, 0].tolist())
+
+
+def test_a_budget_below_one_is_refused(photo: EncodedPhoto) -> None:
+    with pytest.raises(ValueError, match="max_decoded=0 must be at least 1"):
+        make_strategy("aop", photo.model, max_decoded=0)
+    with pytest.raises(ValueError, match="max_decoded=63 is below the 8² points"):
+        make_strategy("hierarchical", photo.model, max_decoded=63)
+
+
+def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1)
+    (prompts,) = strategy.rounds(photo, Trace())
+    points = prompts.coords_px[:, 0]
+    assert (points > 0).all()
+    assert (points < [320, 240]).all()
+    assert points[:, 0].max() > 200
+
+
+def test_hierarchical_asks_again_only_where_nothing_is_settled(photo: EncodedPhoto) -> None:
+    trace = Trace()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=8).rounds(photo, trace)
+    first = next(rounds)
+    assert first.coords_px[:, 0] == pytest.approx(build_all_layer_point_grids(2, 0, 1)[0] * [320, 240])
+    logits = torch.full((2, 128, 128), -1.0)
+    logits[0, :96, :64] = 9.0  # the left half: the photo fills 96 rows
+    logits[1, :96, 64:] = 8.0  # the right half, not surely enough
+    second = rounds.send(Decoded(first, torch.full((4, 3), 0.9), logits))
+    whole = build_all_layer_point_grids(8, 0, 1)[0] * [320, 240]
+    assert second.coords_px[:, 0] == pytest.approx(whole[whole[:, 0] > 160])
+    assert (trace.proposed, trace.dropped["inside a confident mask"]) == (4 + 64, 32)
+    with pytest.raises(StopIteration):
+        rounds.send(Decoded(second, torch.zeros(32, 3), logits[:0]))
+
+
+def test_hierarchical_spends_what_is_left_of_its_budget_evenly(photo: EncodedPhoto) -> None:
+    trace = Trace()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=8).rounds(photo, trace)
+    second = rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))
+    whole = build_all_layer_point_grids(4, 0, 1)[0] * [320, 240]
+    assert second.coords_px[:, 0] == pytest.approx(whole[::4])
+    assert trace.dropped["beyond max_decoded"] == 12
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=4).rounds(photo, Trace())
+    first = next(rounds)
+    with pytest.raises(StopIteration):
+        rounds.send(Decoded(first, torch.zeros(4, 3), torch.zeros(0, 128, 128)))
+
+
+def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> None:
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4).rounds(photo, Trace())
+    assert len(rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))) == 16
+
+
+def test_the_bundled_tiny_proposes_for_a_sam_without_a_predictor(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
+    assert make_strategy("aop", tiny).proposer.source.sam is None
+    proposer = make_strategy("aop", small_sam).proposer
+    assert proposer.source.sam.name == "tiny"
+    own = make_strategy("aop", tiny).proposer.confidence(encode(tiny, scene))
+    assert (proposer.confidence(encode(small_sam, scene)) == own).all()
+    assert AutoMaskGenerator(small_sam, prompts="aop").label(scene).prompts_decoded > 0

@@ -1,0 +1,33 @@
+"""Small SAMs of random weights, and made-up photos for them: for tests of mechanics."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+
+from aopsam.sam.model import assemble
+
+
+class SmallEncoder(nn.Module):
+    """A stride-16 encoder of one convolution at 128 px: quick, and blind; for tests of mechanics."""
+
+    img_size = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 256, 16, stride=16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.patches(x)
+
+
+def photos(count: int = 4) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1) for _ in range(count)]
+
+
+def small(seed: int) -> Sam:
+    torch.manual_seed(seed)
+    return assemble(SmallEncoder())

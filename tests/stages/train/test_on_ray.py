@@ -1,0 +1,102 @@
+"""Training on Ray: options, what a run says, and that one worker gets one GPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from aopsam.training.task import Recipe
+from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
+from tests.helpers import ROOT
+from tests.helpers.training_tasks import Line, cannot_build
+
+RECIPE = Recipe(steps=4, average=0.9)
+
+
+def options(out: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_training_options(parser, RECIPE)
+    return parser.parse_args(["--out", str(out), "--threads", "1", *more])
+
+
+def test_a_recipe_takes_the_fields_that_have_arguments(tmp_path: Path) -> None:
+    recipe = recipe_from(RECIPE, options(tmp_path, "--steps", "7", "--seed", "3", "--precision", "bfloat16"))
+    assert recipe == Recipe(steps=7, average=0.9, seed=3, precision="bfloat16")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_run_goes_on_from_its_end_and_a_plan_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    make = partial(Line, RECIPE)
+    assert train_on_ray("train_line", make, make(), options(out, "--plan")) is None
+    assert capsys.readouterr().out.startswith("train_line: 1 worker(s), 1 CPU thread(s) each; on one cpu here: 4 steps")
+    assert not out.exists()
+    first = train_on_ray("train_line", make, make(), options(out))
+    printed = capsys.readouterr()
+    assert "the same command goes on from the last" in printed.err
+    assert "4 steps done, best at" in printed.out
+    again = train_on_ray("train_line", make, make(), options(out))
+    assert first is not None
+    assert again is not None
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    assert list((out / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_what_fails_in_a_worker_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^train_line: training failed: .*no such file on this node: maps$"):
+        train_on_ray("train_line", cannot_build, Line(RECIPE), options(tmp_path))
+
+
+ONE_GPU = """
+import json, sys
+from functools import partial
+
+import aopsam
+import pyarrow as pa
+import ray
+
+from aopsam.training.task import Recipe
+from schemas import listing as manifest
+from stages.runner import choose_resources, label_manifest
+from stages.train.on_ray import _Board, _Work, fit
+from tests.helpers.labellers import Blank
+from tests.helpers.training_tasks import Line
+
+ray.init(num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+out = sys.argv[1]
+resources = choose_resources(4, None, 1, 2)
+work = _Work(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
+state = fit(work, out, 1, True, "train_line")
+names = [f"{i}.jpg" for i in range(4)]
+rows = [{"image_id": n, "uri": n, "file_name": n, "path": n.encode(), "kind": "file"} for n in names]
+done = list(label_manifest(pa.Table.from_pylist(rows, schema=manifest.SCHEMA), out + "/labels", Blank, {}, resources))
+print(json.dumps([str(resources), state["step"], sum(unit.rows for unit in done)]))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_with_one_gpu_there_is_one_actor_and_one_worker_that_ask_for_it(tmp_path: Path) -> None:
+    """Ray is told of a GPU that is not there; model and labeller are stand-ins that need none."""
+    command = [sys.executable, "-c", ONE_GPU, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    plan, step, rows = json.loads(ended.stdout.splitlines()[-1])
+    readers = max(2, os.cpu_count() or 1)
+    assert plan == f"1 actor(s) on cuda, 1 CPU thread(s) each and {readers} that open photos, 2 images a file"
+    assert (step, rows) == (2, 4)
