@@ -32,8 +32,6 @@ from benchmarks.speed import is_missing, reference, stand_in
 # isort: split
 from segment_anything import SamAutomaticMaskGenerator  # after aopsam, which mends a torchvision without operators
 
-_MAX_PIXELS = 100_000_000
-
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; thresholds that are not given are the model's own."""
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     try:
         paths = sorted(path for path in arguments.photos.iterdir() if path.is_file())[: arguments.count]
-        photos = [(path.name, open_photo(path.read_bytes(), _MAX_PIXELS).rgb) for path in paths]
+        photos = [(path.name, open_photo(path.read_bytes()).rgb) for path in paths]
         if arguments.checkpoint is None and is_missing(arguments.sam):
             model = stand_in(arguments.sam, photos[0][1])
         else:

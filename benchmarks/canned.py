@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from aopsam.everything.generator import AutoMaskGenerator
-from aopsam.everything.ledger import Labelled
+from aopsam.everything.ledger import STAGES, Labelled
 from aopsam.photos.decode import open_photo
 from pipelines import label_corpus
 from stages.config.label_config import LabelConfig
+from stages.label import job
 from stages.label.actor import LabelPhotos
 
 PHOTO = Path(__file__).parent.parent / "samples" / "coffee.jpg"
@@ -40,7 +41,7 @@ class CannedGenerator:
         began = time.perf_counter()
         time.sleep(self.seconds)
         labelled = copy.deepcopy(self.labelled)  # as many objects as a model makes
-        labelled.seconds = {"encode": time.perf_counter() - began}
+        labelled.seconds |= dict.fromkeys(STAGES, 0.0) | {"encode": time.perf_counter() - began}
         return labelled
 
 
@@ -56,7 +57,7 @@ class CannedPhotos(LabelPhotos):
 def main(argv: list[str]) -> int:
     """Label; returns the exit status."""
     os.environ[SECONDS] = argv[0]
-    label_corpus.LabelPhotos = CannedPhotos  # type: ignore[misc, assignment]
+    job.LabelPhotos = CannedPhotos  # type: ignore[misc, assignment]
     return label_corpus.main(argv[1:])
 
 

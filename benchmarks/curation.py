@@ -30,7 +30,6 @@ from aopsam.training.predictor import PredictorRecipe
 from aopsam.training.prompted_photos import PromptedPhotos
 from benchmarks.judged_predictor import scores
 from stages.annotations.chosen import chosen_photos
-from stages.annotations.held_out import HOLD_OUT
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     try:
-        training, held_out = PromptMapRows(arguments.maps).split(HOLD_OUT)
+        training, held_out = PromptMapRows(arguments.maps).split()
         everything = sorted({name.removesuffix(MIRRORED) for name in training.image_ids})
         chosen = sorted(chosen_photos(arguments.curation) & set(everything))
         if not chosen:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from stages.config.arguments import absolute, positive
 
 from aopsam.masks import rle
 from aopsam.masks.nms import box_nms
@@ -26,14 +28,13 @@ from aopsam.masks.trace import trace
 from aopsam.metrics import iou_matrix, mean_interval, paired_difference
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.weights import load_predictor
-from aopsam.prompting import Decoded, Strategy, Trace, make_strategy
+from aopsam.prompting import Decoded, Strategy, make_strategy
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
 from stages.config.strategy_spec import StrategySpec, parse_strategies
 from stages.evaluate.ground_truth import Annotation, usable_annotations
 
@@ -51,7 +52,7 @@ class AskedOnce:
 
     def run(self, strategy: Strategy) -> tuple[float, int]:
         """mIoU over the photo's ground truth and prompts decoded."""
-        rounds = strategy.rounds(self.photo, Trace())
+        rounds = strategy.rounds(self.photo, Counter())
         prompts, answers = next(rounds, None), []
         while prompts is not None:
             now = self._answers(prompts)

@@ -29,7 +29,6 @@ from aopsam.training.annotated import load_photos
 from aopsam.training.predictor import PredictorRecipe, PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
 from benchmarks.judged_predictor import scores
-from stages.annotations.held_out import HOLD_OUT
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 from stages.prompt_maps.rows import PromptMapRows
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    training, held_out = PromptMapRows(arguments.maps).split(HOLD_OUT)
+    training, held_out = PromptMapRows(arguments.maps).split()
     shards = [shard for data in arguments.data for shard in list_shards(data)]
     judged = list(islice(load_photos(shards, lambda line: None, read_annotated), arguments.photos))
     photos = PromptedPhotos(load_sam(training.sam), judged)
@@ -107,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs.append((name, Retargeted(training, variant), held_out, variant.loss))
     for entry in arguments.more:
         name, _, folder = entry.partition("=")
-        runs.append((name, *PromptMapRows([folder]).split(HOLD_OUT), PredictorRecipe().loss))
+        runs.append((name, *PromptMapRows([folder]).split(), PredictorRecipe().loss))
     print("| maps | rows | mIoU by seed | mean | against the first, 95 % | prompts decoded | masks kept |")
     print("|---|---:|---|---:|---|---:|---:|")
     first: np.ndarray | None = None

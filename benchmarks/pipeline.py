@@ -33,7 +33,6 @@ from aopsam.photos.decode import open_photo
 from benchmarks.canned import CannedGenerator
 from benchmarks.repeated import repeat_photos
 from pipelines import label_corpus
-from stages.config.arguments import label_config
 from stages.label.actor import make_generator
 from stages.runner import choose_resources
 
@@ -79,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         photos, out = repeat_photos(arguments.images, arguments.count, Path(folder) / "photos"), Path(folder) / "out"
         options = ["--images", str(photos), "--out", str(out), *arguments.options]
-        parsed = label_corpus.build_parser().parse_args(options)
-        resources = choose_resources(arguments.count, parsed.actors, parsed.threads, parsed.rows_per_file)
+        parsed = label_corpus.parse_arguments(options)
+        resources = choose_resources(parsed.actors, parsed.threads, arguments.count)
         torch.set_num_threads(resources.actors * resources.threads)
-        real = make_generator(label_config(parsed), resources.device)
+        real = make_generator(parsed.label.with_written_options(), resources.device)
         generator: AutoMaskGenerator | CannedGenerator = real
         command = [sys.executable, str(ROOT / "pipelines" / "label_corpus.py")]
         if arguments.canned is not None:
@@ -107,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _figures(manifest: dict[str, Any], bare: float, first: float) -> dict[str, Any]:
     actors = manifest["actors"]
     rate = actors["images"] / (manifest["seconds"] - actors["seconds_start"])
-    stages = manifest["stages"] | manifest["beside"] | {"write": actors["seconds_write_image"]}
+    stages = manifest["stages"] | manifest["reading"] | {"write": actors["seconds_write_image"]}
     return {
         "bare_images_per_second": bare,
         "pipeline_images_per_second": rate,

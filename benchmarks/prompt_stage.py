@@ -29,7 +29,6 @@ import torch
 from aopsam.detector.network import BoxDetector
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.predictor.network import PromptPredictor
-from aopsam.prompting.strategy import Trace
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam
 from benchmarks.speed import is_missing, load, machine
@@ -140,9 +139,7 @@ def generator_for(model: Sam, strategy: str) -> AutoMaskGenerator:
 @torch.inference_mode()
 def first_prompts(generator: AutoMaskGenerator, photo: EncodedPhoto) -> int:
     """Run a strategy up to its first prompts; how many it has proposed then."""
-    trace = Trace()
-    next(generator.strategies[0].rounds(photo, trace), None)
-    return trace.proposed
+    return generator.label(photo.rgb, photo).prompts_proposed
 
 
 def _timed(generator: AutoMaskGenerator, photo: EncodedPhoto) -> float:

@@ -17,7 +17,7 @@ import json
 import platform
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -33,12 +33,11 @@ from aopsam.metrics import iou_matrix
 from aopsam.photos.decode import open_photo
 from aopsam.photos.sa1b import read_shard
 from aopsam.prompting.grid import Grid
-from aopsam.prompting.strategy import Trace
 from aopsam.sam.checkpoints import cache_dir
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam
-from aopsam.training.annotated import MAX_PIXELS, Annotated, annotated
+from aopsam.training.annotated import Annotated, annotated
 from stages.config.strategy_spec import parse_strategies
 
 # isort: split
@@ -184,7 +183,7 @@ def load(data: Path, count: int) -> list[Annotated]:
 
 def plain(path: Path) -> Annotated:
     """A photo without annotations."""
-    rgb = open_photo(path.read_bytes(), MAX_PIXELS).rgb
+    rgb = open_photo(path.read_bytes()).rgb
     return Annotated(path.stem, rgb, [], np.zeros((0, 2)), np.zeros(0))
 
 
@@ -207,7 +206,7 @@ def stand_in(name: str, rgb: np.ndarray) -> Sam:
     model.prompt_encoder.load_state_dict(tiny.prompt_encoder.state_dict())
     model.name, model.sha256 = name, "random encoder"
     encoded = encode(model, rgb)
-    prompts = next(Grid.per_side(8).rounds(encoded, Trace()))
+    prompts = next(Grid.per_side(8).rounds(encoded, Counter()))
     decoded = decode_passing(encoded, prompts)
     estimates = decoded.predicted_iou.flatten()
     half = decoded.logits[estimates > estimates.median()]

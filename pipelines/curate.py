@@ -16,77 +16,63 @@ Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-import fsspec
+import pyarrow as pa
 
+from aopsam._options import Limits
 from aopsam.sam.registry import load_sam
-from schemas.curation import Reason
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
-from stages.curate.actor import LookRecipe
-from stages.curate.choice import Keep, curate, usable_looks
-from stages.curate.output import write_curation
-from stages.curate.run import look_at_photos
-from stages.runner import choose_resources, start_ray
+from stages.config.command_line import ModelArguments, ResourceArguments, Uri, checking_input, command, parse
+from stages.curate.actor import DescriptionRecipe
+from stages.curate.choice import Keep, curate, usable_descriptions
+from stages.curate.output import account, refuse_to_overwrite, write_curation
+from stages.curate.run import describe_photos
+from stages.runner import start
 from stages.storage.location import redact
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="choose photos to train on that cover a corpus")
-    parser.add_argument("--data", nargs="+", required=True, help="tars, folders, globs or .json")
-    parser.add_argument("--keep", required=True, help="photos to choose: a number (500), or a share of all (0.33, 1.0)")
-    parser.add_argument("--out", required=True, type=absolute, help="folder or URI; must hold no curation yet")
-    parser.add_argument("--sam", default="tiny", help="model whose embeddings tell photos apart (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=absolute, help="its weights, where not the official or bundled")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice (default: %(default)s)")
-    parser.add_argument("--actors", type=positive, help="default: one a GPU, else one for every two CPUs")
-    parser.add_argument("--threads", type=positive, help="CPU threads an actor (default: 2)")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ModelArguments, ResourceArguments):
+    """Choose photos to train on that cover a corpus; --sam's embeddings tell photos apart."""
+
+    data: tuple[Uri, ...]
+    """Tars, folders, globs or instance files (.json)."""
+    keep: str
+    """Photos to choose: a number (500), or a share of all (0.33, 1.0)."""
+    out: Uri
+    """Folder or URI; must hold no curation yet."""
+    seed: Annotated[int, Limits(0)] = 0
+    """Of the choice."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Curate; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(Arguments, argv)
     out = arguments.out.rstrip("/")
-    try:
+    with checking_input():
         keep = Keep.parse(arguments.keep)
-        if arguments.seed < 0:
-            raise ValueError(f"--seed {arguments.seed}: must be at least 0")
-        shards = sorted({shard for data in arguments.data for shard in list_shards(absolute(data))})
-        filesystem, path = fsspec.url_to_fs(f"{out}/curation.parquet")
-        if filesystem.exists(path):
-            raise ValueError(f"{redact(out)} holds a curation already; give another folder")
-        load_sam(arguments.sam, arguments.checkpoint)  # here, so that a mistake shows before Ray starts
-    except (ValueError, OSError) as error:
-        print(f"curate: {error}", file=sys.stderr)
-        return 2
-    start_ray(arguments.actors, arguments.threads)
-    resources = choose_resources(10**6, arguments.actors, arguments.threads, 1)
-    recipe = LookRecipe(arguments.sam, arguments.checkpoint, resources.device, resources.threads)
-    tables = []
-    for table in look_at_photos(shards, recipe, resources.actors):
+        shards = sorted({shard for data in arguments.data for shard in list_shards(data)})
+        refuse_to_overwrite(out)
+        load_sam(arguments.sam, arguments.checkpoint)
+    resources = start(arguments.actors, arguments.threads)
+    recipe = DescriptionRecipe(arguments.sam, arguments.checkpoint)
+    tables: list[pa.Table] = []
+    for table in describe_photos(shards, recipe, resources):
         tables.append(table)
-        print(f"{sum(table.num_rows for table in tables)} photos looked at", file=sys.stderr)
-    looks, problems = usable_looks(tables)
-    for problem in problems:
-        print(f"cannot be used: {problem}", file=sys.stderr)
-    if looks.num_rows == 0:
+        print(f"{sum(table.num_rows for table in tables)} photos described", file=sys.stderr)
+    descriptions, problems = usable_descriptions(tables)
+    print("".join(f"cannot be used: {problem}\n" for problem in problems), end="", file=sys.stderr)
+    if descriptions.num_rows == 0:
         print("curate: no photo could be used", file=sys.stderr)
         return 3
-    curation = curate(looks, keep, arguments.seed)
-    farthest, at_random = write_curation(out, looks, curation, arguments.seed)
-    reasons = Counter(curation.column("reason").to_pylist())
-    print(
-        f"{looks.num_rows} photos and {len(problems)} problems: {reasons[Reason.CHOSEN]} chosen,"
-        f" {reasons[Reason.DUPLICATE]} near-duplicates and {reasons[Reason.NOT_NEEDED]} not needed left out\n"
-        f"farthest photo from those chosen {farthest:.3f}, from as many at random {at_random:.3f}\n"
-        f"{redact(out)}/curation.parquet says which and why, cover.png and sheet.png beside it show it"
-    )
+    curation = curate(descriptions, keep, arguments.seed)
+    cover = write_curation(out, descriptions, curation, arguments.seed)
+    print(account(curation, len(problems), cover, redact(out)))
     return 0
 
 

@@ -17,57 +17,68 @@ if no photo can be read.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Annotated, Literal
 
+from aopsam._options import Count, Limits, OneOf
 from aopsam.sam.registry import TRAINABLE
-from aopsam.training.export import export_weights
 from aopsam.training.sami import SamiRecipe
 from aopsam.training.student import StudentRecipe
 from aopsam.training.views import readable
-from stages.config.arguments import absolute, positive
-from stages.storage.atomic import write_bytes
+from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.distillation import DistillationWork, distillation_task, left_out
-from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
-
-RECIPES = {"decoupled": StudentRecipe(), "sami": SamiRecipe()}
+from stages.train.distillation import DistillationJob, distillation_task, finish_student, left_out
+from stages.train.on_ray import TrainingArguments, train_on_ray
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    recipe = StudentRecipe()
-    parser = argparse.ArgumentParser(description="distil a light image encoder")
-    parser.add_argument("--method", required=True, choices=RECIPES)
-    parser.add_argument("--teacher", required=True, choices=TRAINABLE)
-    parser.add_argument("--student", required=True, choices=TRAINABLE)
-    parser.add_argument("--data", nargs="+", required=True, type=absolute, help="photos: folders, globs, tars, Parquet")
-    parser.add_argument("--checkpoint", type=absolute, help="the teacher's weights, where not bundled or official")
-    parser.add_argument("--start", type=absolute, help="the student's weights to begin with (default: random)")
-    add_training_options(parser, recipe)
-    parser.add_argument("--batch", type=positive, default=recipe.batch, help="pictures (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=recipe.rate, help="peak, of AdamW (default: %(default)s)")
-    parser.add_argument("--picture-px", type=positive, help="side, where both models take less than whole frames")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments(TrainingArguments):
+    """Distil a light image encoder."""
+
+    method: Literal["decoupled", "sami"]
+    """Learn the teacher's embedding, or the same from a quarter of the picture."""
+    teacher: Annotated[str, OneOf(TRAINABLE)]
+    """Model to learn from: tiny, mobile_sam, vit_b, vit_l or vit_h."""
+    student: Annotated[str, OneOf(TRAINABLE)]
+    """Model that learns, of the same names."""
+    data: tuple[Uri, ...]
+    """Photos: folders, globs, tars, Parquet."""
+    checkpoint: Uri | None = None
+    """The teacher's weights, where not the bundled or official ones."""
+    start: Uri | None = None
+    """The student's weights to begin with; by default random."""
+    seed: int = StudentRecipe.seed
+    """Of all that is drawn."""
+    steps: Count = StudentRecipe.steps
+    """Updates in all."""
+    accumulate: Count = StudentRecipe.accumulate
+    """Batches to an update."""
+    precision: Literal["float32", "bfloat16"] = StudentRecipe.precision
+    """What the student computes in."""
+    batch: Count = StudentRecipe.batch
+    """Pictures at once."""
+    rate: Annotated[float, Limits(0, open=True)] = StudentRecipe.rate
+    """Peak learning rate, of AdamW."""
+    picture_px: Count | None = None
+    """Side of the pictures, where both models take less than whole frames."""
+
+    def job(self) -> DistillationJob:
+        """Say what is distilled from what."""
+        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate", "picture_px")
+        recipe = (SamiRecipe if self.method == "sami" else StudentRecipe)(**{n: getattr(self, n) for n in names})
+        return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
-    recipe = recipe_from(RECIPES[arguments.method], arguments)
-    work = DistillationWork(tuple(arguments.data), recipe, arguments.out, arguments.checkpoint, arguments.start)
-    problems: list[str] = []
-    try:
-        task = distillation_task(work, problems.append)
-    except (ValueError, OSError) as error:
-        print(f"distill_encoder: {error}", file=sys.stderr)
-        return 2
+    arguments, problems = parse(Arguments, argv), list[str]()
+    with checking_input():
+        job = arguments.job()
+        task = distillation_task(job, problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     try:
         readable(task.photos, 0)
@@ -75,20 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"distill_encoder: {error}", file=sys.stderr)
         return 3
     print(f"{len(task.photos)} photos to train on", file=sys.stderr)
-    weights = train_on_ray("distill_encoder", partial(distillation_task, work), task, arguments)
+    weights = train_on_ray("distill_encoder", partial(distillation_task, job), task, arguments)
     if weights is None:
         return 0
-    unreadable = left_out(arguments.out)
-    print("".join(f"left out: {line}\n" for line in unreadable), end="", file=sys.stderr)
-    task.student.image_encoder.load_state_dict(weights)
-    facts = {"method": arguments.method, "photos": str(len(task.photos)), "recipe": json.dumps(asdict(task.recipe))}
-    facts |= {"teacher": task.recipe.teacher, "teacher_sha256": task.recipe.teacher_sha256}
-    thresholds = {name: str(value) for name, value in asdict(task.teacher.thresholds).items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "student.safetensors"
-        export_weights(task.student, path, thresholds | facts)
-        write_bytes(f"{arguments.out.rstrip('/')}/{path.name}", path.read_bytes())
-    print(f"{redact(arguments.out)}/student.safetensors: {arguments.student}, {len(unreadable)} photos left out")
+    print("".join(f"left out: {line}\n" for line in left_out(arguments.out)), end="", file=sys.stderr)
+    path = f"{arguments.out.rstrip('/')}/student.safetensors"
+    finish_student(task, weights, path, arguments.method)
+    print(f"{redact(path)}: {arguments.student}, {len(left_out(arguments.out))} photos left out")
     return 0
 
 

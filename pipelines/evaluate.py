@@ -18,78 +18,79 @@ OUT/metrics.parquet, OUT/evaluation.json. Exit codes: 0, 2 for wrong arguments, 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import pyarrow as pa
 
+from aopsam._options import Count, Limits
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
-from stages.config.strategy_spec import add_sweeps, parse_strategies
+from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
 from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
 from stages.evaluate.output import write_evaluation
 from stages.evaluate.run import measure
-from stages.runner import choose_resources, start_ray
-from stages.storage.location import redact
+from stages.runner import start
+from stages.storage.location import absolute, redact
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="mIoU, prompts and time of prompt strategies on annotated photos")
-    parser.add_argument(
-        "--data", nargs="+", required=True, help="tars, folders, globs or .json; each is measured on its own"
-    )
-    parser.add_argument("--sam", required=True, help="NAME[,NAME]")
-    parser.add_argument("--prompts", required=True, help="STRATEGY[,STRATEGY]; the others are compared to the first")
-    parser.add_argument("--sweep", nargs="+", default=[], help="STRATEGY:OPTION=VALUE,VALUE…; joins --prompts")
-    parser.add_argument("--out", required=True, type=absolute, help="folder or URI of the results")
-    parser.add_argument("--checkpoint", type=absolute, help="weights of the SAM, where not the official or bundled")
-    parser.add_argument("--predictor", type=absolute, help="weights of the prompt predictor, where not the bundled")
-    parser.add_argument("--limit", type=positive, help="photos of each --data, the first ones")
-    parser.add_argument("--failures", type=int, default=6, help="photos shown on which the first strategy loses most")
-    parser.add_argument("--seed", type=int, default=0, help="of random prompts and of the bootstrap")
-    parser.add_argument("--actors", type=positive, help="default: one a GPU, else one for every two CPUs")
-    parser.add_argument("--threads", type=positive, help="CPU threads an actor (default: 2)")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ResourceArguments):
+    """Measure mIoU, prompts and time of prompt strategies on annotated photos."""
+
+    data: tuple[str, ...]
+    """Tars, folders, globs or instance files (.json); each is measured on its own."""
+    sam: str
+    """NAME[,NAME]."""
+    prompts: str
+    """STRATEGY[,STRATEGY]; the others are compared to the first."""
+    sweep: tuple[str, ...] = ()
+    """STRATEGY:OPTION=VALUE,VALUE…; joins --prompts."""
+    out: Uri
+    """Folder or URI of the results."""
+    checkpoint: Uri | None = None
+    """Weights of the SAM, where not the bundled or official ones."""
+    predictor: Uri | None = None
+    """Weights of the prompt predictor, where not the bundled ones."""
+    limit: Count | None = None
+    """Photos of each --data, the first ones; by default all."""
+    failures: Annotated[int, Limits(0)] = 6
+    """Photos shown on which the first strategy loses most."""
+    seed: Annotated[int, Limits(0)] = 0
+    """Of random prompts and of the bootstrap."""
+
+    def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
+        """Say what to measure."""
+        sams = tuple(self.sam.split(","))
+        return Evaluation(sams, tuple(strategies), self.checkpoint, self.predictor, self.seed)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
-    try:
+    arguments, began = parse(Arguments, argv), time.monotonic()
+    with checking_input():
         shards = {redact(data): list_shards(absolute(data)) for data in arguments.data}
         sources = [{"data": data, "shards": uris, "limit": arguments.limit} for data, uris in shards.items()]
         strategies = add_sweeps(parse_strategies(arguments.prompts), arguments.sweep)
-        sams = tuple(arguments.sam.split(","))
-        evaluation = Evaluation(sams, tuple(strategies), arguments.checkpoint, arguments.predictor, arguments.seed)
-        here = EvaluatePhotos(evaluation)  # here, too, so that a mistake shows before Ray starts
-        weights = here.weights()
-    except (ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    start_ray(arguments.actors, arguments.threads)
-    resources = choose_resources(len(sources) * (arguments.limit or 10**6), arguments.actors, arguments.threads, 1)
-    print(
-        f"measuring {arguments.prompts} of {arguments.sam} on {resources.device}: {resources.actors} actors", flush=True
-    )
-    began = time.monotonic()
-    evaluation = replace(evaluation, device=resources.device, threads=resources.threads)
-    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, weights, resources)])
+        evaluation = arguments.evaluation(strategies)
+        here = EvaluatePhotos(evaluation)
+    photos = arguments.limit and arguments.limit * len(sources)
+    resources = start(arguments.actors, arguments.threads, photos)
+    print(f"measuring {arguments.prompts} of {arguments.sam}: {resources}", flush=True)
+    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, here.weights(), resources)])
+    losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     facts = {
-        "configuration": vars(arguments) | {"data": list(shards), "out": redact(arguments.out)},
-        "weights": weights,
+        "configuration": asdict(arguments) | {"data": list(shards), "out": redact(arguments.out)},
+        "weights": here.weights(),
         "seconds": time.monotonic() - began,
         "resources": asdict(resources),
     }
-    losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     outcome = write_evaluation(results, strategies, facts, arguments.out, arguments.seed, losses)
-    print(outcome.table)
-    for failure in outcome.failures:
-        print(f"not measured: {failure}")
+    print("\n".join([outcome.table, *(f"not measured: {failure}" for failure in outcome.failures)]))
     print(f"{outcome.measured} photos measured, {len(outcome.failures)} not; tables in {redact(arguments.out)}")
     return 0 if outcome.measured else 3
 

@@ -10,30 +10,33 @@ former export is still whole. Reads the tables a batch at a time; needs no GPU a
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
+from aopsam._options import OneOf
+from stages.config.command_line import Uri, checking_input, command, parse
 from stages.results.export import EXPORTS
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="write labels in the format of another tool")
-    parser.add_argument("--labels", required=True, metavar="OUT", help="the run's output folder, or its labels folder")
-    parser.add_argument("--to", required=True, choices=sorted(EXPORTS), help="format")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Write labels in the format of another tool."""
+
+    labels: Uri
+    """The run's output folder, or its labels folder."""
+    to: Annotated[str, OneOf(EXPORTS)]
+    """Format: coco."""
+    out: Uri
+    """Folder to write into."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Export; 0 when written, 2 when there is nothing readable to export."""
-    arguments = build_parser().parse_args(argv)
-    try:
+    arguments = parse(Arguments, argv)
+    with checking_input():
         print(EXPORTS[arguments.to](arguments.labels, arguments.out))
-    except (ValueError, OSError) as error:
-        print(f"export_labels: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

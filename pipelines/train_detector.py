@@ -16,48 +16,44 @@ Exit codes: 0, 2 for wrong arguments.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
+from tyro.conf import OmitArgPrefixes
+
 from aopsam.training.detector import DetectorRecipe
-from stages.config.arguments import absolute, positive, share
+from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
 from stages.train.detector import detector_task, write_detector
-from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
+from stages.train.on_ray import TrainingArguments, train_on_ray
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    recipe = DetectorRecipe()
-    parser = argparse.ArgumentParser(description="train the class-agnostic box detector on prompt maps")
-    add = parser.add_argument
-    add("--data", nargs="+", required=True, type=absolute, help="folders or URIs of prompt maps")
-    add_training_options(parser, recipe)
-    add("--batch", type=positive, default=recipe.batch, help="rows at once (default: %(default)s)")
-    add("--learning-rate", type=float, default=recipe.learning_rate, help="peak, of AdamW (default: %(default)s)")
-    add("--mask-share", type=share, default=recipe.mask_share, help="of the steps, with masks (default: %(default)s)")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments(TrainingArguments):
+    """Train the class-agnostic box detector on prompt maps."""
+
+    data: tuple[Uri, ...]
+    """Folders or URIs of prompt maps."""
+    recipe: OmitArgPrefixes[DetectorRecipe] = field(default_factory=DetectorRecipe)
+    """Hyper-parameters."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
-    recipe = recipe_from(DetectorRecipe(), arguments)
-    make = partial(detector_task, tuple(arguments.data), recipe)
-    try:
+    arguments = parse(Arguments, argv)
+    make = partial(detector_task, arguments.data, arguments.recipe)
+    with checking_input():
         task = make()
-    except (ValueError, OSError) as error:
-        print(f"train_detector: {error}", file=sys.stderr)
-        return 2
     print(f"{len(task.dataset)} rows to train on", file=sys.stderr)
     weights = train_on_ray("train_detector", make, task, arguments)
     if weights is None:
         return 0
     task.model.load_state_dict(weights)
     path = f"{arguments.out.rstrip('/')}/detector.safetensors"
-    write_detector(task.model, recipe, len(task.dataset), path)
+    write_detector(task.model, arguments.recipe, len(task.dataset), path)
     print(f"{redact(path)} for {task.model.sam}")
     return 0
 

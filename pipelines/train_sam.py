@@ -18,80 +18,77 @@ The same command goes on from the last checkpoint in OUT/train; curves: OUT/tens
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from typing import Annotated
 
+from tyro.conf import OmitArgPrefixes
+
+from aopsam._options import Count, OneOf
 from aopsam.sam.registry import TRAINABLE
-from aopsam.training.export import export_weights
 from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
-from aopsam.training.thresholds import choose_thresholds
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
-from stages.storage.atomic import write_bytes
+from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.finetune import FinetuneWork, finetune_task
-from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
-from stages.train.sam import SamWork, sam_task
+from stages.train.finetune import FinetuneJob, finetune_task
+from stages.train.on_ray import TrainingArguments, train_on_ray
+from stages.train.sam import SamJob, finish_sam, sam_task
 
-THRESHOLD_PHOTOS = 16
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    recipe = SamRecipe()
-    parser = argparse.ArgumentParser(description="train a small promptable SAM")
-    parser.add_argument("--data", nargs="+", required=True, type=absolute, help="tars, folders, globs or .json")
-    parser.add_argument("--start", type=absolute, help="weights to begin with, such as an earlier tiny.safetensors")
-    parser.add_argument("--finetune", choices=TRAINABLE, help="model whose encoder alone learns, from --start")
-    add_training_options(parser, recipe)
-    parser.add_argument("--windows", type=positive, default=recipe.windows, help="a batch (default: %(default)s)")
-    parser.set_defaults(checkpoint_every=500, validate_every=1000)
-    return parser
+SHARED = ("seed", "steps", "accumulate", "precision", "windows")
+"""Flags of the recipe that --finetune takes over; the rest of its recipe is the paper's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arguments(TrainingArguments):
+    """Train a small promptable SAM."""
+
+    data: tuple[Uri, ...]
+    """Tars, folders, globs or instance files (.json)."""
+    start: Uri | None = None
+    """Weights to begin with, such as an earlier tiny.safetensors."""
+    finetune: Annotated[str, OneOf(TRAINABLE)] | None = None
+    """Model whose encoder alone learns, from --start."""
+    recipe: OmitArgPrefixes[SamRecipe] = field(default_factory=SamRecipe)
+    """Hyper-parameters; --finetune takes over seed, steps, accumulate, precision and windows alone."""
+    checkpoint_every: Count = 500
+    """Updates between checkpoints."""
+    validate_every: Count | None = 1000
+    """Updates between validations."""
+
+    def task(self) -> Callable[..., SamTask | FinetuneTask]:
+        """Say how the task is built anywhere.
+
+        Raises:
+            ValueError: photos that are not there, or --finetune without --start.
+        """
+        shards = tuple(shard for data in self.data for shard in list_shards(data))
+        if self.finetune is None:
+            return partial(sam_task, SamJob(shards, self.recipe, self.workers, start=self.start))
+        if self.start is None:
+            raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
+        shared = {name: getattr(self.recipe, name) for name in SHARED}
+        recipe = replace(FinetuneRecipe(student=self.finetune), **shared)
+        return partial(finetune_task, FinetuneJob(shards, recipe, self.start))
+
+
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
-    name = arguments.finetune or "tiny"
-    problems: list[str] = []
-    make: Callable[..., SamTask | FinetuneTask]
-    try:
-        shards = tuple(shard for data in arguments.data for shard in list_shards(data))
-        if arguments.finetune is None:
-            recipe = recipe_from(SamRecipe(), arguments)
-            make = partial(sam_task, SamWork(shards, recipe, arguments.workers, start=arguments.start))
-        elif arguments.start is None:
-            raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
-        else:
-            student = recipe_from(FinetuneRecipe(student=name), arguments)
-            make = partial(finetune_task, FinetuneWork(shards, student, arguments.start))
+    arguments, problems = parse(Arguments, argv), list[str]()
+    with checking_input():
+        make = arguments.task()
         task = make(problems.append)
-    except (ValueError, OSError) as error:
-        print(f"train_sam: {error}", file=sys.stderr)
-        return 2
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
-    photos = task.photos
-    print(f"{len(photos)} photos to train on, {len(problems)} photos or masks left out", file=sys.stderr)
+    print(f"{len(task.photos)} photos to train on, {len(problems)} photos or masks left out", file=sys.stderr)
     weights = train_on_ray("train_sam", make, task, arguments)
     if weights is None:
         return 0
-    sam = task.model.eval()
-    sam.load_state_dict(weights)
-    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": str(len(photos))}
-    thresholds = choose_thresholds(sam, photos[:: max(1, len(photos) // THRESHOLD_PHOTOS)])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.safetensors"
-        export_weights(sam, path, thresholds | facts)
-        write_bytes(f"{arguments.out.rstrip('/')}/{path.name}", path.read_bytes())
-    print(f"{redact(arguments.out)}/{name}.safetensors, {thresholds}")
+    path = f"{arguments.out.rstrip('/')}/{arguments.finetune or 'tiny'}.safetensors"
+    print(f"{redact(path)}, {finish_sam(task, weights, path)}")
     return 0
 
 

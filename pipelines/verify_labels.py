@@ -10,32 +10,32 @@ Reads the tables a batch at a time; needs no GPU and starts no Ray.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from stages.config.arguments import absolute
+from stages.config.command_line import Uri, checking_input, command, parse
 from stages.corpus.listing import list_images
 from stages.results.verify import verify_labels
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="check a labels folder against the images it was made from")
-    parser.add_argument("--images", required=True, type=absolute, help="what label_corpus.py was given")
-    parser.add_argument("--labels", required=True, type=absolute, metavar="OUT", help="the run's folder, or its labels")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Check a labels folder against the images it was made from."""
+
+    images: Uri
+    """What label_corpus.py was given."""
+    labels: Uri
+    """The run's output folder, or its labels folder."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
-    arguments = build_parser().parse_args(argv)
-    try:
-        out = arguments.labels.rstrip("/").removesuffix("/labels")
+    arguments = parse(Arguments, argv)
+    out = arguments.labels.rstrip("/").removesuffix("/labels")
+    with checking_input():
         verified = verify_labels(list_images(arguments.images, exclude=out), arguments.labels, print)
-    except (ValueError, OSError) as error:
-        print(f"verify_labels: {error}", file=sys.stderr)
-        return 2
     if verified.mismatches:
         print(f"{verified.mismatches} mismatches in {verified.images} images, {verified.masks} masks", file=sys.stderr)
         return 1

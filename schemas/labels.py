@@ -13,8 +13,8 @@ VERSION = 3
 MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """What the model's thread does to a photo, one after another; each has a column `seconds_*`."""
 
-BESIDE_STAGES = ("read", "photo")
-"""What other threads do to the photos that come next."""
+READING_STAGES = ("read", "photo")
+"""What other threads do, while the model works, to the photos that come next."""
 
 
 class Status(StrEnum):
@@ -94,8 +94,8 @@ SCHEMA = pa.schema(
         column("prompts_decoded", pa.int32(), nullable=False),
         column("refinements", pa.int32(), "prompts decoded a second time; null before version 3"),
         column("masks_dropped", pa.int32(), "no duplicates, but covered or cut; null before version 3"),
-        column("seconds_read", pa.float32(), "beside the model", unit="s"),
-        column("seconds_photo", pa.float32(), "image bytes to RGB, beside the model", unit="s"),
+        column("seconds_read", pa.float32(), "of another thread than the model's", unit="s"),
+        column("seconds_photo", pa.float32(), "image bytes to RGB, of another thread than the model's", unit="s"),
         column("seconds_encode", pa.float32(), unit="s"),
         column("seconds_prompt", pa.float32(), unit="s"),
         column("seconds_decode", pa.float32(), unit="s"),

@@ -1,4 +1,4 @@
-"""The manifest: one row for every file, tar member or Parquet row that a labelling run must account for."""
+"""The listing: one row for every file, tar member or Parquet row that a labelling run must account for."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ SCHEMA = pa.schema(
         column("length", pa.int64(), "bytes of the tar member", unit="B"),
         column("bytes", pa.int64(), "encoded size, where listing tells it", unit="B"),
     ],
-    metadata={"table": "manifest", "version": str(VERSION)},
+    metadata={"table": "listing", "version": str(VERSION)},
 )

@@ -54,8 +54,8 @@ def ray_session() -> Iterator[None]:
     """One Ray on this machine for all tests that need it, as the pipelines start it."""
     import ray
 
-    from stages.runner import start_ray
+    from stages.runner import start
 
-    start_ray(actors=2, threads=1)
+    start(actors=2, threads=1)
     yield
     ray.shutdown()

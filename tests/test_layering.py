@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ ALLOWED = {
     "schemas": set(),
     "aopsam": set(),
 }
+FLOORS = (
+    {"storage"},
+    {"config"},
+    {"runner"},
+    {"corpus"},
+    {"label"},
+    {"results"},
+    {"annotations"},
+    {"prompt_maps", "curate", "evaluate"},
+    {"calibrate", "train"},
+)
+"""Rooms of `stages/` from the ground up; a room imports rooms below its floor."""
 INSIDE = {
     "masks": set(),
     "metrics": {"masks"},
@@ -27,10 +40,13 @@ INSIDE = {
     "curation": {"predictor", "sam", "masks"},
     "detector": {"predictor", "sam", "masks"},
     "prompting": {"detector", "predictor", "sam", "masks"},
-    "training": {"prompting", "detector", "predictor", "sam", "masks", "photos", "metrics"},
+    "everything": {"prompting", "predictor", "sam", "masks"},
+    "training": {"everything", "prompting", "detector", "predictor", "sam", "masks", "photos", "metrics"},
     "weights": set(),
 }
-"""Rooms of the library that a room may import, besides itself; files beside the rooms may import all."""
+"""Rooms of the library that a room may import, besides itself and private helpers."""
+SCHEDULERS = {"stages/runner.py", "stages/train/on_ray.py"}
+"""The only files that use Ray."""
 FORBIDDEN_IN_LIBRARY = {"ray", "pyarrow", "fsspec", "jsonschema"}
 
 
@@ -45,8 +61,32 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def _files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def _files(room: str, root: Path = ROOT) -> list[Path]:
+    return sorted((root / room).rglob("*.py"))
+
+
+def _scheduler_users(root: Path) -> set[str]:
+    """Files that import Ray, or import something by its name."""
+    files = [path for room in ("aopsam", "schemas", "stages", "pipelines") for path in _files(room, root)]
+    return {
+        path.relative_to(root).as_posix()
+        for path in files
+        if any(name.split(".")[0] == "ray" for name in _imports(path))
+        or re.search(r"import_module\(.ray|__import__\(.ray", path.read_text(encoding="utf-8"))
+    }
+
+
+def _climbs(root: Path) -> list[str]:
+    """Imports of `stages/` that run up a floor, or to another room of the same floor."""
+    level = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    found = []
+    for path in _files("stages", root):
+        own = path.relative_to(root / "stages").parts[0].removesuffix(".py")
+        for name in _imports(path):
+            parts = name.split(".")
+            if parts[0] == "stages" and own != "__init__" and parts[1] != own and level[parts[1]] >= level[own]:
+                found.append(f"{path.relative_to(root).as_posix()} imports {name}")
+    return sorted(found)
 
 
 @pytest.mark.parametrize("room", ALLOWED)
@@ -58,6 +98,24 @@ def test_rooms_import_downwards(room: str) -> None:
         assert others <= ALLOWED[room], f"{path.relative_to(ROOT)} imports {sorted(others - ALLOWED[room])}"
 
 
+def test_every_room_of_the_stages_has_its_floor_and_imports_rooms_below_it() -> None:
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "stages").iterdir() if not path.name.startswith("__")}
+    assert rooms == set().union(*FLOORS)
+    assert _climbs(ROOT) == []
+
+
+def test_an_import_that_runs_up_a_floor_is_found(tmp_path: Path) -> None:
+    for room in ("storage", "label", "evaluate", "curate"):
+        (tmp_path / "stages" / room).mkdir(parents=True)
+    (tmp_path / "stages/storage/a.py").write_text("from stages.label.b import c\n")
+    (tmp_path / "stages/label/b.py").write_text("from stages.storage import a\nimport stages.label.c\n")
+    (tmp_path / "stages/evaluate/d.py").write_text("from stages.curate.e import f\n")
+    assert _climbs(tmp_path) == [
+        "stages/evaluate/d.py imports stages.curate.e.f",
+        "stages/storage/a.py imports stages.label.b.c",
+    ]
+
+
 @pytest.mark.parametrize("room", INSIDE)
 def test_the_library_imports_downwards(room: str) -> None:
     for path in _files(f"aopsam/{room}"):
@@ -66,16 +124,27 @@ def test_the_library_imports_downwards(room: str) -> None:
         assert others <= INSIDE[room], f"{path.relative_to(ROOT)} imports {sorted(others - INSIDE[room])}"
 
 
+def test_the_library_has_rooms_and_private_helpers() -> None:
+    loose = {path.name for path in (ROOT / "aopsam").glob("*.py")}
+    assert all(name.startswith("_") for name in loose)
+    assert {path.parent.name for path in (ROOT / "aopsam").glob("*/__init__.py")} == set(INSIDE)
+
+
 def test_the_library_runs_without_ray_and_arrow() -> None:
     for path in _files("aopsam"):
         used = {name.split(".")[0] for name in _imports(path)} & FORBIDDEN_IN_LIBRARY
         assert not used, f"{path.relative_to(ROOT)} imports {sorted(used)}"
 
 
-def test_only_one_file_talks_to_the_scheduler_for_labelling() -> None:
-    users = [p.name for p in _files("stages") if any(n.split(".")[0] == "ray" for n in _imports(p))]
-    assert "runner.py" in users
-    assert "label.py" not in users
+def test_two_files_use_the_scheduler() -> None:
+    assert _scheduler_users(ROOT) == SCHEDULERS
+
+
+@pytest.mark.parametrize("text", ["import ray\n", "from ray.data import Dataset\n", "import_module('ray')\n"])
+def test_a_third_file_that_uses_the_scheduler_is_found(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stages/label").mkdir(parents=True)
+    (tmp_path / "stages/label/other.py").write_text(text)
+    assert _scheduler_users(tmp_path) == {"stages/label/other.py"}
 
 
 def test_only_one_file_downloads() -> None:
@@ -86,5 +155,8 @@ def test_only_one_file_downloads() -> None:
 def test_pipelines_are_short_and_open_with_their_command() -> None:
     for path in _files("pipelines"):
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) < 100, path.name
-        assert f"python pipelines/{path.name}" in (ast.get_docstring(ast.parse(text)) or ""), path.name
+        tree = ast.parse(text)
+        assert len(text.splitlines()) <= 100, path.name
+        assert f"python pipelines/{path.name}" in (ast.get_docstring(tree) or ""), path.name
+        (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+        assert (main.end_lineno or 0) - main.lineno < 25, path.name

@@ -1,19 +1,22 @@
-"""What is known of one photo as its masks are made: counts, times, and in the end the records."""
+"""The counts and times of one photo, kept by the loop as its masks are made, and what comes out in the end."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import numpy as np
 import torch
 
-from aopsam.prompting import Trace
-from aopsam.sam.encode import EncodedPhoto
+STAGES = ("encode", "prompt", "decode", "filter", "rle")
+"""What is done to a photo, in this order."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Labelled:
         refinements: prompts decoded a second time, for Adaptive Mask Refinement.
         dropped: prompts proposed and not decoded, by reason.
         masks_dropped: masks that passed and are no record all the same, by reason; duplicates are not counted.
-        seconds: wall-clock time by stage: encode, prompt, decode, filter, rle.
+        seconds: wall-clock time by stage of `STAGES`.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -36,19 +39,30 @@ class Labelled:
     refinements: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     masks_dropped: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
 
-class Stopwatch:
-    """Adds up wall-clock time by stage; on a GPU it waits for the stage's work."""
+class Ledger:
+    """Counts prompts and masks of one photo, and adds up wall-clock time by stage; on a GPU it waits for its work.
+
+    Attributes:
+        decoded: prompts sent to the decoder.
+        refinements: prompts sent to it a second time.
+        dropped: prompts that a strategy proposed and did not send, by reason.
+        masks_dropped: masks dropped after the filters, by reason; not duplicates.
+        seconds: by stage.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.decoded = self.refinements = 0
+        self.dropped: Counter[str] = Counter()
+        self.masks_dropped: Counter[str] = Counter()
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The time until it is left belongs to this stage."""
+        """Charge the time until the block is left to a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -56,21 +70,41 @@ class Stopwatch:
             self._wait()
             self.seconds[name] += time.perf_counter() - start
 
+    def close(self, records: list[dict[str, Any]]) -> Labelled:
+        """Return the photo's records with its counts; proposed is what was decoded and what was dropped."""
+        return Labelled(
+            records,
+            prompts_proposed=self.decoded + self.dropped.total(),
+            prompts_decoded=self.decoded,
+            refinements=self.refinements,
+            dropped=dict(self.dropped),
+            masks_dropped=dict(self.masks_dropped),
+            seconds=dict(self.seconds),
+        )
 
-@dataclass
-class Work:
-    """One photo on its way through the generator, and what is counted on it."""
 
-    image: np.ndarray
-    encoded: EncodedPhoto | None
-    watch: Stopwatch
-    trace: Trace = field(default_factory=Trace)
-    decoded: int = 0
-    refinements: int = 0
-    masks_dropped: Counter[str] = field(default_factory=Counter)
-    tiled: bool = False
+class HasLedger(Protocol):
+    """Whatever keeps a ledger."""
 
-    @property
-    def hw(self) -> tuple[int, int]:
-        """Rows and columns of the photo."""
-        return self.image.shape[0], self.image.shape[1]
+    ledger: Ledger
+
+
+Owner = TypeVar("Owner", bound=HasLedger)
+
+
+def timed(
+    stage: str,
+) -> Callable[[Callable[Concatenate[Owner, Parameters], Result]], Callable[Concatenate[Owner, Parameters], Result]]:
+    """Charge the time of a method to a stage of its object's ledger."""
+
+    def decorate(
+        step: Callable[Concatenate[Owner, Parameters], Result],
+    ) -> Callable[Concatenate[Owner, Parameters], Result]:
+        @wraps(step)
+        def run(self: Owner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            with self.ledger.stage(stage):
+                return step(self, *args, **kwargs)
+
+        return run
+
+    return decorate

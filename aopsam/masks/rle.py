@@ -21,7 +21,7 @@ from pycocotools import mask as coco
 
 from aopsam.masks.runs import Runs
 
-MAX_PIXELS = 2**31 - 1
+MOST_RLE_PIXELS = 2**31 - 1
 """Pixels of the largest mask that the format's readers can address (COCO's run lengths and areas are 32-bit)."""
 
 _MAX_GROUPS = 7
@@ -42,7 +42,7 @@ def encode(mask: npt.NDArray[np.bool_]) -> RLE:
         mask: (H, W) bool.
 
     Raises:
-        ValueError: the array is not two-dimensional bool, has no pixels, or has more than `MAX_PIXELS`.
+        ValueError: the array is not two-dimensional bool, has no pixels, or has more than `MOST_RLE_PIXELS`.
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"a mask is a (H, W) array of bool, not {mask.shape} of {mask.dtype}")
@@ -56,7 +56,7 @@ def from_runs(mask: Runs) -> RLE:
     """Encode a mask given by its runs, as pycocotools would; no bitmap is made.
 
     Raises:
-        ValueError: the mask has no pixels, or more than `MAX_PIXELS`.
+        ValueError: the mask has no pixels, or more than `MOST_RLE_PIXELS`.
     """
     height, width = _check_size(list(mask.hw))
     ends = np.concatenate([np.stack([mask.starts, mask.stops], axis=1).ravel(), [height * width]])
@@ -75,8 +75,8 @@ def runs(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
         rle: `size` [height, width] and `counts` (str or ASCII bytes) of one mask.
 
     Raises:
-        ValueError: the size is not two positive whole numbers or exceeds `MAX_PIXELS`, `counts` is no string of the
-            format, a run is negative, or the runs do not add up to the size.
+        ValueError: the size is not two positive whole numbers or exceeds `MOST_RLE_PIXELS`, `counts` is no string of
+            the format, a run is negative, or the runs do not add up to the size.
     """
     height, width = _check_size(rle.get("size"))
     lengths = _parse_counts(rle.get("counts"))
@@ -163,8 +163,8 @@ def _check_size(size: Any) -> tuple[int, int]:
         if isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 1:
             raise ValueError(f"RLE size must be two positive whole numbers, not {_shown(size)}")
     height, width = int(size[0]), int(size[1])
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"RLE size [{height}, {width}] has more than {MAX_PIXELS} pixels, the format's limit")
+    if height * width > MOST_RLE_PIXELS:
+        raise ValueError(f"RLE size [{height}, {width}] has more than {MOST_RLE_PIXELS} pixels, the format's limit")
     return height, width
 
 

@@ -70,6 +70,9 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile.ImageFile]], ...] =
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
     ("PPM", re.compile(rb"P[1-6][ \t\r\n#]"), PpmImageFile),
 )
+MAX_PIXELS = 200_000_000
+"""Pixels of a photo that is decoded, at most, unless the caller says otherwise."""
+
 _NAMES = ", ".join(name for name, _, _ in _FORMATS)
 
 _ORIENTATION_TAG = 0x0112
@@ -85,7 +88,9 @@ _UPRIGHT = {
 }
 
 
-def open_photo(data: bytes, max_pixels: int, before_decoding: Callable[[int], None] = lambda pixels: None) -> Photo:
+def open_photo(
+    data: bytes, max_pixels: int = MAX_PIXELS, before_decoding: Callable[[int], None] = lambda pixels: None
+) -> Photo:
     """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM.
 
     Grey, palette, CMYK and YCbCr become RGB without colour management. 16-bit values keep their high byte; 32-bit

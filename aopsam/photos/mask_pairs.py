@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aopsam.masks import rle
+from aopsam.photos.decode import MAX_PIXELS
 from aopsam.photos.sa1b import Sample
 
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
@@ -19,7 +20,6 @@ PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
 MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance")
 """Likewise; the later one wins where a set has several, since instances say more than objects."""
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-MAX_PIXELS = 200_000_000
 SOFT_SHARE = 0.5
 """Where grey values go up to 255, the most of the pixels above 0 that may lie between: soft edges, not ids."""
 

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from segment_anything.modeling import Sam
 
+from aopsam._options import checked, options_of, unknown
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.aop import AutoPrompts
-from aopsam.prompting.attention import PRESETS, Attention
+from aopsam.prompting.attention import Attention, HighQuality, Sam1, Sam3d
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.hierarchical import Hierarchical
-from aopsam.prompting.oas import ObjectAware
-from aopsam.prompting.proposer import Proposer
+from aopsam.prompting.oas import ObjectBoxes, ObjectCenters
 from aopsam.prompting.random_points import RandomPoints
-from aopsam.prompting.strategy import Decoded, Strategy, Trace
+from aopsam.prompting.strategy import Context, Decoded, Strategy
 
-__all__ = ["STRATEGIES", "Decoded", "Strategy", "Trace", "make_strategy"]
+__all__ = ["STRATEGIES", "Decoded", "Strategy", "find_strategy", "make_strategy"]
 
-
-def _attention(preset: str) -> Callable[..., Strategy]:
-    return lambda model, predictor, **options: Attention(model, preset, **options)
-
-
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "grid-N": lambda model, predictor, n, **options: Grid.per_side(n, **options),
-    "random-N": lambda model, predictor, n, **options: RandomPoints(n, **options),
-    "aop": lambda model, predictor, **options: AutoPrompts(Proposer(model, predictor), **options),
-    "hierarchical": lambda model, predictor, **options: Hierarchical(**options),
-    "oas-box": lambda model, predictor, **options: ObjectAware(model, centers=False, **options),
-    "oas-center": lambda model, predictor, **options: ObjectAware(model, centers=True, **options),
-    "attention": lambda model, predictor, **options: Attention(model, **options),
-    **{f"attention-{preset}": _attention(preset) for preset in PRESETS},
+STRATEGIES: dict[str, type[Strategy]] = {
+    "grid-N": Grid,
+    "random-N": RandomPoints,
+    "aop": AutoPrompts,
+    "hierarchical": Hierarchical,
+    "oas-box": ObjectBoxes,
+    "oas-center": ObjectCenters,
+    "attention": Attention,
+    "attention-low-latency": Attention,
+    "attention-high-quality": HighQuality,
+    "attention-sam3d": Sam3d,
+    "attention-sam1": Sam1,
 }
-"""Name -> factory(model, predictor, [n], **options); a name that ends in `-N` takes a number in its place."""
+"""Name -> class; a name that ends in `-N` takes a number in its place."""
+
+
+def find_strategy(name: str) -> tuple[type[Strategy], int]:
+    """Return the class of a name such as `grid-32` or `aop`, and the number in the name (0 where it has none).
+
+    Raises:
+        ValueError: no such strategy; the message lists what there is.
+    """
+    stem, _, digits = name.rpartition("-")
+    if digits.isascii() and digits.isdigit() and f"{stem}-N" in STRATEGIES:
+        return STRATEGIES[f"{stem}-N"], int(digits)
+    if name not in STRATEGIES or name.endswith("-N"):
+        raise ValueError(f"unknown prompt strategy {unknown(name, STRATEGIES)}")
+    return STRATEGIES[name], 0
 
 
 def make_strategy(name: str, model: Sam, predictor: PromptPredictor | None = None, **options: Any) -> Strategy:
-    """The strategy of a name such as `grid-32` or `aop`.
+    """Return the strategy of a name such as `grid-32` or `aop`.
 
     Args:
         name: a key of STRATEGIES, `N` replaced by a number.
@@ -47,14 +58,9 @@ def make_strategy(name: str, model: Sam, predictor: PromptPredictor | None = Non
         options: the strategy's own parameters.
 
     Raises:
-        ValueError: no such strategy, or an option that it does not have; the message lists what there is.
+        ValueError: no such strategy, an option that it does not have, or a value that does not fit; it says what would
+            be right.
     """
-    stem, _, number = name.rpartition("-")
-    numbered = f"{stem}-N" if number.isascii() and number.isdigit() else name
-    if name.endswith("-N") or numbered not in STRATEGIES:
-        raise ValueError(f"unknown prompt strategy {name!r}; choose from {', '.join(STRATEGIES)}")
-    arguments = (int(number),) if numbered != name else ()
-    try:
-        return STRATEGIES[numbered](model, predictor, *arguments, **options)
-    except TypeError as error:
-        raise ValueError(f"prompt strategy {name!r}: {error}") from error
+    strategy, number = find_strategy(name)
+    options = checked(options_of(strategy), options, f"prompt strategy {name}")
+    return strategy.make(Context(model, predictor, number), **options)

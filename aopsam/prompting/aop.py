@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import asdict
-from typing import get_args
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 
+from aopsam._options import Count, Limits, Share
+from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.sampling import Sampling
 from aopsam.prompting.asf import (
     AdaptiveFilter,
@@ -21,17 +24,27 @@ from aopsam.prompting.asf import (
 )
 from aopsam.prompting.diverse import diverse_order, with_grid
 from aopsam.prompting.proposer import Proposer
-from aopsam.prompting.strategy import Decoded, Trace
+from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
+
+MOST_SIGMA = 64.0
+"""Of the map's 256 cells; wider than this nothing is left of it."""
 
 OVER_BUDGET = "beyond max_decoded"
 """Reason of prompts that nothing but `max_decoded` kept from the decoder."""
 
 
-class AutoPrompts:
+class AutoPrompts(Strategy):
     """Peaks by falling confidence, in rounds between which some go; or confident places that do not look alike."""
+
+    sweeps: ClassVar = {
+        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
+        "spacing": (1, 2, 3, 4, 6),
+        "likeness": (0.7, 0.8, 0.9),
+        "times": (1, 2, 3, 5),
+    }
 
     def __init__(
         self,
@@ -40,16 +53,16 @@ class AutoPrompts:
         adaptive_sampling: bool = True,
         adaptive_filtering: bool = True,
         elimination: Elimination = "covered",
-        max_decoded: int | None = None,
-        least_value: float = 0.9,
-        likeness: float = 0.8,
-        times: int = 3,
-        k: float | None = None,
-        smoothing_sigma: float | None = None,
-        spacing: int | None = None,
-        threshold: float | None = None,
-        round_size: int = 16,
-        max_prompts: int = 512,
+        max_decoded: Count | None = None,
+        least_value: Annotated[float, Limits(0)] = 0.9,
+        likeness: Annotated[float, Limits()] = 0.8,
+        times: Count = 3,
+        k: Annotated[float, Limits(0)] | None = None,
+        smoothing_sigma: Annotated[float, Limits(0, MOST_SIGMA)] | None = None,
+        spacing: Annotated[int, Limits(0, FRAME_SIZE)] | None = None,
+        threshold: Share | None = None,
+        round_size: Count = 16,
+        max_prompts: Count = 512,
     ) -> None:
         """Set up the strategy; what is None comes with the weights, else from the paper.
 
@@ -74,12 +87,6 @@ class AutoPrompts:
             round_size: prompts decoded between two filterings.
             max_prompts: proposed on one photo at most, the most confident.
         """
-        if elimination not in get_args(Elimination):
-            raise ValueError(f"aop: elimination={elimination!r}; choose from {', '.join(get_args(Elimination))}")
-        counts = {"round_size": round_size, "max_prompts": max_prompts, "max_decoded": max_decoded}
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise ValueError(f"aop: {name}={count} must be at least 1")
         self.proposer = proposer
         self.adaptive_sampling = adaptive_sampling
         self.adaptive_filtering = adaptive_filtering
@@ -93,23 +100,30 @@ class AutoPrompts:
         self.round_size = round_size
         self.max_prompts = max_prompts
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """All prompts in one round; under the rules that look at masks, rounds of `round_size`."""
+    @classmethod
+    def make(cls, context: Context, **options: Any) -> Self:
+        """Build the strategy for a model and its predictor."""
+        return cls(Proposer(context.model, context.predictor), **options)
+
+    def weights(self) -> dict[str, dict[str, str]]:
+        """Name the predictor's weights."""
+        predictor = self.proposer.predictor
+        return {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
+
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        """Yield all prompts in one round; under the rules that look at masks, rounds of `round_size`."""
         confidence = self.proposer.confidence(photo)
         if self.adaptive_filtering and self.elimination == "diverse":
-            chosen = self._diverse(photo, confidence)
-            trace.proposed += len(chosen)
-            yield chosen
+            yield self._diverse(photo, confidence)
             return
         waiting = self._places(photo, confidence, grid=False)[: self.max_prompts]
-        trace.proposed += len(waiting)
         budget = len(waiting) if self.max_decoded is None else self.max_decoded
         if not self.adaptive_filtering:
             yield waiting[:budget]
-            trace.dropped[OVER_BUDGET] += len(waiting[budget:])
+            dropped[OVER_BUDGET] += len(waiting[budget:])
             return
         rule = self._covered if self.elimination == "covered" else self._resembling
-        yield from rule(photo, waiting, budget, trace)
+        yield from rule(photo, waiting, budget, dropped)
 
     def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, grid: bool) -> Prompts:
         """What sampling gives, by falling confidence, and after it points of a grid where wanted."""
@@ -137,7 +151,7 @@ class AutoPrompts:
         return places[order.numpy()]
 
     def _covered(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, trace: Trace
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
     ) -> Generator[Prompts, Decoded, None]:
         """Rounds after which prompts that lie in kept masks and look like them go."""
         rows, columns = photo.content_cells
@@ -151,12 +165,12 @@ class AutoPrompts:
             inside = inside_masks(photo, decoded.kept_logits, waiting.coords_px[:, 0], photo.model.mask_threshold)
             counts = counts + cover_count(embedding, cells, points, inside, self.likeness).cpu().numpy()
             stays = counts < self.times
-            trace.dropped["lies in kept masks and resembles them"] += int((~stays).sum())
+            dropped["lies in kept masks and resembles them"] += int((~stays).sum())
             waiting, counts = waiting[stays], counts[stays]
-        trace.dropped[OVER_BUDGET] += len(waiting)
+        dropped[OVER_BUDGET] += len(waiting)
 
     def _resembling(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, trace: Trace
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
     ) -> Generator[Prompts, Decoded, None]:
         """Rounds after which prompts that resemble the mean of all kept masks go: the paper's Eq. 1 to 3."""
         rows, columns = photo.content_cells
@@ -174,9 +188,9 @@ class AutoPrompts:
             best_iou = decoded.predicted_iou.max(dim=1).values
             limit = elimination_threshold(best_iou, similarity, self.elimination, k)
             stays = (waiting_similarity <= limit).cpu().numpy()
-            trace.dropped["resembles a kept mask"] += int((~stays).sum())
+            dropped["resembles a kept mask"] += int((~stays).sum())
             waiting = waiting[stays]
-        trace.dropped[OVER_BUDGET] += len(waiting)
+        dropped[OVER_BUDGET] += len(waiting)
 
     @staticmethod
     def _on_cells(photo: EncodedPhoto, prompts: Prompts) -> torch.Tensor:

@@ -6,16 +6,18 @@ HDBSCAN (Campello et al. 2013) clusters them by cosine distance; a cluster's med
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from importlib import import_module
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
-from aopsam.prompting.strategy import Decoded, Trace
+from aopsam._options import Count, Limits
+from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.attention import Head, attention_rows, global_attention, head_count, similarity_rows
 from aopsam.sam.encode import EncodedPhoto, encode, keep_head
 from aopsam.sam.prompts import Prompts
@@ -30,15 +32,6 @@ class Preset(NamedTuple):
     min_cluster_size: int
 
 
-PRESETS = {
-    "low-latency": Preset(2, 10),
-    "high-quality": Preset(2, 5),
-    "sam3d": Preset(5, 40),
-    "sam1": Preset(2, 3),
-}
-"""Efficient SAM2, table 1; there for grids of 64 x 64 cells that the photo fills."""
-
-
 BY_SIMILARITY = {"tiny"}
 """Models with global attention whose heads say no more of objects than random points do (benchmarks/LOG.md)."""
 
@@ -47,26 +40,30 @@ OWN_HEADS = {"sam2_hiera_l": Head(23, 2)}
 """What is read where it is not head 0 of the last block: Efficient SAM2 takes Hiera-L's first global block."""
 
 
-class Attention:
-    """One point for each cluster of cells, in one round; large clusters first."""
+class Attention(Strategy):
+    """`attention-low-latency`: one point for each cluster of cells, in one round; large clusters first.
+
+    Attributes:
+        preset: of Efficient SAM2, table 1; there for grids of 64 x 64 cells that the photo fills.
+    """
+
+    preset: ClassVar[Preset] = Preset(2, 10)
 
     def __init__(
         self,
         model: Sam,
-        preset: str = "low-latency",
         *,
         rows: Rows | None = None,
-        block: int | None = None,
-        head: int | None = None,
-        min_samples: int | None = None,
-        min_cluster_size: int | None = None,
-        max_prompts: int | None = None,
+        block: Annotated[int, Limits(0)] | None = None,
+        head: Annotated[int, Limits(0)] | None = None,
+        min_samples: Count | None = None,
+        min_cluster_size: Annotated[int, Limits(2)] | None = None,
+        max_prompts: Count | None = None,
     ) -> None:
         """Set up the strategy; from now on `encode` keeps for it what it needs of every photo that `model` sees.
 
         Args:
             model: the SAM that encodes and decodes.
-            preset: a key of `PRESETS`.
             rows: what describes a cell: whom it attends to, or (`similarity`) which cells' embeddings are like its own.
                 By default attention where the encoder has a block of global attention, else similarity; and similarity
                 for the models in `BY_SIMILARITY`.
@@ -78,19 +75,11 @@ class Attention:
             max_prompts: of one photo at most.
 
         Raises:
-            ValueError: an unknown preset, rows, block or head, or a number out of range.
+            ValueError: a block or head that the model does not have.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"attention: unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
-        if rows not in (None, *get_args(Rows)):
-            raise ValueError(f"attention: rows={rows!r}; choose from {', '.join(get_args(Rows))}")
-        least = PRESETS[preset]
-        self.min_samples = least.min_samples if min_samples is None else min_samples
-        self.min_cluster_size = least.min_cluster_size if min_cluster_size is None else min_cluster_size
+        self.min_samples = self.preset.min_samples if min_samples is None else min_samples
+        self.min_cluster_size = self.preset.min_cluster_size if min_cluster_size is None else min_cluster_size
         self.max_prompts = max_prompts
-        for name, low in (("min_samples", 1), ("min_cluster_size", 2), ("max_prompts", 1)):
-            if (number := getattr(self, name)) is not None and number < low:
-                raise ValueError(f"attention: {name}={number} must be at least {low}")
         import_module("sklearn.cluster")  # seconds, not to be charged to the first photo
         blocks = global_attention(model.image_encoder)
         if rows is None:
@@ -101,14 +90,18 @@ class Attention:
         if self.head is not None:
             keep_head(model, self.head)
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """All of them; none where no cells cluster."""
+    @classmethod
+    def make(cls, context: Context, **options: Any) -> Self:
+        """Build the strategy for a model."""
+        return cls(context.model, **options)
+
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        """Yield all of them in one round; none where no cells cluster."""
         medoids, share = cluster_medoids(self.distances(photo), self.min_samples, self.min_cluster_size)
         prompts = Prompts.from_points(cell_centres_px(photo)[medoids], share)
         kept = prompts[: self.max_prompts]
-        trace.proposed += len(prompts)
         if len(kept) < len(prompts):
-            trace.dropped["more than max_prompts"] += len(prompts) - len(kept)
+            dropped["more than max_prompts"] += len(prompts) - len(kept)
         if len(kept):
             yield kept
 
@@ -123,6 +116,24 @@ class Attention:
             cells = photo.embedding.shape[-2], photo.embedding.shape[-1]
             rows = attention_rows(attention, photo.queries_keys[self.head], cells, photo.content_cells)
         return cosine_distances(rows)
+
+
+class HighQuality(Attention):
+    """`attention-high-quality`."""
+
+    preset = Preset(2, 5)
+
+
+class Sam3d(Attention):
+    """`attention-sam3d`."""
+
+    preset = Preset(5, 40)
+
+
+class Sam1(Attention):
+    """`attention-sam1`."""
+
+    preset = Preset(2, 3)
 
 
 def cosine_distances(rows: torch.Tensor) -> np.ndarray:

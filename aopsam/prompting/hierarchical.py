@@ -6,22 +6,32 @@ more is asked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
+from typing import Annotated
 
 import numpy as np
 
-from aopsam.prompting.grid import Grid
-from aopsam.prompting.strategy import Decoded, Trace
+from aopsam._options import Count, Limits
+from aopsam.prompting.grid import MOST_PER_SIDE, Grid
+from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.decode import inside_masks
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
+PerSide = Annotated[int, Limits(1, MOST_PER_SIDE)]
 
-class Hierarchical:
+
+class Hierarchical(Strategy):
     """Two rounds: all of the sparse grid, what is left of the dense one."""
 
     def __init__(
-        self, sparse: int = 8, dense: int = 32, settled_logit: float = 8.5, max_decoded: int | None = None
+        self,
+        *,
+        sparse: PerSide = 8,
+        dense: PerSide = 32,
+        settled_logit: Annotated[float, Limits()] = 8.5,
+        max_decoded: Count | None = None,
     ) -> None:
         """Set up the strategy.
 
@@ -32,6 +42,9 @@ class Hierarchical:
                 authors' default; their model's masks are that sure of their insides).
             max_decoded: prompts decoded on one photo at most, the sparse grid included; of what is left of the dense
                 one, every so many.
+
+        Raises:
+            ValueError: `max_decoded` is below the points of the first round.
         """
         if max_decoded is not None and max_decoded < sparse**2:
             raise ValueError(
@@ -41,17 +54,16 @@ class Hierarchical:
         self.sparse, self.dense = Grid.per_side(sparse), Grid.per_side(dense)
         self.settled_logit = settled_logit
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """The sparse grid, then the unsettled points of the dense one, row by row."""
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        """Yield the sparse grid, then the unsettled points of the dense one, row by row."""
         height, width = photo.hw
         first, second = (Prompts.from_points(grid.points * [width, height]) for grid in (self.sparse, self.dense))
-        trace.proposed += len(first) + len(second)
         decoded = yield first
         settled = inside_masks(photo, decoded.kept_logits, second.coords_px[:, 0], self.settled_logit).any(dim=0)
         waiting = second[~settled.cpu().numpy()]
-        trace.dropped["inside a confident mask"] += len(second) - len(waiting)
+        dropped["inside a confident mask"] += len(second) - len(waiting)
         if self.max_decoded is not None and len(waiting) > (most := self.max_decoded - len(first)):
-            trace.dropped["beyond max_decoded"] += len(waiting) - most
+            dropped["beyond max_decoded"] += len(waiting) - most
             waiting = waiting[np.arange(most) * len(waiting) // max(most, 1)]
         if len(waiting):
             yield waiting

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Generator
+from typing import Annotated, Any, Self
 
 import numpy as np
 
-from aopsam.prompting.strategy import Decoded, Trace
+from aopsam._options import Limits
+from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
+MOST_POINTS = 2**20
 
-class RandomPoints:
+
+class RandomPoints(Strategy):
     """N points drawn from the seed and the photo's own pixels: other points on every photo, the same on every run."""
 
-    def __init__(self, n: int, *, seed: int = 0) -> None:
-        if n < 1:
-            raise ValueError(f"random-{n}: at least 1 point is needed")
+    def __init__(self, n: int, *, seed: Annotated[int, Limits(0)] = 0) -> None:
+        """Set up the strategy.
+
+        Args:
+            n: points a photo.
+            seed: decides, with the photo's pixels, which points are drawn.
+
+        Raises:
+            ValueError: n is below 1 or above `MOST_POINTS`.
+        """
+        if not 1 <= n <= MOST_POINTS:
+            raise ValueError(f"random-{n}: at least 1 point is needed, and at most {MOST_POINTS}")
         self.n = n
         self.seed = seed
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """All points in one round."""
+    @classmethod
+    def make(cls, context: Context, **options: Any) -> Self:
+        """Build `random-N`."""
+        return cls(context.number, **options)
+
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        """Yield all points in one round."""
         height, width = photo.hw
         rng = np.random.default_rng([self.seed, zlib.crc32(photo.rgb.tobytes())])
-        trace.proposed += self.n
         yield Prompts.from_points(rng.random((self.n, 2)) * [width, height])

@@ -1,14 +1,17 @@
-"""What a prompt strategy is: rounds of prompts out, what was decoded back in."""
+"""What a prompt strategy is: rounds of prompts out, what was decoded back in, and what it says of itself."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
+from segment_anything.modeling import Sam
 
+from aopsam.predictor.network import PromptPredictor
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
@@ -28,22 +31,48 @@ class Decoded:
     kept_logits: torch.Tensor
 
 
-@dataclass
-class Trace:
-    """What a strategy says of its work on one photo.
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may be made from, besides its options.
 
     Attributes:
-        proposed: prompts that it came up with.
-        dropped: prompts that it proposed and never sent to the decoder, by reason.
+        model: the SAM that will decode.
+        predictor: proposes prompts for `aop`; None for the bundled one.
+        number: in place of the N of a name such as `grid-N`.
     """
 
-    proposed: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+    model: Sam
+    predictor: PromptPredictor | None = None
+    number: int = 0
 
 
-class Strategy(Protocol):
-    """Proposes prompts for one photo at a time; holds no state between photos."""
+class Strategy(ABC):
+    """Proposes prompts for one photo at a time; holds no state between photos.
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
-        """Yield prompts in original pixels, a round at a time, all points or all boxes; receive the round decoded."""
-        ...
+    Its options are the keyword-only parameters of `__init__`, with their types and limits (`aopsam._options`): one of
+    type `Path` is a file, one named `seed` decides what is drawn at random.
+
+    Attributes:
+        sweeps: option → values that a calibration tries where the user names none.
+    """
+
+    sweeps: ClassVar[Mapping[str, Sequence[bool | int | float | str]]] = {}
+
+    @classmethod
+    def make(cls, context: Context, **options: Any) -> Self:
+        """Build the strategy; those that need more than their options override this."""
+        return cls(**options)
+
+    def weights(self) -> dict[str, dict[str, str]]:
+        """Return the weights that it uses besides those of the SAM: role → `sam` they belong to and `sha256`."""
+        return {}
+
+    @abstractmethod
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        """Yield prompts in original pixels, a round at a time, all points or all boxes; receive the round decoded.
+
+        Args:
+            photo: the photo, encoded.
+            dropped: to be raised, by reason, for prompts that were proposed and will not be yielded. What was yielded
+                is counted by the caller.
+        """

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aopsam.masks import rle
 
 Segmentation = Mapping[str, Any] | npt.NDArray[np.bool_]
-"""A mask as an RLE or as a (h, w) bool array."""
+"""A mask: an RLE, or (h, w) bool."""
 
 FILL = 0.42
 """Share of a mask's colour in what it covers."""
@@ -30,7 +30,7 @@ def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) ->
             or `box` [x0, y0, x1, y1] in pixels of the segmentation, either may be missing.
 
     Returns:
-        (H, W, 3) uint8, a new array.
+        (H, W, 3) uint8, new.
 
     Raises:
         ValueError: the photo is not (H, W, 3) uint8, or an RLE is malformed.

@@ -63,7 +63,7 @@ def report_html(
 
     Args:
         summary: the run's manifest: `images`, `masks`, `seconds`, `images_per_second`, `status` and `reason` (name ->
-            images), `stages` (what the model's thread spends its time on -> mean seconds an image), `beside` (what
+            images), `stages` (what the model's thread spends its time on -> mean seconds an image), `reading` (what
             other threads do at the same time -> mean seconds an image), `bound_by` (`stage`, `share`),
             `configuration` (with `sam` and `prompts`), `configuration_sha256`; further mappings of it (`actors`,
             `weights`, `versions`, `machine`) are listed at the end.

@@ -18,9 +18,6 @@ from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.photos.sa1b import Sample, read_shard
 from aopsam.predictor.interior import interior_point
 
-MAX_PIXELS = 100_000_000
-"""Of a photo that is trained on."""
-
 
 @dataclass(frozen=True)
 class Annotated:
@@ -55,7 +52,7 @@ def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
         None where no mask is left.
     """
     try:
-        rgb = open_photo(sample.jpeg, MAX_PIXELS).rgb
+        rgb = open_photo(sample.jpeg).rgb
     except PhotoError as error:
         on_problem(f"{sample.id}: not a photo: {error}")
         return None
@@ -125,7 +122,7 @@ class StoredPhotos(Sequence[Annotated]):
         stored = os.pread(self._file.fileno(), photo_bytes + text_bytes, start)
         record = json.loads(stored[photo_bytes:])
         points_px, areas_px = (np.array(record[name], np.float64) for name in ("points_px", "areas_px"))
-        rgb = open_photo(stored[:photo_bytes], MAX_PIXELS).rgb
+        rgb = open_photo(stored[:photo_bytes]).rgb
         return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px)
 
 

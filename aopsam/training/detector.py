@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
+from aopsam._options import Count, Share
 from aopsam.detector.assignment import Assignment, assign, near_priors
 from aopsam.detector.inference import detect_in_frame
 from aopsam.detector.network import BoxDetector, level_count, levels_of
@@ -32,20 +33,20 @@ PICTURES, SHOWN = 4, 20
 class DetectorRecipe(Recipe):
     """Hyper-parameters; the figures behind them are in benchmarks/LOG.md."""
 
-    steps: int = 1600
-    batch: int = 8
+    steps: Count = 1600
+    batch: Count = 8
     """Rows of one batch."""
     learning_rate: float = 2e-3
     """Peak, of AdamW; after a linear warm-up it falls along a cosine to 0."""
     warmup: int = 50
     """Updates of the warm-up."""
     weight_decay: float = 0.02
-    average: float = 0.995
+    average: Share = 0.995
     clip: float | None = 10.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     box_weight: float = 2.0
     """Of the boxes' loss beside the scores'."""
-    mask_share: float = 0.5
+    mask_share: Share = 0.5
     """Share of the updates in which masks are learnt beside boxes; after it boxes alone (MobileSAMv2, section 4.2; the
     paper does not say when). Short runs with and without masks measured the same."""
     mask_weight: float = 1.0

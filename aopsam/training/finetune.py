@@ -16,6 +16,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 from torch.nn import functional as F
 
+from aopsam._options import Count
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE, decode, window_pe
 from aopsam.training.losses import dice_loss, mask_iou
@@ -52,7 +53,7 @@ class FinetuneRecipe(Recipe):
 
     student: str = "tiny"
     start_sha256: str = ""
-    windows: int = 4
+    windows: Count = 4
     window_px: int | None = None
     prompts: int = 16
     scale: tuple[float, float] = (0.65, 1.6)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from aopsam._options import Count, OneOf, Share
 from aopsam.predictor.frame import normalise
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
@@ -44,17 +45,13 @@ class PredictorRecipe(Recipe):
         loss: a name of `MAP_LOSSES`.
     """
 
-    steps: int = 500
-    accumulate: int = 2
-    average: float = 0.99
-    batch: int = 8
+    steps: Count = 500
+    accumulate: Count = 2
+    average: Share = 0.99
+    batch: Count = 8
     learning_rate: float = 2e-3
     warmup: int = 100
-    loss: str = "cross-entropy"
-
-    def __post_init__(self) -> None:
-        if self.loss not in MAP_LOSSES:
-            raise ValueError(f"unknown loss {self.loss!r}; the names are {', '.join(MAP_LOSSES)}")
+    loss: Annotated[str, OneOf(MAP_LOSSES)] = "cross-entropy"
 
 
 @dataclass(frozen=True)

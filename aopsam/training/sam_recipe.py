@@ -9,6 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
+from aopsam._options import Count
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.affinity import Affinity
@@ -52,10 +53,10 @@ class SamRecipe(Recipe):
         encoder_widths: see `TinyEncoder`.
     """
 
-    steps: int = 8000
+    steps: Count = 8000
     dense_share: float = 0.2
     dense_windows: int = 16
-    windows: int = 4
+    windows: Count = 4
     window_px: int = 256
     frames: int = 1
     frame_share: tuple[float, float] = (0.1, 0.3)

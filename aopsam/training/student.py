@@ -13,6 +13,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 from torch.nn import functional as F
 
+from aopsam._options import Count
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.registry import MODELS
 from aopsam.training.decode import STRIDE
@@ -45,8 +46,8 @@ class StudentRecipe(Recipe):
     teacher_sha256: str = ""
     student: str = "tiny"
     start_sha256: str = ""
-    batch: int = 4
-    picture_px: int | None = None
+    batch: Count = 4
+    picture_px: Count | None = None
     zoom: tuple[float, float] = (1.0, 2.24)
     rate: float = 1e-3
     warmup: float = 0.1

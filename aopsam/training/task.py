@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from aopsam._options import Count, Share, check
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -23,14 +25,20 @@ class Recipe:
         average: decay of the weights' moving average, which is what is kept.
         clip: largest norm of an update's gradient; None for any.
         precision: what the model computes in; weights, gradients and averages stay float32.
+
+    Raises:
+        ValueError: a value of the wrong type or out of its limits.
     """
 
     seed: int = 0
-    steps: int = 1000
-    accumulate: int = 1
-    average: float = 0.999
+    steps: Count = 1000
+    accumulate: Count = 1
+    average: Share = 0.999
     clip: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def mixed(self, device: torch.device) -> torch.autocast:
         """The context that the model computes in on a device."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aopsam.photos.sa1b import Sample
-from schemas import listing as manifest
+from schemas import listing as listing_schema
 from schemas.conform import conform
 from schemas.labels import Status
 from stages.corpus.fetch import FetchError, fetch
@@ -124,7 +124,7 @@ def _listing(out: str, images: str | None) -> tuple[pa.Table, str]:
     try:
         configuration = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
         with filesystem.open(f"{root}/images.parquet", "rb") as opened:
-            listing = conform(pq.read_table(opened), manifest.SCHEMA)
+            listing = conform(pq.read_table(opened), listing_schema.SCHEMA)
         return listing, str(configuration["images"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ValueError(

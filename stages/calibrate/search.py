@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from aopsam.metrics import Estimate, iou_matrix, iou_per_ground_truth, mean_interval, paired_difference
+from aopsam.photos.decode import PhotoError
 from aopsam.predictor.network import PromptPredictor
+from aopsam.prompting import find_strategy
 from aopsam.sam.encode import EncodedPhoto, encode
+from stages.annotations.shards import list_shards
 from stages.config.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
-from stages.evaluate.actor import AnnotatedPhoto, generator_of
+from stages.evaluate.actor import AnnotatedPhoto, generator_of, open_sample, read_samples
+from stages.storage.location import absolute, redact
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-SWEEPS: dict[str, dict[str, Sequence[Option]]] = {
-    "aop": {
-        "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
-        "spacing": (1, 2, 3, 4, 6),
-        "likeness": (0.7, 0.8, 0.9),
-        "times": (1, 2, 3, 5),
-    },
-}
-"""Strategy → options of its own → values to try, where the user names none."""
 OFFSETS: dict[str, Sequence[float]] = {
     "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
     "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
     "box_nms_thresh": (-0.2, -0.1, 0.1, 0.2),
 }
-"""Threshold → what is added to the model's own, likewise."""
+"""Threshold → what is added to the model's own, where the user names no options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +112,18 @@ def _cheapest(trials: Sequence[Trial], within: float, cost: Callable[[Trial], fl
     return min(good, key=lambda trial: (cost(trial), -trial.quality))
 
 
+def open_photos(data: str, limit: int) -> list[AnnotatedPhoto]:
+    """Open the first photos of a source; a line to stderr for what cannot be used."""
+    source = {"data": redact(data), "shards": list_shards(absolute(data)), "limit": limit}
+    photos = []
+    for table in read_samples(pa.Table.from_pylist([source])):
+        try:
+            photos.append(open_sample(table.to_pylist()[0]))
+        except (PhotoError, ValueError) as error:
+            print(f"not used: {error}", file=sys.stderr)
+    return photos
+
+
 class MeasureSettings:
     """Measures settings of one model on the same photos, each encoded once."""
 
@@ -144,9 +153,16 @@ class MeasureSettings:
         return Trial(spec, np.array(miou, np.float64), np.array(truths, np.float64), *means)
 
 
+def measure_both(measure: MeasureSettings, first: StrategySpec, chosen: StrategySpec) -> tuple[Trial, Trial] | None:
+    """Measure the setting begun with and the chosen one on photos held out; None where those have no masks."""
+    if not any(photo.annotations for photo in measure.photos):
+        return None
+    return measure(first), measure(chosen)
+
+
 def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
-    """Options and values to try for a strategy of a model: `SWEEPS`, and thresholds around the model's own."""
-    found = dict(SWEEPS.get(strategy, {}))
+    """Return options and values to try for a strategy: its own, and thresholds around the model's."""
+    found = dict(find_strategy(strategy)[0].sweeps)
     for name, offsets in OFFSETS.items():
         values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
         found[name] = [value for value in values if 0 <= value <= 1]

@@ -5,93 +5,106 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from aopsam._options import Count, OneOf, check, checked, coerce, options_of
+from aopsam.everything.options import GeneratorOptions
+from aopsam.photos.decode import MAX_PIXELS
+from aopsam.sam.encode import PRECISIONS
+from stages.config.strategy_spec import parse_strategies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """What `label_corpus.py` was asked to do to each photo.
 
-    A value of None for a threshold means the model's own; the strategy's options are those of its class.
+    Raises:
+        ValueError: a value of the wrong type or out of its limits.
     """
 
     sam: str = "tiny"
+    """Model: tiny, mobile_sam, vit_b or any other of aopsam.sam.registry.MODELS."""
     checkpoint: str | None = None
+    """Weights of the model; by default the bundled or official ones."""
     predictor: str | None = None
-    encoder_precision: str = "float32"
+    """Weights of the prompt predictor; by default the bundled ones."""
+    encoder_precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
     """Of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
-    encoder_runtime: str = "torch"
-    """What computes the image encoder: torch, or openvino on a CPU (an extra)."""
+    encoder_runtime: Literal["torch", "openvino"] = "torch"
+    """What computes the image encoder; openvino runs on a CPU and is an extra."""
     prompts: str = "aop"
+    """Prompt strategy: aop, grid-N, random-N, hierarchical, oas-box, oas-center, attention, attention-PRESET; with
+    options as in "oas-box(detector=FILE)"."""
     strategy_options: dict[str, Any] = field(default_factory=dict)
-    points_per_batch: int = 64
-    pred_iou_thresh: float | None = None
-    stability_score_thresh: float | None = None
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float | None = None
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    min_mask_region_area: int = 0
-    duplicates: str = "box-nms"
-    """Of `aopsam.masks.duplicates`, as all below of `aopsam.AutoMaskGenerator`."""
-    mask_nms_thresh: float = 0.7
-    merge_thresh: float = 0.7
-    refine: str | None = None
-    refine_boundary: str = "negative"
-    overlap: str = "nested"
-    tile_size: int | None = None
-    tile_overlap: float = 0.25
-    tile_join_thresh: float = 0.7
-    tile_whole: bool = True
-    max_pixels: int = 200_000_000
+    """Options of the strategy, where a file of settings gives them."""
+    max_pixels: Count = MAX_PIXELS
     """Photos with more pixels are rejected from their header, before decoding."""
+    options: GeneratorOptions = field(default_factory=GeneratorOptions)
+    """What happens to masks after prompting."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> LabelConfig:
-        """Build one from a parsed file.
+        """Build a configuration from a parsed file, where fields of `GeneratorOptions` stand among the others.
 
         Raises:
             ValueError: an unknown key or a value of the wrong type; the message names source, key and what is right.
         """
-        known = {entry.name: entry.type for entry in fields(cls)}
-        for key, value in values.items():
-            if key not in known:
-                raise ValueError(f"{source}: unknown key {key!r}; choose from {', '.join(known)}")
-            if not _fits(value, str(known[key])):
-                raise ValueError(f"{source}: {key} is {value!r}, expected {known[key]}")
-        return cls(**values)
+        own, after = options_of(cls), options_of(GeneratorOptions)
+        del own["options"]
+        values = checked(own | after, values, source)
+        options = coerce(GeneratorOptions, {name: value for name, value in values.items() if name in after}, source)
+        return cls(options=options, **{name: value for name, value in values.items() if name in own})
+
+    @classmethod
+    def from_file(cls, path: str) -> LabelConfig:
+        """Build a configuration from a YAML or JSON file.
+
+        Raises:
+            ValueError: it is no mapping, or as for `from_mapping`.
+            OSError: it cannot be read.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not YAML or JSON ({' '.join(str(error).split())})") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+        return cls.from_mapping(values, path)
+
+    def with_written_options(self) -> LabelConfig:
+        """Return the configuration with the options that `prompts` has in brackets in their own fields.
+
+        Raises:
+            ValueError: `prompts` is no strategy, or more than one.
+        """
+        if "(" not in self.prompts:
+            return self
+        spec, *more = parse_strategies(self.prompts)
+        if more:
+            raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
+        options = replace(self.options, **spec.generator_options)
+        return replace(self, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,),
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "None": (type(None),),
-}
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    if annotation.startswith("dict"):
-        return isinstance(value, dict)
-    if isinstance(value, bool):
-        return annotation == "bool"
-    return any(isinstance(value, _TYPES[part.strip()]) for part in annotation.split("|"))
+        """Return plain values for JSON, of `GeneratorOptions` among the others."""
+        values = asdict(self)
+        return values | values.pop("options")
 
 
 def digest(configuration: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a configuration."""
+    """Return the SHA-256 of the canonical JSON of a configuration."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each value that differs: `prompts: 'aop' there, 'grid-32' now`."""
+    """Return one line for each value that differs: `prompts: 'aop' there, 'grid-32' now`."""
     keys = sorted(before.keys() | now.keys())
     return [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in keys if before.get(key) != now.get(key)

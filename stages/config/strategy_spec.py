@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from aopsam.everything.generator import AutoMaskGenerator
+from aopsam._options import checked, is_file, options_of
+from aopsam.everything.options import GeneratorOptions
+from aopsam.prompting import find_strategy
+from stages.storage.location import absolute
 
 Option = bool | int | float | str
 
 _SPEC = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<options>[^()]*)\))?\s*")
 _OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+~/-]+)\s*")
-_FILES = {"detector"}
-"""Options that name a file; made absolute, since workers run in folders of their own."""
 _INTEGER, _NUMBER = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?")
 
-_NOT_OPTIONS = {
-    *("self", "model", "points_per_side", "point_grids", "crop_n_points_downscale_factor", "output_mode"),
-    *("prompts", "predictor", "strategy_options"),
-}
-"""Parameters of the generator that say where prompts come from, or what a caller does with the masks."""
-GENERATOR_OPTIONS = {
-    name: str(parameter.annotation)
-    for name, parameter in inspect.signature(AutoMaskGenerator.__init__).parameters.items()
-    if name not in _NOT_OPTIONS
-}
-"""Options that belong to what happens after prompting, whatever the strategy: thresholds, NMS, crops; with
-their types."""
-_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+GENERATOR_OPTIONS = options_of(GeneratorOptions)
+"""Options of what happens after prompting, whatever the strategy: thresholds, duplicates, crops; with their types."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +74,25 @@ def _spec(entry: str) -> StrategySpec:
     if match is None:
         raise ValueError(f"{entry.strip()!r} is not a strategy; write name or name(key=value,key=value)")
     name, options = match["name"], {}
+    hints = _options_of(name)
     for part in filter(str.strip, (match["options"] or "").split(",")):
         option = _OPTION.fullmatch(part)
         if option is None:
             raise ValueError(f"{part.strip()!r} in {entry.strip()!r} is not an option; write key=value")
-        key, value = option["key"], option["value"]
-        options[key] = str(Path(value).expanduser().absolute()) if key in _FILES else _value(value)
-        wanted = GENERATOR_OPTIONS.get(key, "")
-        kinds = [_TYPES.get(part) for part in wanted.replace(" | None", "").split(" | ")]
-        if wanted and not any(kind is None or type(options[key]) in kind for kind in kinds):
-            raise ValueError(f"{part.strip()!r} in {entry.strip()!r}: expected {wanted}")
+        key, value = option["key"], _value(option["value"])
+        if key in GENERATOR_OPTIONS:
+            checked(GENERATOR_OPTIONS, {key: value}, entry.strip())
+        # Workers run in folders of their own.
+        options[key] = absolute(option["value"]) if is_file(hints.get(key)) else value
     return StrategySpec("".join(entry.split()), name, options)
+
+
+def _options_of(name: str) -> Mapping[str, Any]:
+    """Return the options of a strategy with their types; none where evaluations know it alone (`gt-point`)."""
+    try:
+        return options_of(find_strategy(name)[0])
+    except ValueError:
+        return {}
 
 
 def _value(text: str) -> Option:

@@ -1,4 +1,4 @@
-"""Annotated shards in, one small row a photo out: what curation looks at, and nothing of the photo's size."""
+"""Annotated shards in, one small row a photo out: what curation descriptions at, and nothing of the photo's size."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ from stages.annotations.read import read_annotated
 from stages.storage.location import redact
 
 ROWS_PER_TABLE = 64
-MAX_PIXELS = 100_000_000
-"""Of a photo that is looked at."""
 THUMBNAIL = 144
 """Longer side of the pictures in the contact sheet, px."""
 
 
 @dataclass(frozen=True)
-class LookRecipe:
-    """How photos are looked at.
+class DescriptionRecipe:
+    """How photos are described.
 
     Attributes:
         sam: name of the model whose embeddings tell photos apart.
@@ -47,7 +45,7 @@ class LookRecipe:
     threads: int = 2
 
 
-LOOKS = pa.schema(
+DESCRIPTIONS = pa.schema(
     [
         column("image_id", pa.string()),
         column("shard", pa.string()),
@@ -62,15 +60,15 @@ LOOKS = pa.schema(
         column("thumbnail", pa.binary(), "JPEG"),
         column("problem", pa.string(), "one line; then all else is null"),
     ],
-    metadata={"table": "looks"},
+    metadata={"table": "descriptions"},
 )
 """About 8 KiB a photo."""
 
 
-class LookAtPhotos:
-    """Stage: a table of shards to tables of `LOOKS`; reads, decodes and encodes each photo once, one at a time."""
+class DescribePhotos:
+    """Reads, decodes and encodes each photo of a shard once, one at a time: a row of `DESCRIPTIONS` each."""
 
-    def __init__(self, recipe: LookRecipe) -> None:
+    def __init__(self, recipe: DescriptionRecipe) -> None:
         torch.set_num_threads(recipe.threads)
         self.model = load_sam(recipe.sam, recipe.checkpoint).to(recipe.device)
 
@@ -81,24 +79,24 @@ class LookAtPhotos:
             for row in self._rows(uri):
                 rows.append(row)
                 if len(rows) == ROWS_PER_TABLE:
-                    yield pa.Table.from_pylist(rows, schema=LOOKS)
+                    yield pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
                     rows = []
             if rows:
-                yield pa.Table.from_pylist(rows, schema=LOOKS)
+                yield pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
 
     def _rows(self, uri: str) -> Iterator[dict[str, Any]]:
         problems: list[str] = []
         for sample in read_annotated(uri, problems.append):
             try:
-                yield {"shard": redact(uri)} | self._look(sample, problems)
+                yield {"shard": redact(uri)} | self._describe(sample, problems)
             except (PhotoError, ValueError) as error:
                 problems.append(f"{sample.id}: {error}")
             yield from ({"problem": problem} for problem in problems)
             problems.clear()
         yield from ({"problem": problem} for problem in problems)
 
-    def _look(self, sample: Sample, problems: list[str]) -> dict[str, Any]:
-        rgb = open_photo(sample.jpeg, MAX_PIXELS).rgb
+    def _describe(self, sample: Sample, problems: list[str]) -> dict[str, Any]:
+        rgb = open_photo(sample.jpeg).rgb
         masks = []
         for index, annotation in enumerate(sample.annotations):
             try:

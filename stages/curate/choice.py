@@ -1,4 +1,4 @@
-"""From looks at photos to the choice of them (schemas/curation.py)."""
+"""From descriptions at photos to the choice of them (schemas/curation.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aopsam.curation.near_duplicates import duplicate_groups
 from aopsam.curation.strata import BINS, strata
 from schemas.conform import conform
 from schemas.curation import SCHEMA, Reason
-from stages.curate.actor import LOOKS
+from stages.curate.actor import DESCRIPTIONS
 
 STATISTICS = ("masks", "object_scale", "layout")
 
@@ -51,43 +51,43 @@ class Keep:
         return min(wanted, different)
 
 
-def usable_looks(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]]:
-    """Looks in an order of their own, and a line for all that cannot be used.
+def usable_descriptions(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]]:
+    """Descriptions in an order of their own, and a line for all that cannot be used.
 
     Of photos of one name, which no list of names could tell apart, the one of the first shard stays.
 
     Args:
-        tables: of `stages.curate.actor.LOOKS`.
+        tables: of `stages.curate.actor.DESCRIPTIONS`.
     """
-    looks = pa.concat_tables([LOOKS.empty_table(), *tables])
-    problems = sorted(looks.column("problem").drop_null().to_pylist())
-    looks = looks.filter(looks.column("problem").is_null())
-    looks = looks.sort_by([(name, "ascending") for name in ("image_id", "shard", "digest")])
-    names, shards = looks.column("image_id").to_pylist(), looks.column("shard").to_pylist()
+    descriptions = pa.concat_tables([DESCRIPTIONS.empty_table(), *tables])
+    problems = sorted(descriptions.column("problem").drop_null().to_pylist())
+    descriptions = descriptions.filter(descriptions.column("problem").is_null())
+    descriptions = descriptions.sort_by([(name, "ascending") for name in ("image_id", "shard", "digest")])
+    names, shards = descriptions.column("image_id").to_pylist(), descriptions.column("shard").to_pylist()
     first = [place == 0 or names[place - 1] != name for place, name in enumerate(names)]
     for place, is_first in enumerate(first):
         if not is_first:
             problems.append(f"{names[place]} of {shards[place]}: another photo has this name; names must differ")
-    return looks.filter(pa.array(first, pa.bool_())), problems
+    return descriptions.filter(pa.array(first, pa.bool_())), problems
 
 
-def curate(looks: pa.Table, keep: Keep, seed: int) -> pa.Table:
+def curate(descriptions: pa.Table, keep: Keep, seed: int) -> pa.Table:
     """Choose photos; the same for every order of shards and number of actors.
 
     Args:
-        looks: of `usable_looks`, at least one.
+        descriptions: of `usable_descriptions`, at least one.
         keep: how many.
         seed: of `aopsam.curation.choose.choose`.
 
     Returns:
-        schemas/curation.py, a row a look, in the order of the looks.
+        schemas/curation.py, a row a look, in the order of the descriptions.
     """
-    names = looks.column("image_id").to_pylist()
-    kept = _kept(looks)
+    names = descriptions.column("image_id").to_pylist()
+    kept = _kept(descriptions)
     different = np.flatnonzero(kept == np.arange(len(kept)))
-    bins = strata([looks.column(name).to_numpy()[different] for name in STATISTICS])
+    bins = strata([descriptions.column(name).to_numpy()[different] for name in STATISTICS])
     count = keep.of(len(kept), len(different))
-    choice = choose(embeddings(looks)[different], bins, count, seed)
+    choice = choose(embeddings(descriptions)[different], bins, count, seed)
     rows: list[dict[str, Any]] = [
         {"chosen": False, "reason": Reason.DUPLICATE, "duplicate_of": names[other]} for other in kept
     ]
@@ -101,7 +101,7 @@ def curate(looks: pa.Table, keep: Keep, seed: int) -> pa.Table:
             "order": order if order >= 0 else None,
             "distance": distance if np.isfinite(distance) else None,
         }
-    given = looks.select(["image_id", "shard", *STATISTICS])
+    given = descriptions.select(["image_id", "shard", *STATISTICS])
     made = pa.Table.from_pylist(
         rows, schema=pa.schema([field for field in SCHEMA if field.name not in given.schema.names])
     )
@@ -110,21 +110,21 @@ def curate(looks: pa.Table, keep: Keep, seed: int) -> pa.Table:
     return conform(given, SCHEMA)
 
 
-def embeddings(looks: pa.Table) -> np.ndarray:
+def embeddings(descriptions: pa.Table) -> np.ndarray:
     """(N, C) float16 unit vectors."""
-    return _stacked(looks, "embedding")
+    return _stacked(descriptions, "embedding")
 
 
-def _kept(looks: pa.Table) -> np.ndarray:
+def _kept(descriptions: pa.Table) -> np.ndarray:
     """(N,) the row that stays in place of each: itself, or of its duplicates the largest, then best annotated."""
-    fingerprints = _stacked(looks, "fingerprint").reshape(-1, SIDE, SIDE)
-    groups = duplicate_groups(fingerprints, looks.column("digest").to_pylist())
-    pixels = pc.multiply(looks.column("width").cast(pa.int64()), looks.column("height")).to_numpy()
+    fingerprints = _stacked(descriptions, "fingerprint").reshape(-1, SIDE, SIDE)
+    groups = duplicate_groups(fingerprints, descriptions.column("digest").to_pylist())
+    pixels = pc.multiply(descriptions.column("width").cast(pa.int64()), descriptions.column("height")).to_numpy()
     # By falling worth; rows, which are in the order of their names, decide between equals.
-    by_worth = np.lexsort((np.arange(len(groups)), -looks.column("masks").to_numpy(), -pixels))
+    by_worth = np.lexsort((np.arange(len(groups)), -descriptions.column("masks").to_numpy(), -pixels))
     _, best = np.unique(groups[by_worth], return_index=True)
     return by_worth[best][groups]
 
 
-def _stacked(looks: pa.Table, name: str) -> np.ndarray:
-    return np.stack([np.frombuffer(value, np.float16) for value in looks.column(name).to_pylist()])
+def _stacked(descriptions: pa.Table, name: str) -> np.ndarray:
+    return np.stack([np.frombuffer(value, np.float16) for value in descriptions.column(name).to_pylist()])

@@ -36,9 +36,9 @@ class Series:
     values: NDArray[np.float64]
 
 
-def cover_distances(looks: pa.Table, chosen: NDArray[np.bool_], seed: int) -> tuple[NDArray, NDArray]:
+def cover_distances(descriptions: pa.Table, chosen: NDArray[np.bool_], seed: int) -> tuple[NDArray, NDArray]:
     """Of all N photos to the nearest chosen one, and to the nearest of as many drawn at random, both (N,)."""
-    vectors = embeddings(looks)
+    vectors = embeddings(descriptions)
     drawn = np.random.default_rng(seed).choice(len(vectors), int(chosen.sum()), replace=False)
     ours, random = (np.sqrt(squared_distances(vectors, vectors[centres])) for centres in (chosen, np.sort(drawn)))
     return ours, random

@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.curation import Reason
 from stages.curate.cover import cover_distances, cover_png
 from stages.curate.sheet import sheet_png
 from stages.storage.atomic import write_bytes
+from stages.storage.location import redact
 
 
-def write_curation(out: str, looks: pa.Table, curation: pa.Table, seed: int) -> tuple[float, float]:
+def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: int) -> tuple[float, float]:
     """Write `cover.png`, `sheet.png` and, last, `curation.parquet`.
 
     Args:
         out: folder or URI, without a slash at its end.
-        looks: `stages.curate.actor.LOOKS` of N photos.
+        descriptions: `stages.curate.actor.DESCRIPTIONS` of N photos.
         curation: schemas/curation.py, the same photos.
         seed: of the random choice that the picture compares with.
 
     Returns:
         The embedding distance of the farthest photo from those chosen, and from as many drawn at random.
     """
-    ours, random = cover_distances(looks, curation.column("chosen").to_numpy(), seed)
+    ours, random = cover_distances(descriptions, curation.column("chosen").to_numpy(), seed)
     write_bytes(f"{out}/cover.png", cover_png(curation, ours, random))
-    write_bytes(f"{out}/sheet.png", sheet_png(looks, curation))
+    write_bytes(f"{out}/sheet.png", sheet_png(descriptions, curation))
     buffer = io.BytesIO()
     pq.write_table(curation, buffer, compression="zstd")
     write_bytes(f"{out}/curation.parquet", buffer.getvalue())
     return float(ours.max()), float(random.max())
+
+
+def refuse_to_overwrite(out: str) -> None:
+    """Refuse a folder that holds a curation.
+
+    Raises:
+        ValueError: it does.
+    """
+    filesystem, path = fsspec.url_to_fs(f"{out}/curation.parquet")
+    if filesystem.exists(path):
+        raise ValueError(f"{redact(out)} holds a curation already; give another folder")
+
+
+def account(curation: pa.Table, problems: int, cover: tuple[float, float], out: str) -> str:
+    """Say how many photos were chosen, how well they cover the rest, and where the result lies."""
+    reasons = Counter(curation.column("reason").to_pylist())
+    return (
+        f"{curation.num_rows} photos and {problems} problems: {reasons[Reason.CHOSEN]} chosen,"
+        f" {reasons[Reason.DUPLICATE]} near-duplicates and {reasons[Reason.NOT_NEEDED]} not needed left out\n"
+        f"farthest photo from those chosen {cover[0]:.3f}, from as many at random {cover[1]:.3f}\n"
+        f"{out}/curation.parquet says which and why; cover.png and sheet.png, in the same folder, show it"
+    )

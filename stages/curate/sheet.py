@@ -16,11 +16,11 @@ _CELL, _CAPTION, _HEAD = THUMBNAIL + 8, 18, 40
 INK, FAINT = "#1d2733", "#5d6b7a"
 
 
-def sheet_png(looks: pa.Table, curation: pa.Table) -> bytes:
+def sheet_png(descriptions: pa.Table, curation: pa.Table) -> bytes:
     """The picture: chosen photos evenly taken from the order of choice; pairs of duplicate and kept photo.
 
     Args:
-        looks: `stages.curate.actor.LOOKS`, N rows.
+        descriptions: `stages.curate.actor.DESCRIPTIONS`, N rows.
         curation: schemas/curation.py, the same N photos.
     """
     names = curation.column("image_id").to_pylist()
@@ -49,7 +49,7 @@ def sheet_png(looks: pa.Table, curation: pa.Table) -> bytes:
     heights = [_HEAD + -(-len(cells) // COLUMNS) * (_CELL + _CAPTION) for _, cells in sections]
     canvas = Image.new("RGB", (COLUMNS * _CELL + 16, sum(heights) + 16), "white")
     draw = ImageDraw.Draw(canvas)
-    thumbnails = looks.column("thumbnail")
+    thumbnails = descriptions.column("thumbnail")
     text, small = ImageFont.load_default(17), ImageFont.load_default(12)
     top = 8
     for (title, cells), height in zip(sections, heights, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from aopsam._allocator import keep_freed_memory
+from aopsam._options import options_of
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
-from aopsam.prompting.aop import AutoPrompts
-from aopsam.prompting.oas import ObjectAware
+from aopsam.prompting import find_strategy
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
@@ -35,7 +37,7 @@ from stages.evaluate.peak_memory import peak_memory
 if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
     from segment_anything.modeling import Sam
 
-RANDOM_MATCH = "random-match"
+RANDOM_MATCH, MATCHED = "random-match", "aop"
 """As many random points on each photo as the first `aop` of the run decoded there."""
 
 SAMPLES = pa.schema(
@@ -53,7 +55,6 @@ SAMPLES = pa.schema(
 RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
 MEMORY_EVERY = 10
 """Of so many photos of a source one is labelled once more, untimed, to measure memory."""
-_MAX_PIXELS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ class Evaluation:
         if self.checkpoint is not None and len(self.sams) != 1:
             raise ValueError("--checkpoint belongs to one model; name one with --sam")
         names = [spec.name for spec in self.strategies]
-        if RANDOM_MATCH in names and "aop" not in names[: names.index(RANDOM_MATCH)]:
-            raise ValueError(f"{RANDOM_MATCH} draws as many points as aop decodes: name aop before it in --prompts")
+        if RANDOM_MATCH in names and MATCHED not in names[: names.index(RANDOM_MATCH)]:
+            raise ValueError(
+                f"{RANDOM_MATCH} draws as many points as {MATCHED} decodes: name {MATCHED} before it in --prompts"
+            )
 
 
 def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
@@ -123,7 +126,7 @@ def generator_of(
         ValueError: an unknown strategy or option.
     """
     options = spec.strategy_options
-    if spec.name.startswith("random-"):
+    if "seed" in options_of(find_strategy(spec.name)[0]):
         options.setdefault("seed", seed)
     return AutoMaskGenerator(
         model,
@@ -150,6 +153,7 @@ class EvaluatePhotos:
             OSError: weights that cannot be read.
         """
         torch.set_num_threads(evaluation.threads)
+        keep_freed_memory()
         self.evaluation = evaluation
         predictor = load_predictor(evaluation.predictor) if evaluation.predictor else None
         self.models = [load_sam(name, evaluation.checkpoint).to(evaluation.device) for name in evaluation.sams]
@@ -165,18 +169,16 @@ class EvaluatePhotos:
             raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 
     def weights(self) -> dict[str, Any]:
-        """Which weights measure: name, SHA-256 and thresholds of each model, SHA-256 of predictors and detectors."""
-        strategies = [strategy for generator in self.generators.values() for strategy in generator.strategies]
-        predictors = [strategy.proposer.predictor for strategy in strategies if isinstance(strategy, AutoPrompts)]
-        detectors = [strategy.detector for strategy in strategies if isinstance(strategy, ObjectAware)]
-        return {
-            "sam": [
-                {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
-                for model in self.models
-            ],
-            "predictor": sorted({predictor.sha256 for predictor in predictors}),
-            "detector": sorted({detector.sha256 for detector in detectors}),
-        }
+        """Return which weights measure: name, SHA-256 and thresholds of each model; SHA-256 of the others by role."""
+        digests: dict[str, set[str]] = defaultdict(set)
+        for generator in self.generators.values():
+            for role, weights in generator.strategies[0].weights().items():
+                digests[role].add(weights["sha256"])
+        sams = [
+            {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
+            for model in self.models
+        ]
+        return {"sam": sams} | {role: sorted(found) for role, found in digests.items()}
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """All metrics of the photos."""
@@ -212,7 +214,7 @@ class EvaluatePhotos:
                 if opened.memory:
                     again = partial(self.label, model, spec, photo, matched)
                     measured.values["peak_memory"] = peak_memory(again, model.device.type)
-                if spec.name == "aop" and matched is None:
+                if spec.name == MATCHED and matched is None:
                     matched = labelled.prompts_decoded
             values = measured.values
             values |= {"seconds_open": opened.seconds, "seconds_encode": encoding}
@@ -260,7 +262,7 @@ def open_sample(sample: Mapping[str, Any]) -> AnnotatedPhoto:
     if sample["problem"] is not None:
         raise ValueError(sample["problem"])
     began = time.perf_counter()
-    rgb = open_photo(sample["jpeg"], _MAX_PIXELS).rgb
+    rgb = open_photo(sample["jpeg"]).rgb
     seconds = time.perf_counter() - began
     hw = (rgb.shape[0], rgb.shape[1])
     crowds = [{"segmentation": crowd} for crowd in json.loads(sample["crowds"] or "[]")]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import resource
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from aopsam.training.plan import clock
-from schemas.labels import BESIDE_STAGES, MODEL_STAGES
+from schemas.labels import MODEL_STAGES, READING_STAGES
 from stages.config.label_config import LabelConfig
-from stages.label.actor import LabelPhotos
+from stages.label.account import bound_by
+from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX
-from stages.results.summary import bound_by
 from stages.runner import Resources
 from stages.storage.location import locate
 
@@ -36,7 +36,7 @@ class LabelPlan:
         measured: photos that count; one more came before them, unless there is no other.
         measured_on: torch device.
         stages: `wait` and what the model's thread does → mean seconds a photo.
-        beside: what other threads do → mean seconds a photo.
+        reading: what the threads that open photos do → mean seconds a photo.
         actor_bytes: largest memory of this process, which did what an actor does.
     """
 
@@ -48,7 +48,7 @@ class LabelPlan:
     measured: int
     measured_on: str
     stages: dict[str, float]
-    beside: dict[str, float]
+    reading: dict[str, float]
     actor_bytes: int
 
     def __str__(self) -> str:
@@ -57,13 +57,13 @@ class LabelPlan:
             f"images   {self.images} to label, {self.size / 1e6:.1f} MB; {self.done} done",
             f"model    {self.config.sam}, {self.config.prompts} prompts",
             f"actors   {self.resources}",
-            f"memory   {actor + ahead:.2f} GB an actor ({actor:.2f} measured here, {ahead:.2f} for photos ahead),"
+            f"memory   {actor + ahead:.2f} GB an actor ({actor:.2f} measured here, {ahead:.2f} for photos open ahead),"
             f" {self.resources.actors * (actor + ahead):.2f} GB in all, Ray's own processes apart",
         ]
         if self.measured == 0:
             return "\n".join([*lines, "speed    unknown: none of the photos tried could be labelled"])
         seconds = sum(self.stages.values())
-        rate, bound = self.resources.actors / seconds, bound_by(self.stages, self.beside)
+        rate, bound = self.resources.actors / seconds, bound_by(self.stages, self.reading)
         lines += [
             f"speed    {rate:.2f} images/s; {seconds:.2f} s an image, {self.measured} measured on {self.measured_on},"
             " alone",
@@ -72,26 +72,21 @@ class LabelPlan:
         return "\n".join(lines)
 
 
-def plan_labelling(
-    manifest: pa.Table, done: set[str], config: LabelConfig, images: str, resources: Resources
-) -> LabelPlan:
+def plan_labelling(job: LabelJob, resources: Resources) -> LabelPlan:
     """Label at most `MOST_PHOTOS` photos of those to do, spread over the listing, and throw the labels away.
 
     Args:
-        manifest: of `stages.corpus.listing.list_images`.
-        done: image ids that have their row.
-        config: what is done to each photo.
-        images: the run's --images.
+        job: what is to be labelled.
         resources: of the run that is planned.
     """
-    todo = manifest.filter(pc.invert(pc.is_in(manifest.column("image_id"), pa.array(done, pa.string()))))
+    config, images, listing = job.config, job.images, job.listing
+    todo = listing.filter(pc.invert(pc.is_in(listing.column("image_id"), pa.array(job.done, pa.string()))))
     files = todo.filter(pc.invert(pc.is_in(todo.column("kind"), pa.array(["hidden", "special"]))))
     places = sorted({number * files.num_rows // MOST_PHOTOS for number in range(min(MOST_PHOTOS, files.num_rows))})
     device = resources.device if torch.cuda.is_available() else "cpu"
     threads_before = torch.get_num_threads()
     try:
-        label = LabelPhotos(config, images, device, resources.threads, resources.readers)
-        rows = label(files.take(places))
+        rows = job.actor(replace(resources, device=device))()(files.take(places))
     finally:
         torch.set_num_threads(threads_before)
     rows = rows.filter(pc.is_in(rows.column("status"), pa.array(["ok", "empty"])))
@@ -99,14 +94,14 @@ def plan_labelling(
         rows = rows.slice(1)
     return LabelPlan(
         images=todo.num_rows,
-        done=manifest.num_rows - todo.num_rows,
+        done=listing.num_rows - todo.num_rows,
         size=(pc.sum(todo.column("bytes")).as_py() or 0) + _sizes_on_disk(todo, images),
         config=config,
         resources=resources,
         measured=rows.num_rows,
         measured_on=device,
         stages=_means(rows, ("wait", *MODEL_STAGES)),
-        beside=_means(rows, BESIDE_STAGES),
+        reading=_means(rows, READING_STAGES),
         actor_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 

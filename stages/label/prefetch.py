@@ -18,7 +18,7 @@ import numpy.typing as npt
 from aopsam.photos.decode import PhotoError, open_photo
 from schemas.labels import Reason
 from stages.corpus.fetch import FetchError, fetch
-from stages.label.row import blank_row, with_reason
+from stages.label.row import blank_row, fetched, opened, with_reason
 
 AHEAD_PX = 32_000_000
 """Pixels that are decoded ahead of the model, by default: 96 MB of RGB."""
@@ -72,7 +72,7 @@ class Opened:
 
 
 class Prefetch:
-    """Opens the photos of manifest rows in threads; whatever happens to one, it becomes a row."""
+    """Opens the photos of a listing's rows in threads; whatever happens to one, it becomes a row."""
 
     def __init__(self, images: str, max_pixels: int, threads: int, ahead_px: int = AHEAD_PX) -> None:
         """Start no thread before there is a photo.
@@ -105,10 +105,10 @@ class Prefetch:
 
     def _opened(self, futures: deque[Future[Opened]]) -> Iterator[Opened]:
         while futures:
-            opened = futures.popleft().result()
-            self._budget.release(opened.pixels)
-            yield opened
-            del opened
+            photo = futures.popleft().result()
+            self._budget.release(photo.pixels)
+            yield photo
+            del photo
 
     def _open(self, number: int, source: dict[str, Any]) -> Opened:
         admitted: list[int] = []
@@ -125,12 +125,10 @@ class Prefetch:
         try:
             start = time.perf_counter()
             data = fetch(source, self.images)
-            row["seconds_read"] = time.perf_counter() - start
-            row["content_sha256"] = hashlib.sha256(data).hexdigest()
+            row = fetched(row, hashlib.sha256(data).hexdigest(), time.perf_counter() - start)
             start = time.perf_counter()
             rgb = open_photo(data, self.max_pixels, before_decoding=admit).rgb
-            row["seconds_photo"] = time.perf_counter() - start - waited
-            row["height"], row["width"] = rgb.shape[:2]
+            row = opened(row, (rgb.shape[0], rgb.shape[1]), time.perf_counter() - start - waited)
         except FetchError as error:
             row = with_reason(row, error.reason, str(error))
         except PhotoError as error:

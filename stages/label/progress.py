@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from stages.label.finished import Finished
+from stages.label.account import Account
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
         """`total` is the number of images of this run."""
         self.total = total
-        self.done = Finished()
+        self.done = Account()
         self.seconds_start = self.seconds_first = 0.0
         self._first_images = 0
         self._stream = stream or sys.stderr
@@ -34,7 +34,7 @@ class Progress:
         """Wall-clock time since the start."""
         return time.monotonic() - self._start
 
-    def add(self, finished: Finished) -> None:
+    def add(self, finished: Account) -> None:
         """Take in finished work and, now and then, say so."""
         if self.done.rows == 0:
             self._first_images, self.seconds_first = finished.rows, self.seconds

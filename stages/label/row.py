@@ -1,9 +1,14 @@
-"""One row of the labels table as it comes about: blank, then with its reason and the status that follows from it."""
+"""Rows of the labels table: the one place that fills them, and holds them to the schema."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from aopsam.everything.ledger import Labelled
+from schemas import labels
 from schemas.labels import Reason, Status
 
 _STATUS_OF: dict[Reason, Status] = {
@@ -16,7 +21,7 @@ _STATUS_OF: dict[Reason, Status] = {
 
 
 def blank_row(source: dict[str, Any]) -> dict[str, Any]:
-    """A label row for a manifest row, before anything was done to it."""
+    """Return a label row for a row of the listing, before anything was done to it."""
     return {
         "image_id": source["image_id"],
         "uri": source["uri"],
@@ -27,7 +32,57 @@ def blank_row(source: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def fetched(row: dict[str, Any], sha256: str, seconds: float) -> dict[str, Any]:
+    """Fill in the digest of a photo's bytes, and how long it took to read them."""
+    return row | {"content_sha256": sha256, "seconds_read": seconds}
+
+
+def opened(row: dict[str, Any], hw: tuple[int, int], seconds: float) -> dict[str, Any]:
+    """Fill in the rows and columns of a decoded photo, and how long it took to decode."""
+    return row | {"height": hw[0], "width": hw[1], "seconds_photo": seconds}
+
+
+def labelled(row: dict[str, Any], found: Labelled, seconds_wait: float) -> dict[str, Any]:
+    """Fill in the masks of an opened photo, what they took, and how long the model waited for it."""
+    row = row | {f"seconds_{stage}": seconds for stage, seconds in found.seconds.items()}
+    row |= {
+        "masks": found.records,
+        "prompts_proposed": found.prompts_proposed,
+        "prompts_decoded": found.prompts_decoded,
+        "refinements": found.refinements,
+        "masks_dropped": sum(found.masks_dropped.values()),
+        "seconds_wait": seconds_wait,
+    }
+    return with_reason(row, Reason.NONE if found.records else Reason.NO_MASK, "")
+
+
 def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, Any]:
-    """The row with its reason, the status that follows from it, and a message of one line."""
+    """Return the row with its reason, the status that follows from it, and a message of one line."""
     status = _STATUS_OF.get(reason, Status.FAILED)
     return row | {"status": status.value, "reason": reason.value, "message": " ".join(message.split())}
+
+
+def labels_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Make a labels table of rows; null is allowed only where a photo could not be labelled.
+
+    Raises:
+        ValueError: a row has a column that the schema does not know, or a labelled photo's row lacks one; it says which
+            and where columns are filled.
+    """
+    for row in rows:
+        if unknown := row.keys() - set(labels.SCHEMA.names):
+            raise ValueError(f"{min(unknown)!r} is no column of schemas/labels.py")
+        lacking = [name for name in labels.SCHEMA.names if row.get(name) is None]
+        if lacking and row["status"] in (Status.OK, Status.EMPTY):
+            raise ValueError(f"column {lacking[0]!r} of schemas/labels.py is filled nowhere in stages/label/row.py")
+    return pa.Table.from_pylist(list(rows), schema=labels.SCHEMA)
+
+
+def check_columns() -> None:
+    """Check that every column of the schema is filled for a labelled photo, before there is one.
+
+    Raises:
+        ValueError: as for `labels_table`.
+    """
+    blank = blank_row(dict.fromkeys(("image_id", "uri", "file_name"), ""))
+    labels_table([labelled(opened(fetched(blank, "", 0.0), (1, 1), 0.0), Labelled(), 0.0)])

@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from tyro.conf import Suppress
 
+from aopsam._allocator import keep_freed_memory
+from aopsam._options import OneOf, check
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.predictor.frame import content_hw, to_frame
-from aopsam.predictor.targets import Combine
+from aopsam.predictor.targets import PRESETS, Combine
 from aopsam.sam.encode import encode
 from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
@@ -22,7 +25,7 @@ from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
 from stages.prompt_maps.files import parquet_bytes
 from stages.prompt_maps.rows import MIRRORED
-from stages.prompt_maps.target import MAX_PIXELS, PhotoTarget, Source, photo_target
+from stages.prompt_maps.target import PhotoTarget, Source, photo_target
 from stages.storage.atomic import write_bytes
 from stages.storage.location import redact
 
@@ -30,31 +33,35 @@ if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision 
     from segment_anything.modeling import Sam
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MapRecipe:
     """How prompt maps are made.
 
-    Attributes:
-        sam: name of the model whose embeddings the predictor will read.
-        checkpoint: its weights; None for the registry's own.
-        source: `interior`, the point deepest inside each mask, or `recorded`, the annotation's `point_coords`.
-        combine: what overlapping prompts do, `max` or `sum`.
-        preset: kernel, a name of `aopsam.predictor.targets.PRESETS`.
-        sparse: much of each photo is unannotated (COCO), so that only annotated masks and their near surroundings
-            may teach where no prompt belongs; else the whole photo does.
-        mirror: a second row for the mirrored photo, encoded on its own: the embedding of a mirrored photo is not the
-            mirrored embedding.
-        threads: CPU threads of the encoder.
+    Raises:
+        ValueError: a value that there is not.
     """
 
     sam: str = "tiny"
+    """Name of the model whose embeddings the predictor will read."""
     checkpoint: str | None = None
+    """Its weights; by default the bundled or official ones."""
     source: Source = "interior"
+    """Where a mask's prompt is: the point deepest inside it, or the annotation's recorded point_coords."""
     combine: Combine = "max"
-    preset: str = "medium"
+    """What overlapping prompts do."""
+    preset: Annotated[str, OneOf(PRESETS)] = "medium"
+    """Kernel of a prompt: a name of aopsam.predictor.targets.PRESETS."""
     sparse: bool = False
+    """Much of each photo is unannotated (COCO): only annotated masks and their near surroundings teach where no prompt
+    belongs; else the whole photo does."""
     mirror: bool = False
-    threads: int = 2
+    """Add a row for the mirrored photo, encoded on its own: the embedding of a mirrored photo is not the mirrored
+    embedding."""
+    threads: Suppress[int] = 2
+    """CPU threads of the encoder."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
@@ -77,6 +84,7 @@ class BuildPromptMaps:
 
     def __init__(self, recipe: MapRecipe, folder: str, device: str = "cpu") -> None:
         torch.set_num_threads(recipe.threads)
+        keep_freed_memory()
         self.recipe = recipe
         self.folder = folder
         self.model = load_padding_sam(recipe.sam, recipe.checkpoint).to(device)
@@ -106,7 +114,7 @@ class BuildPromptMaps:
                 problems.append(f"{place}: {line}")
 
             try:
-                rgb = open_photo(sample["jpeg"], MAX_PIXELS).rgb
+                rgb = open_photo(sample["jpeg"]).rgb
                 rows.extend(self._rows(sample["image_id"], rgb, json.loads(sample["annotations"]), report))
             except (PhotoError, ValueError) as error:
                 report(str(error))

@@ -102,3 +102,14 @@ def _from_footer(group: pq.RowGroupMetaData) -> dict[str, Any] | None:
     if group.num_rows != 1 or not all(value is not None and value.has_min_max for value in values.values()):
         return None
     return {name: value.min for name, value in values.items() if value is not None}
+
+
+def refuse_to_add(folder: str) -> None:
+    """Refuse a folder that holds prompt maps.
+
+    Raises:
+        ValueError: it does.
+    """
+    filesystem, path = fsspec.url_to_fs(folder)
+    if filesystem.glob(f"{path}/*.parquet"):
+        raise ValueError(f"{redact(folder)} holds prompt maps already; give another folder")

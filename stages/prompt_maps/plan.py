@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import fsspec
 import pyarrow as pa
@@ -16,6 +16,7 @@ from aopsam.training.plan import clock
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.files import parquet_bytes
 from stages.prompt_maps.samples import Reading, read_samples
+from stages.runner import Resources
 
 MOST_PHOTOS = 16
 MOST_SECONDS = 20.0
@@ -58,7 +59,7 @@ class MapPlan:
         )
 
 
-def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, actors: int, device: str) -> MapPlan | None:
+def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, resources: Resources) -> MapPlan | None:
     """Build maps of a few photos of the first shard that has some, and throw them away; None if none can be used."""
     tables = (
         table.filter(pc.is_null(table.column("problem")))
@@ -67,7 +68,7 @@ def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, actors
     samples = next((table for table in tables if table.num_rows), None)
     if samples is None:
         return None
-    stage = BuildPromptMaps(recipe, "", device)
+    stage = BuildPromptMaps(replace(recipe, threads=resources.threads), "", resources.device)
     stage.build(samples.slice(0, 1))  # the first is slower
     built: list[pa.Table] = []
     began = time.perf_counter()
@@ -88,7 +89,7 @@ def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, actors
         rows_photo=rows.num_rows / len(built),
         row_bytes=len(parquet_bytes(rows)) / rows.num_rows,
         embedding_bytes=len(rows.column("embedding")[0].as_py()),
-        actors=actors,
+        actors=resources.actors,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from aopsam.predictor.frame import FRAME_SIZE
+from stages.annotations.held_out import is_held_out
 from stages.prompt_maps.files import Place, list_rows, open_file
 from stages.prompt_maps.objects import FrameObjects
 from stages.storage.location import redact
@@ -46,15 +46,18 @@ class PromptMapRows:
         self._places = places
         self.image_ids: list[str] = [place.image_id for place in places]
 
-    def split(self, one_in: int) -> tuple[PromptMapRows, PromptMapRows]:
-        """All but about one photo in `one_in`, and those; a photo and its mirror image stay together.
+    def split(self) -> tuple[PromptMapRows, PromptMapRows]:
+        """Return the rows to train on, and those held out (`is_held_out`); a photo and its mirror image stay together.
 
-        Which photos are held out depends on their ids alone.
+        Raises:
+            ValueError: there are none of the one kind or the other.
         """
         parts = copy.copy(self), copy.copy(self)
-        held_out = [zlib.crc32(name.removesuffix(MIRRORED).encode()) % one_in == 0 for name in self.image_ids]
+        held_out = [is_held_out(name.removesuffix(MIRRORED)) for name in self.image_ids]
         for part, wanted in zip(parts, (False, True), strict=True):
             part._take([place for place, held in zip(self._places, held_out, strict=True) if held is wanted])
+            if not len(part):
+                raise ValueError(f"{len(self)} rows are too few to train on and to hold some out")
         return parts
 
     def __len__(self) -> int:

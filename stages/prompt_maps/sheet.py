@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stages.prompt_maps.rows import PromptMapRows
+from stages.storage.atomic import write_bytes
 
 
 def contact_sheet(rows: PromptMapRows, count: int = 12, columns: int = 4) -> bytes:
@@ -23,3 +24,10 @@ def contact_sheet(rows: PromptMapRows, count: int = 12, columns: int = 4) -> byt
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(lines)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def write_sheet(folder: str) -> str:
+    """Write the contact sheet of a folder of prompt maps into it; returns where."""
+    path = f"{folder}/sheet.png"
+    write_bytes(path, contact_sheet(PromptMapRows([folder])))
+    return path

@@ -10,15 +10,13 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from aopsam.masks import rle
+from aopsam.photos.decode import MAX_PIXELS
 from aopsam.predictor.frame import FRAME_SIZE, content_hw
 from aopsam.predictor.interior import interior_point
 from aopsam.predictor.targets import PRESETS, Combine, merge_points, prompt_map
 from stages.prompt_maps.objects import FrameObjects, box_in_frame, distinct, mask_in_frame
 
 Source = Literal["interior", "recorded"]
-
-MAX_PIXELS = 100_000_000
-"""Of a photo that prompt maps are made of."""
 
 MERGE_RADIUS = 3.0
 """Repeats (several annotators) closer than this are one prompt, frame pixels."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import fsspec
@@ -13,6 +14,11 @@ from fsspec.spec import AbstractFileSystem
 # A key's secret may hold '/', so 'name:secret@' counts as credentials even across slashes, but 'host:9000/' does not.
 _CREDENTIALS = re.compile(r"^(?:[^/]*@|[^/:@]*:(?!\d*(?:/|$))[^@]*@)")
 _LOCAL = re.compile(r"^(?:file|local)://")
+
+
+def absolute(uri: str) -> str:
+    """Make a local path absolute, since workers run in folders of their own; leave any other URI as it is."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def redact(uri: str) -> str:

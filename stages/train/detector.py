@@ -10,7 +10,6 @@ from pathlib import Path
 from aopsam.detector.network import BoxDetector
 from aopsam.detector.weights import save_detector
 from aopsam.training.detector import DetectorRecipe, DetectorTask
-from stages.annotations.held_out import HOLD_OUT
 from stages.prompt_maps.rows import PromptMapRows
 from stages.storage.atomic import write_bytes
 
@@ -22,9 +21,7 @@ def detector_task(folders: Sequence[str], recipe: DetectorRecipe) -> DetectorTas
         ValueError: too few rows, folders without prompt maps, or prompt maps without objects.
         OSError: something that cannot be read.
     """
-    training, held_out = PromptMapRows(folders).split(HOLD_OUT)
-    if not len(training) or not len(held_out):
-        raise ValueError(f"{len(training) + len(held_out)} rows are too few to train on and to hold some out")
+    training, held_out = PromptMapRows(folders).split()
     training.objects(0)  # so that maps without objects are refused here
     task = DetectorTask(training, recipe, held_out)
     task.model.sam, task.model.sam_sha256 = training.sam, training.sam_sha256

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.sam.registry import load_sam
-from aopsam.training.annotated import MAX_PIXELS
 from aopsam.training.distillation import DecoupledTask
 from aopsam.training.sami import SamiRecipe, SamiTask
 from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
@@ -22,6 +23,7 @@ from stages.annotations.held_out import is_held_out
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.storage.atomic import write_bytes
+from stages.train.sam import write_sam
 
 COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
 JUDGED = 16
@@ -29,7 +31,7 @@ JUDGED = 16
 
 
 @dataclass(frozen=True)
-class DistillationWork:
+class DistillationJob:
     """What a student is distilled from.
 
     Attributes:
@@ -68,7 +70,7 @@ class ListedPhotos:
         """
         row = self._rows.slice(number, 1).to_pylist()[0]
         try:
-            return open_photo(fetch(row, self._sources[row["source"]]), MAX_PIXELS).rgb
+            return open_photo(fetch(row, self._sources[row["source"]])).rgb
         except (FetchError, PhotoError) as error:
             name = hashlib.sha256(row["uri"].encode()).hexdigest()[:32]
             line = f"{row['uri']}: {error}"
@@ -84,45 +86,45 @@ def left_out(out: str) -> list[str]:
     return sorted(filesystem.cat_file(file).decode() for file in filesystem.ls(path, detail=False))
 
 
-def distillation_task(work: DistillationWork, on_problem: Callable[[str], None] = lambda line: None) -> StudentTask:
+def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = lambda line: None) -> StudentTask:
     """The task; photos that `stages.annotations.held_out` holds out are not trained on.
 
     Args:
-        work: what to do.
+        job: what to do.
         on_problem: told one line for what listing already shows to be no photo.
 
     Raises:
         ValueError: no such data, or weights that do not fit.
     """
-    recipe = work.recipe
-    teacher = load_sam(recipe.teacher, work.checkpoint)
+    recipe = job.recipe
+    teacher = load_sam(recipe.teacher, job.checkpoint)
     recipe = replace(recipe, teacher_sha256=teacher.sha256)
-    if work.start is None:
+    if job.start is None:
         student = build_student(recipe.student, recipe.seed)
     else:
-        student = load_sam(recipe.student, work.start)
+        student = load_sam(recipe.student, job.start)
         recipe = replace(recipe, start_sha256=student.sha256)
     share_decoder(student, teacher)
-    rows = _list(work, on_problem)
+    rows = _list(job, on_problem)
     apart = pa.array([_is_held_out(name) for name in rows.column("file_name").to_pylist()], pa.bool_())
-    photos = ListedPhotos(rows.filter(pc.invert(apart)), work.data, work.out)
-    held_out = _some(ListedPhotos(rows.filter(apart), work.data, work.out))
+    photos = ListedPhotos(rows.filter(pc.invert(apart)), job.data, job.out)
+    held_out = _some(ListedPhotos(rows.filter(apart), job.data, job.out))
     if isinstance(recipe, SamiRecipe):
         return SamiTask(recipe, teacher, student, photos, held_out)
     return DecoupledTask(recipe, teacher, student, photos, held_out)
 
 
-def _list(work: DistillationWork, on_problem: Callable[[str], None]) -> pa.Table:
+def _list(job: DistillationJob, on_problem: Callable[[str], None]) -> pa.Table:
     """Rows of all sources that may be photos, with the number of their source."""
     tables = []
-    for number, source in enumerate(work.data):
-        rows = list_images(source, work.out if "://" not in work.out else None).select(COLUMNS)
+    for number, source in enumerate(job.data):
+        rows = list_images(source, job.out if "://" not in job.out else None).select(COLUMNS)
         tables.append(rows.append_column("source", pa.array([number] * rows.num_rows, pa.int32())))
     table = pa.concat_tables(tables)
     usable = pc.is_in(table.column("kind"), pa.array(["file", "tar", "parquet"]))
     for row in table.filter(pc.invert(usable)).to_pylist():
         try:
-            fetch(row, work.data[row["source"]])
+            fetch(row, job.data[row["source"]])
         except FetchError as error:
             on_problem(f"{row['uri']}: {error}")
     return table.filter(usable)
@@ -140,3 +142,19 @@ def _some(photos: ListedPhotos) -> Iterator[np.ndarray]:
             yield photos[int(number)]
         except ValueError:
             continue
+
+
+def finish_student(task: StudentTask, weights: Mapping[str, torch.Tensor], uri: str, method: str) -> None:
+    """Write a student with its teacher's decoder and thresholds.
+
+    Args:
+        task: the training; its student takes the weights.
+        weights: of the image encoder.
+        uri: of the file, a path or fsspec URI.
+        method: how it was distilled, for the metadata.
+    """
+    task.student.image_encoder.load_state_dict(weights)
+    facts = {"method": method, "photos": str(len(task.photos)), "recipe": json.dumps(asdict(task.recipe))}
+    facts |= {"teacher": task.recipe.teacher, "teacher_sha256": task.recipe.teacher_sha256}
+    thresholds = {name: str(value) for name, value in asdict(task.teacher.thresholds).items()}
+    write_sam(task.student, thresholds | facts, uri)

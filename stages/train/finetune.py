@@ -11,7 +11,7 @@ from stages.annotations.held_out import split_photos
 
 
 @dataclass(frozen=True)
-class FinetuneWork:
+class FinetuneJob:
     """What a student is fine-tuned on and judged by.
 
     Attributes:
@@ -27,12 +27,12 @@ class FinetuneWork:
     photos: int = 12
 
 
-def finetune_task(work: FinetuneWork, on_problem: Callable[[str], None] = lambda line: None) -> FinetuneTask:
+def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda line: None) -> FinetuneTask:
     """The task.
 
     Raises:
         ValueError: no annotated photo, or weights that are none of the recipe's model.
     """
-    sam = load_sam(work.recipe.student, work.start)
-    training, held_out = split_photos(work.shards, work.photos, on_problem)
-    return FinetuneTask(replace(work.recipe, start_sha256=sam.sha256), sam, training, held_out)
+    sam = load_sam(job.recipe.student, job.start)
+    training, held_out = split_photos(job.shards, job.photos, on_problem)
+    return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)

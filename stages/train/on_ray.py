@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any
 
 import ray
 import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from aopsam._options import Count
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
-from aopsam.training.task import Recipe, Task
+from aopsam.training.task import Task
 from aopsam.training.trainer import Worker, kept_weights, train
-from stages.config.arguments import absolute, positive
-from stages.runner import choose_resources, start_ray
+from stages.config.command_line import Uri
+from stages.runner import start
 from stages.storage.location import redact
 
-AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 RETRIES = 3
 """Dead workers that a run survives; each time all go on from the last checkpoint."""
 POLL_SECONDS = 2.0
 HEARTBEAT_SECONDS = 30.0
 
 
-def add_training_options(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
-    """What every training can be told; the defaults of the recipe's part are the recipe's."""
-    precisions = get_args(get_type_hints(Recipe)["precision"])
-    add = parser.add_argument
-    add("--out", required=True, type=absolute, help="folder or URI; holds a run to go on with, or none")
-    add("--steps", type=positive, default=recipe.steps, help="updates in all (default: %(default)s)")
-    add("--accumulate", type=positive, default=recipe.accumulate, help="batches to an update (default: %(default)s)")
-    add("--precision", choices=precisions, default=recipe.precision, help="(default: %(default)s)")
-    add("--seed", type=int, default=recipe.seed, help="(default: %(default)s)")
-    add("--workers", type=positive, default=1, help="processes (default: %(default)s)")
-    add("--threads", type=positive, help="CPU threads a worker (default: 2)")
-    add("--checkpoint-every", type=positive, default=250, help="updates (default: %(default)s)")
-    add("--validate-every", type=positive, help="updates (default: an epoch)")
-    add("--plan", action="store_true", help="measure a minute, say what the run will cost, and end")
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments:
+    """What every training pipeline can be told, its recipe apart."""
 
-
-def recipe_from(recipe: AnyRecipe, arguments: argparse.Namespace) -> AnyRecipe:
-    """The recipe with every field that the command line has an argument for."""
-    given = vars(arguments)
-    return replace(recipe, **{field.name: given[field.name] for field in fields(recipe) if field.name in given})
+    out: Uri
+    """Folder or URI; holds a run to go on with, or none."""
+    workers: Count = 1
+    """Processes."""
+    threads: Count | None = None
+    """CPU threads a worker; by default 2."""
+    checkpoint_every: Count = 250
+    """Updates between checkpoints."""
+    validate_every: Count | None = None
+    """Updates between validations; by default an epoch."""
+    plan: bool = False
+    """Measure a minute, say what the run will cost, and end."""
 
 
 def train_on_ray(
-    name: str, make: Callable[[], Task], task: Task, arguments: argparse.Namespace
+    name: str, make: Callable[[], Task], task: Task, arguments: TrainingArguments
 ) -> dict[str, torch.Tensor] | None:
     """Train on Ray Train, or go on from the last checkpoint below `arguments.out`.
 
@@ -63,7 +58,7 @@ def train_on_ray(
         name: of the pipeline, for what it says.
         make: builds the task in each worker; picklable.
         task: what `make` builds, already built here, so that mistakes show before Ray starts.
-        arguments: with those of `add_training_options`.
+        arguments: where to, with what, how often.
 
     Returns:
         The weights to keep; None where only a plan was wanted.
@@ -72,8 +67,7 @@ def train_on_ray(
         SystemExit: training failed; what it says names the cause.
     """
     out = arguments.out.rstrip("/")
-    start_ray(arguments.workers, arguments.threads)
-    resources = choose_resources(10**6, arguments.workers, arguments.threads, 1)
+    resources = start(arguments.workers, arguments.threads)
     gpu = resources.device == "cuda"
     each = "one GPU" if gpu else f"{resources.threads} CPU thread(s)"
     if arguments.plan:
@@ -88,18 +82,18 @@ def train_on_ray(
         file=sys.stderr,
     )
     board = _Board.remote()  # type: ignore[attr-defined]
-    work = _Work(
+    settings = _WorkerSettings(
         make, f"{out}/tensorboard", resources.threads, arguments.checkpoint_every, arguments.validate_every, board
     )
     with _ProgressLine(board, task.recipe.steps):
-        state = fit(work, out, arguments.workers, gpu, name)
+        state = fit(settings, out, arguments.workers, gpu, name)
     step, best = state["step"], state["best"]
     print(f"{step} steps done" + ("" if best is None else f", best at {best['step']} ({best['score']:.4f})"))
     return kept_weights(state)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _WorkerSettings:
     """What every worker is told."""
 
     make: Callable[[], Task]
@@ -112,16 +106,16 @@ class _Work:
     """Where it trains; None for the device that Ray gives it."""
 
 
-def fit(work: _Work, out: str, workers: int, gpu: bool, name: str) -> dict[str, Any]:
+def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str) -> dict[str, Any]:
     """Run the workers to the end; the last checkpoint."""
     trainer = TorchTrainer(
         _train,
-        train_loop_config={"work": work},
-        torch_config=TorchConfig(backend="gloo") if work.device == "cpu" else None,
+        train_loop_config={"settings": settings},
+        torch_config=TorchConfig(backend="gloo") if settings.device == "cpu" else None,
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": work.threads} | ({"GPU": 1} if gpu else {}),
+            resources_per_worker={"CPU": settings.threads} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name="train",
@@ -146,12 +140,12 @@ def fit(work: _Work, out: str, workers: int, gpu: bool, name: str) -> dict[str, 
     return state
 
 
-def _train(config: Mapping[str, _Work]) -> None:
+def _train(config: Mapping[str, _WorkerSettings]) -> None:
     """One worker."""
-    work = config["work"]
-    torch.set_num_threads(work.threads)
+    settings = config["settings"]
+    torch.set_num_threads(settings.threads)
     context = ray.train.get_context()
-    worker = Worker(context.get_world_rank(), context.get_world_size(), work.device or str(get_device()))
+    worker = Worker(context.get_world_rank(), context.get_world_size(), settings.device or str(get_device()))
     with tempfile.TemporaryDirectory() as folder:
         last = ray.train.get_checkpoint()
         if last is not None:
@@ -163,13 +157,13 @@ def _train(config: Mapping[str, _Work]) -> None:
             ray.train.report({"step": step, **figures}, checkpoint=checkpoint)
 
         train(
-            work.make(),
+            settings.make(),
             Path(folder),
             worker=worker,
-            checkpoint_every=work.checkpoint_every,
-            validate_every=work.validate_every,
-            curves=work.curves,
-            on_log=lambda step, figures: work.board.write.remote(step, dict(figures)),
+            checkpoint_every=settings.checkpoint_every,
+            validate_every=settings.validate_every,
+            curves=settings.curves,
+            on_log=lambda step, figures: settings.board.write.remote(step, dict(figures)),
             on_checkpoint=report,
         )
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.weights import save_predictor
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, annotated
-from aopsam.training.predictor import PredictorRecipe, PredictorTask
+from aopsam.training.calibration import calibrate_threshold
+from aopsam.training.predictor import PredictorRecipe, PredictorTask, confidence_maps
 from aopsam.training.prompted_photos import PromptedPhotos
-from stages.annotations.held_out import HOLD_OUT, is_held_out
+from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.prompt_maps.rows import PromptMapRows
 from stages.storage.atomic import write_bytes
 
+SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
+"""The paper's 2 and 6 leave too few peaks of a map that is as smooth as ours (aopsam/weights/predictor-tiny.md)."""
+
+PROMPTS = 100
+"""Median prompts a photo that the threshold is chosen for; the paper's Table 2 has 61 to 120."""
+
 
 @dataclass(frozen=True)
-class PredictorWork:
+class PredictorJob:
     """What a predictor is trained on and judged by.
 
     Attributes:
@@ -44,30 +53,28 @@ class PredictorWork:
     checkpoint: str | None = None
 
 
-def predictor_task(work: PredictorWork) -> PredictorTask:
+def predictor_task(job: PredictorJob) -> PredictorTask:
     """The task.
 
     Raises:
         ValueError: too few rows, prompt maps or shards that cannot be used, or weights other than the maps'.
         OSError: something that cannot be read.
     """
-    training, held_out = PromptMapRows(work.folders).split(HOLD_OUT)
-    if not len(training) or not len(held_out):
-        raise ValueError(f"{len(training) + len(held_out)} rows are too few to train on and to hold some out")
+    training, held_out = PromptMapRows(job.folders).split()
     photos = None
-    if work.shards:
-        sam = load_sam(training.sam, work.checkpoint)
+    if job.shards:
+        sam = load_sam(training.sam, job.checkpoint)
         if sam.sha256 != training.sam_sha256:
             raise ValueError(
                 f"the maps were made with {training.sam} ({training.sam_sha256[:12]}), not with {sam.sha256[:12]}:"
                 " give its file with --checkpoint"
             )
-        each = -(-work.photos // len(work.shards))
-        chosen = [photo for shard in work.shards for photo in islice(_unseen(shard), each)]
+        each = -(-job.photos // len(job.shards))
+        chosen = [photo for shard in job.shards for photo in islice(_unseen(shard), each)]
         if not chosen:
             raise ValueError("none of the photos to validate on is held out of training; give more shards")
-        photos = PromptedPhotos(sam, chosen[: work.photos])
-    return PredictorTask(training, work.recipe, held_out, photos, work.sampling, work.prompts)
+        photos = PromptedPhotos(sam, chosen[: job.photos])
+    return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts)
 
 
 def _unseen(shard: str) -> Iterator[Annotated]:
@@ -79,10 +86,26 @@ def _unseen(shard: str) -> Iterator[Annotated]:
                 yield photo
 
 
-def write_predictor(predictor: PromptPredictor, recipe: PredictorRecipe, rows: int, uri: str) -> None:
-    """Write a predictor's weights, with the recipe and the number of rows that it was trained on."""
-    notes = {f"recipe_{name}": str(value) for name, value in asdict(recipe).items()}
+def finish_predictor(
+    job: PredictorJob, task: PredictorTask, weights: Mapping[str, torch.Tensor], uri: str
+) -> PromptPredictor:
+    """Choose the sampling threshold of a trained predictor on held-out maps, and write its weights.
+
+    Args:
+        job: what it was trained on.
+        task: the training; its model takes the weights.
+        weights: to keep.
+        uri: of the file, a path or fsspec URI.
+    """
+    predictor = task.model.eval()
+    predictor.load_state_dict(weights)
+    rows, held_out = PromptMapRows(job.folders).split()
+    predictor.sam, predictor.sam_sha256 = rows.sam, rows.sam_sha256
+    maps = confidence_maps(predictor, held_out)
+    predictor.sampling = calibrate_threshold(maps, job.sampling, job.prompts)
+    notes = {f"recipe_{name}": str(value) for name, value in asdict(job.recipe).items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictor.safetensors"
-        save_predictor(predictor, path, notes | {"rows": str(rows)})
+        save_predictor(predictor, path, notes | {"rows": str(len(rows))})
         write_bytes(uri, path.read_bytes())
+    return predictor

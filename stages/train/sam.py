@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from aopsam.sam.registry import load_sam
+from aopsam.training.export import export_weights
+from aopsam.training.finetune import FinetuneTask
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.thresholds import choose_thresholds
 from stages.annotations.held_out import split_photos
+from stages.storage.atomic import write_bytes
+
+if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+    from segment_anything.modeling import Sam
+
+THRESHOLD_PHOTOS = 16
 
 
 @dataclass(frozen=True)
-class SamWork:
+class SamJob:
     """What a SAM is trained on and judged by.
 
     Attributes:
@@ -30,12 +45,39 @@ class SamWork:
     start: str | None = None
 
 
-def sam_task(work: SamWork, on_problem: Callable[[str], None] = lambda line: None) -> SamTask:
+def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None) -> SamTask:
     """The task.
 
     Raises:
         ValueError: no annotated photo, or weights to start with that are none of `tiny`.
     """
-    training, held_out = split_photos(work.shards, work.photos, on_problem)
-    start = None if work.start is None else load_sam("tiny", work.start).state_dict()
-    return SamTask(training, work.recipe, held_out, start=start, workers=work.workers)
+    training, held_out = split_photos(job.shards, job.photos, on_problem)
+    start = None if job.start is None else load_sam("tiny", job.start).state_dict()
+    return SamTask(training, job.recipe, held_out, start=start, workers=job.workers)
+
+
+def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor], uri: str) -> dict[str, str]:
+    """Choose the thresholds of a trained SAM on some of its photos, and write it in half precision.
+
+    Args:
+        task: the training; its model takes the weights.
+        weights: to keep.
+        uri: of the file, a path or fsspec URI.
+
+    Returns:
+        The thresholds as its metadata has them.
+    """
+    sam, photos = task.model.eval(), task.photos
+    sam.load_state_dict(weights)
+    thresholds = choose_thresholds(sam, photos[:: max(1, len(photos) // THRESHOLD_PHOTOS)])
+    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": str(len(photos))}
+    write_sam(sam, thresholds | facts, uri)
+    return thresholds
+
+
+def write_sam(sam: Sam, metadata: Mapping[str, str], uri: str) -> None:
+    """Write a SAM in half precision (`export_weights`) to a path or fsspec URI."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sam.safetensors"
+        export_weights(sam, path, metadata)
+        write_bytes(uri, path.read_bytes())

@@ -14,8 +14,8 @@ from PIL import Image
 
 from aopsam.masks import rle
 from schemas import labels
-from schemas import listing as manifest
-from stages.results.summary import bound_by
+from schemas import listing as listing_schema
+from stages.label.account import bound_by
 
 
 def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -131,14 +131,14 @@ def listing(rows: list[dict[str, Any]]) -> pa.Table:
         }
         for row in rows
     ]
-    return pa.Table.from_pylist(listed, schema=manifest.SCHEMA)
+    return pa.Table.from_pylist(listed, schema=listing_schema.SCHEMA)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run writes into OUT/manifest.json."""
     statuses, reasons = ([row[key] for row in rows] for key in ("status", "reason"))
     stages = {stage: float(rows[0][f"seconds_{stage}"]) for stage in ("wait", *labels.MODEL_STAGES)}
-    beside = {stage: float(rows[0][f"seconds_{stage}"]) for stage in labels.BESIDE_STAGES}
+    reading = {stage: float(rows[0][f"seconds_{stage}"]) for stage in labels.READING_STAGES}
     return {
         "images": len(rows),
         "masks": sum(len(row["masks"]) for row in rows),
@@ -158,8 +158,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "versions": {"python": "3.11.2", "torch": "2.13.0"},
         "machine": {"cpus": 2, "gpus": 0, "memory_gib": 24.0},
         "stages": stages,
-        "beside": beside,
-        "bound_by": bound_by(stages, beside),
+        "reading": reading,
+        "bound_by": bound_by(stages, reading),
     }
 
 

@@ -79,7 +79,7 @@ def save_random(name: str, folder: Path) -> tuple[Path, Path]:
     torch.manual_seed(0)
     model = MODELS[name].build()
     sam, predictor = folder / f"{name}.safetensors", folder / "predictor.safetensors"
-    metadata = {"pred_iou_thresh": "-10", "stability_score_thresh": "0", "box_nms_thresh": "0.9"}
+    metadata = {"pred_iou_thresh": "0", "stability_score_thresh": "0", "box_nms_thresh": "0.9"}
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, sam, metadata)
     network = PromptPredictor()
     network.sam, network.sam_sha256 = name, file_sha256(sam)

@@ -15,8 +15,8 @@ from aopsam.training.sami import SamiTask
 from aopsam.training.student import StudentRecipe
 from pipelines import distill_encoder
 from stages.annotations.held_out import is_held_out
-from stages.train.distillation import DistillationWork, distillation_task, left_out
-from stages.train.finetune import FinetuneWork, finetune_task
+from stages.train.distillation import DistillationJob, distillation_task, left_out
+from stages.train.finetune import FinetuneJob, finetune_task
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 NAMES = [f"photo_{number}" for number in range(12)]
@@ -41,9 +41,9 @@ def command(folder: Path, sources: list[str], *more: str, method: str = "decoupl
     return [*given, "--out", str(folder / "out"), *more]
 
 
-def work(folder: Path) -> DistillationWork:
+def work(folder: Path) -> DistillationJob:
     recipe = StudentRecipe(picture_px=64, batch=1)
-    return DistillationWork(tuple(data(folder / "data")), recipe, str(folder / "out"))
+    return DistillationJob(tuple(data(folder / "data")), recipe, str(folder / "out"))
 
 
 def test_photos_are_read_when_they_are_asked_for_and_some_are_held_out(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_from_photos_to_a_student(tmp_path: Path, capsys: pytest.CaptureFixture[
         facts = file.metadata()
     assert (facts["method"], facts["teacher"], facts["teacher_sha256"]) == ("decoupled", "tiny", tiny.sha256)
     shard = write_shard(tmp_path / "a.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
-    task = finetune_task(FinetuneWork((str(shard),), FinetuneRecipe(), str(path)))
+    task = finetune_task(FinetuneJob((str(shard),), FinetuneRecipe(), str(path)))
     assert len(task) == 1
 
 
@@ -93,7 +93,7 @@ def test_sami_is_built_by_name(tmp_path: Path) -> None:
     arguments = distill_encoder.build_parser().parse_args(command(tmp_path, [str(tmp_path)], method="sami"))
     recipe = distill_encoder.recipe_from(distill_encoder.RECIPES["sami"], arguments)
     (tmp_path / "one.jpg").write_bytes(jpeg(0, (96, 128)))
-    task = distillation_task(DistillationWork((str(tmp_path),), recipe, str(tmp_path / "out")))
+    task = distillation_task(DistillationJob((str(tmp_path),), recipe, str(tmp_path / "out")))
     assert isinstance(task, SamiTask)
     assert task.recipe.masked == 0.75
 

@@ -44,7 +44,7 @@ def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
         "grid-2",
     ]
     assert [entry["prompts_decoded"] for entry in evaluation["results"]] == [2, 2, 2, 4]
-    assert evaluation["weights"]["sam"][0]["thresholds"]["pred_iou_thresh"] == -10
+    assert evaluation["weights"]["sam"][0]["thresholds"]["pred_iou_thresh"] == 0
     assert (tmp_path / "out/table.md").read_text() in ran.stdout
     assert "3 photos" in (tmp_path / "out/index.html").read_text()
     metrics = pq.read_table(tmp_path / "out/metrics.parquet")

@@ -49,10 +49,10 @@ def test_rows_manifest_and_report(out: Path) -> None:
     assert manifest["masks"] == sum(len(row["masks"]) for row in rows.values())
     assert manifest["prompts_decoded"] == 18
     assert len(manifest["configuration"]["weights"]["sam"]["sha256"]) == 64
-    assert manifest["bound_by"]["stage"] in manifest["stages"] | manifest["beside"]
+    assert manifest["bound_by"]["stage"] in manifest["stages"] | manifest["reading"]
     assert manifest["actors"]["number"] == 1
     assert manifest["actors"]["images"] == 2
-    assert "Beside the model: read" in (out / "report.html").read_text()
+    assert "other threads: read" in (out / "report.html").read_text()
     assert "coffee.jpg" in (out / "report.html").read_text()
 
 

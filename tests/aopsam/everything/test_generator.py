@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 
 import numpy as np
@@ -15,13 +16,13 @@ from aopsam.masks import rle
 from aopsam.masks.full_size import trace_full_size
 from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
-from aopsam.prompting import Decoded, Trace
+from aopsam.prompting import Decoded, Strategy
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 from benchmarks.tiling import judge, made_scene
 
-OPEN_NO_NMS = {"pred_iou_thresh": -9.0, "stability_score_thresh": 0.0}
+OPEN_NO_NMS = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 OPEN = OPEN_NO_NMS | {"box_nms_thresh": 1.0}
 
 
@@ -111,12 +112,14 @@ def test_counts_and_seconds(tiny: Sam, scene: np.ndarray) -> None:
 
 
 def test_thresholds_come_from_the_model_unless_given(small_sam: Sam) -> None:
-    assert AutoMaskGenerator(small_sam, prompts="grid-2").pred_iou_thresh == small_sam.thresholds.pred_iou_thresh
-    assert AutoMaskGenerator(small_sam, prompts="grid-2", pred_iou_thresh=0.5).pred_iou_thresh == 0.5
+    assert (
+        AutoMaskGenerator(small_sam, prompts="grid-2").options.pred_iou_thresh == small_sam.thresholds.pred_iou_thresh
+    )
+    assert AutoMaskGenerator(small_sam, prompts="grid-2", pred_iou_thresh=0.5).options.pred_iou_thresh == 0.5
 
 
 def test_nothing_above_the_thresholds_gives_no_records(small_sam: Sam, scene: np.ndarray) -> None:
-    labelled = AutoMaskGenerator(small_sam, prompts="grid-2", pred_iou_thresh=1e9).label(scene)
+    labelled = AutoMaskGenerator(small_sam, prompts="grid-2", pred_iou_thresh=1.0).label(scene)
     assert labelled.records == []
     assert labelled.prompts_decoded == 4
 
@@ -142,7 +145,7 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
     [
         ({"points_per_side": 4, "prompts": "aop"}, "only one of"),
         ({"prompts": "grid-0"}, "at least 1"),
-        ({"prompts": "grid"}, "unknown prompt strategy 'grid'; choose from grid-N, random-N, aop"),
+        ({"prompts": "grid"}, "unknown prompt strategy 'grid'; did you mean grid-N"),
         ({"prompts": "grid-N"}, "unknown prompt strategy"),
         ({"prompts": "grid-²"}, "unknown prompt strategy"),
         ({"prompts": "grid-4", "strategy_options": {"colour": 1}}, "colour"),
@@ -154,7 +157,7 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
         ({"refine": "yes"}, "refine='yes'; choose from None, formula, prose"),
         ({"refine_boundary": "both"}, "refine_boundary='both'; choose from negative, positive"),
         ({"overlap": "none"}, "overlap='none'; choose from nested, flat"),
-        ({"tile_size": 8}, "tile_size=8; a tile is at least 64 px"),
+        ({"tile_size": 8}, "tile_size=8; expected a whole number of at least 64"),
         ({"tile_overlap": 0.0}, "tile_overlap=0.0; expected a number above 0 to 0.5"),
         ({"tile_join_thresh": -1.0}, "tile_join_thresh=-1.0"),
         ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
@@ -172,10 +175,10 @@ def test_a_photo_of_the_wrong_kind_is_refused(small_sam: Sam) -> None:
         AutoMaskGenerator(small_sam, prompts="grid-2").generate(np.zeros((4, 4, 3), np.float32))
 
 
-class _Boxes:
+class _Boxes(Strategy):
     """A strategy of boxes."""
 
-    def rounds(self, photo: EncodedPhoto, trace: Trace) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
         yield Prompts.from_boxes(np.array([[20, 20, 110, 100], [130, 150, 210, 220], [0, 0, 319, 239]]))
 
 

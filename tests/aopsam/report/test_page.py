@@ -25,7 +25,7 @@ def made_page(**changes: Any) -> str:
         "status": {"ok": 1, "empty": 0, "rejected": 0, "failed": 2},
         "reason": {"none": 1, "empty_file": 2},
         "stages": {"encode": 0.1, "decode": 0.3},
-        "beside": {"read": 0.01},
+        "reading": {"read": 0.01},
         "bound_by": {"stage": "decode", "share": 0.75},
         "configuration": {"sam": "tiny", "prompts": "aop", "strategy_options": {}},
         "configuration_sha256": "ab" * 32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
 from stages.calibrate.output import write_calibration
 from stages.calibrate.search import Rule, Trial, calibrate, default_sweeps
-from stages.config.arguments import add_label_options, label_config
+from stages.config.label_config import LabelConfig
 from stages.config.strategy_spec import StrategySpec, parse_strategies, parse_values
 from tests.helpers.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
 
@@ -117,9 +116,7 @@ def test_from_photos_to_a_configuration(tmp_path: Path, monkeypatch: pytest.Monk
         "min_mask_region_area=9",
     ]
     assert main([str(argument) for argument in arguments]) == 0
-    parser = argparse.ArgumentParser()
-    add_label_options(parser)
-    config = label_config(parser.parse_args(["--config", str(out / "config.yaml")]))
+    config = LabelConfig.from_file(str(out / "config.yaml"))
     record = json.loads((out / "calibration.json").read_text())
     assert record["chosen"]["setting"] in [trial["setting"] for trial in record["trials"]]
     assert len(record["trials"]) == 5

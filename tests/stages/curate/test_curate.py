@@ -11,8 +11,8 @@ from segment_anything.modeling import Sam
 
 from schemas.curation import SCHEMA
 from stages.curate import actor as curation_stage
-from stages.curate.actor import LOOKS, LookAtPhotos, LookRecipe
-from stages.curate.choice import Keep, curate, usable_looks
+from stages.curate.actor import DESCRIPTIONS, DescribePhotos, DescriptionRecipe
+from stages.curate.choice import Keep, curate, usable_descriptions
 from stages.curate.cover import bin_edges, cover_distances, cover_png
 from stages.curate.sheet import sheet_png
 from tests.helpers.made_scenes import made_scene
@@ -21,10 +21,10 @@ from tests.helpers.planted_copies import COPIES, encoded, planted_copy
 
 
 @pytest.fixture
-def look(small_sam: Sam, monkeypatch: pytest.MonkeyPatch) -> LookAtPhotos:
+def describe(small_sam: Sam, monkeypatch: pytest.MonkeyPatch) -> DescribePhotos:
     """The stage with a model of random weights."""
     monkeypatch.setattr(curation_stage, "load_sam", lambda name, checkpoint: small_sam)
-    return LookAtPhotos(LookRecipe(threads=1))
+    return DescribePhotos(DescriptionRecipe(threads=1))
 
 
 def _shards(folder: Path) -> list[str]:
@@ -41,11 +41,11 @@ def _shards(folder: Path) -> list[str]:
     return [str(write_shard(folder / "a.tar", photos)), str(write_shard(folder / "b.tar", copies))]
 
 
-def _tables(look: LookAtPhotos, shards: list[str]) -> list[pa.Table]:
-    return [table for shard in shards for table in look(pa.table({"shard": [shard]}))]
+def _tables(describe: DescribePhotos, shards: list[str]) -> list[pa.Table]:
+    return [table for shard in shards for table in describe(pa.table({"shard": [shard]}))]
 
 
-def test_a_row_a_photo_and_a_line_for_what_is_wrong(look: LookAtPhotos, tmp_path: Path) -> None:
+def test_a_row_a_photo_and_a_line_for_what_is_wrong(describe: DescribePhotos, tmp_path: Path) -> None:
     hw = (96, 128)
     photos = {
         "good": (jpeg(0, hw), two_objects()),
@@ -54,27 +54,27 @@ def test_a_row_a_photo_and_a_line_for_what_is_wrong(look: LookAtPhotos, tmp_path
         "no-photo": (b"text", two_objects()),
         "alone": (jpeg(3, hw), None),
     }
-    looks, problems = usable_looks(_tables(look, [str(write_shard(tmp_path / "s.tar", photos))]))
-    assert looks.column("image_id").to_pylist() == ["good", "half"]
-    assert looks.column("masks").to_pylist() == [2, 2]
+    descriptions, problems = usable_descriptions(_tables(describe, [str(write_shard(tmp_path / "s.tar", photos))]))
+    assert descriptions.column("image_id").to_pylist() == ["good", "half"]
+    assert descriptions.column("masks").to_pylist() == [2, 2]
     assert len(problems) == 4
     for said in ("bare: no annotated", "half: annotation 0: Value", "no-photo: not_an_image", "alone: photo without"):
         assert any(said in problem for problem in problems)
 
 
-def test_of_two_photos_of_one_name_the_first_is_used(look: LookAtPhotos, tmp_path: Path) -> None:
+def test_of_two_photos_of_one_name_the_first_is_used(describe: DescribePhotos, tmp_path: Path) -> None:
     shards = [
         write_shard(tmp_path / f"{name}.tar", {"x": (jpeg(seed, (96, 128)), two_objects())})
         for seed, name in enumerate("ab")
     ]
-    looks, problems = usable_looks(_tables(look, [str(shard) for shard in shards[::-1]]))
-    assert [Path(shard).name for shard in looks.column("shard").to_pylist()] == ["a.tar"]
+    descriptions, problems = usable_descriptions(_tables(describe, [str(shard) for shard in shards[::-1]]))
+    assert [Path(shard).name for shard in descriptions.column("shard").to_pylist()] == ["a.tar"]
     assert "another photo has this name" in problems[0]
 
 
-def test_copies_are_out_and_every_photo_has_a_row(look: LookAtPhotos, tmp_path: Path) -> None:
-    looks, _ = usable_looks(_tables(look, _shards(tmp_path)))
-    table = curate(looks, Keep(images=4), seed=0)
+def test_copies_are_out_and_every_photo_has_a_row(describe: DescribePhotos, tmp_path: Path) -> None:
+    descriptions, _ = usable_descriptions(_tables(describe, _shards(tmp_path)))
+    table = curate(descriptions, Keep(images=4), seed=0)
     assert table.schema.equals(SCHEMA, check_metadata=True)
     assert table.num_rows == 10
     rows = {row["image_id"]: row for row in table.to_pylist()}
@@ -88,9 +88,9 @@ def test_copies_are_out_and_every_photo_has_a_row(look: LookAtPhotos, tmp_path: 
     assert all(row["distance"] > 0 and row["order"] is None for row in left)
 
 
-def test_the_choice_does_not_depend_on_the_order_of_shards(look: LookAtPhotos, tmp_path: Path) -> None:
-    tables = _tables(look, _shards(tmp_path))
-    forth, back = (curate(usable_looks(some)[0], Keep(share=0.4), seed=1) for some in (tables, tables[::-1]))
+def test_the_choice_does_not_depend_on_the_order_of_shards(describe: DescribePhotos, tmp_path: Path) -> None:
+    tables = _tables(describe, _shards(tmp_path))
+    forth, back = (curate(usable_descriptions(some)[0], Keep(share=0.4), seed=1) for some in (tables, tables[::-1]))
     assert forth.equals(back)
     assert sum(forth.column("chosen").to_pylist()) == 4
 
@@ -106,23 +106,23 @@ def test_a_keep_that_is_none_is_named(text: str) -> None:
         Keep.parse(text)
 
 
-def test_pictures_are_made(look: LookAtPhotos, tmp_path: Path) -> None:
-    looks, _ = usable_looks(_tables(look, _shards(tmp_path)))
-    table = curate(looks, Keep(images=3), seed=0)
-    ours, random = cover_distances(looks, table.column("chosen").to_numpy(), seed=0)
+def test_pictures_are_made(describe: DescribePhotos, tmp_path: Path) -> None:
+    descriptions, _ = usable_descriptions(_tables(describe, _shards(tmp_path)))
+    table = curate(descriptions, Keep(images=3), seed=0)
+    ours, random = cover_distances(descriptions, table.column("chosen").to_numpy(), seed=0)
     assert (np.sort(ours)[:3] < 0.05).all()
-    for picture in (cover_png(table, ours, random), sheet_png(looks, table)):
+    for picture in (cover_png(table, ours, random), sheet_png(descriptions, table)):
         shown = np.asarray(Image.open(io.BytesIO(picture)))
         assert shown.shape[2] == 3
         assert len(np.unique(shown)) > 50
 
 
-def test_pictures_of_a_single_photo(look: LookAtPhotos, tmp_path: Path) -> None:
+def test_pictures_of_a_single_photo(describe: DescribePhotos, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s.tar", {"x": (jpeg(0, (96, 128)), two_objects())})
-    looks, _ = usable_looks(_tables(look, [str(shard)]))
-    table = curate(looks, Keep(share=1.0), seed=0)
-    assert cover_png(table, *cover_distances(looks, table.column("chosen").to_numpy(), seed=0))
-    assert sheet_png(looks, table)
+    descriptions, _ = usable_descriptions(_tables(describe, [str(shard)]))
+    table = curate(descriptions, Keep(share=1.0), seed=0)
+    assert cover_png(table, *cover_distances(descriptions, table.column("chosen").to_numpy(), seed=0))
+    assert sheet_png(descriptions, table)
 
 
 def test_bins_are_round_and_reach_all_but_outliers() -> None:
@@ -133,7 +133,7 @@ def test_bins_are_round_and_reach_all_but_outliers() -> None:
     np.testing.assert_allclose(np.diff(edges), 5)
 
 
-def test_looks_are_small(look: LookAtPhotos, tmp_path: Path) -> None:
-    tables = _tables(look, _shards(tmp_path)[:1])
-    assert pa.concat_tables(tables).schema.equals(LOOKS)
+def test_looks_are_small(describe: DescribePhotos, tmp_path: Path) -> None:
+    tables = _tables(describe, _shards(tmp_path)[:1])
+    assert pa.concat_tables(tables).schema.equals(DESCRIPTIONS)
     assert pa.concat_tables(tables).nbytes / 6 < 20_000

@@ -247,7 +247,11 @@ def test_options_of_the_generator_make_variants_of_the_same_prompts(tmp_path: Pa
     strategies = parse_strategies("grid-4(box_nms_thresh=0.1),grid-4(box_nms_thresh=1.0),random-9(box_nms_thresh=0.2)")
     stage = EvaluatePhotos(Evaluation(("toy",), tuple(strategies), seed=5, threads=1))
     few, all_of_them, random = stage.generators.values()
-    assert (few.box_nms_thresh, all_of_them.box_nms_thresh, random.box_nms_thresh) == (0.1, 1.0, 0.2)
+    assert (few.options.box_nms_thresh, all_of_them.options.box_nms_thresh, random.options.box_nms_thresh) == (
+        0.1,
+        1.0,
+        0.2,
+    )
     (table,) = read(write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())}))
     results = stage(table)
     kept, decoded = (

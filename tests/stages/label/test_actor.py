@@ -13,11 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+from aopsam.everything.options import GeneratorOptions
 from aopsam.masks import rle
+from schemas import labels
 from schemas.labels import MODEL_STAGES, SCHEMA
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
 from stages.label.actor import LabelPhotos, make_generator
+from stages.label.job import LabelJob
+from stages.label.row import labels_table
 
 CONFIG = LabelConfig(prompts="grid-2", max_pixels=240 * 320)
 
@@ -90,16 +94,13 @@ def test_the_encoders_precision_and_runtime_are_the_configurations() -> None:
     half = make_generator(LabelConfig(prompts="grid-2", encoder_precision="bfloat16")).model
     assert next(half.image_encoder.parameters()).dtype == torch.bfloat16
     assert next(half.mask_decoder.parameters()).dtype == torch.float32
-    with pytest.raises(ValueError, match="the names are float32, bfloat16, float16, auto"):
-        make_generator(LabelConfig(encoder_precision="int8"))
-    with pytest.raises(ValueError, match="choose from torch, openvino"):
-        make_generator(LabelConfig(encoder_runtime="onnx"))
+    with pytest.raises(ValueError, match="choose from float32, bfloat16, float16, auto"):
+        LabelConfig(encoder_precision="int8")
 
 
 def test_what_comes_after_decoding_is_the_configurations(photos: Path) -> None:
-    config = LabelConfig(
-        prompts="grid-3", duplicates="mask-nms", refine="prose", overlap="flat", tile_size=200, tile_whole=False
-    )
+    options = GeneratorOptions(duplicates="mask-nms", refine="prose", overlap="flat", tile_size=200, tile_whole=False)
+    config = LabelConfig(prompts="grid-3", options=options)
     manifest = list_images(str(photos)).slice(0, 1)
     row = LabelPhotos(config, str(photos))(manifest).to_pylist()[0]
     assert row["prompts_decoded"] == 4 * 9  # four tiles
@@ -112,13 +113,25 @@ def test_what_comes_after_decoding_is_the_configurations(photos: Path) -> None:
     assert any(mask["parent"] is not None for mask in plain["masks"])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"overlap": "both"}, "overlap='both'; choose from nested, flat"),
-        ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
-    ],
-)
-def test_a_wrong_choice_names_the_field(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make_generator(LabelConfig(prompts="grid-2", **options))
+def test_an_actor_keeps_the_memory_that_it_frees(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr("stages.label.actor.keep_freed_memory", lambda: kept.append(True))
+    LabelPhotos(CONFIG, str(photos))
+    assert kept == [True]
+
+
+def test_a_column_that_nobody_fills_is_named_before_anything_is_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "SCHEMA", SCHEMA.append(pa.field("sharpness", pa.float32())))
+    out = tmp_path / "out"
+    with pytest.raises(
+        ValueError, match=r"'sharpness' of schemas/labels\.py is filled nowhere in stages/label/row\.py"
+    ):
+        LabelJob.prepare(CONFIG, str(photos), str(out), 1)
+    assert not out.exists()
+
+
+def test_a_column_that_the_schema_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'sharpness' is no column of schemas/labels\.py"):
+        labels_table([{"sharpness": 1.0, "status": "failed"}])

@@ -9,24 +9,24 @@ import pytest
 import torch
 
 from stages.config.label_config import LabelConfig
-from stages.corpus.listing import list_images
+from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
 from stages.runner import Resources
 from tests.helpers import ROOT
 
 CHELSEA = ROOT / "samples" / "chelsea.jpg"
 CONFIG = LabelConfig(prompts="grid-1")
-RESOURCES = Resources(actors=2, threads=1, device="cpu", rows_per_file=4)
+RESOURCES = Resources(actors=2, threads=1, device="cpu")
 
 
 def test_a_few_photos_of_those_to_do_are_measured(tmp_path: Path) -> None:
     for number in range(5):
         shutil.copy(CHELSEA, tmp_path / f"{number}.jpg")
     (tmp_path / ".hidden.jpg").write_bytes(b"")
-    manifest = list_images(str(tmp_path))
+    job = LabelJob.prepare(CONFIG, str(tmp_path), str(tmp_path.with_name("out")), 1)
     threads = torch.get_num_threads()
-    done = set(manifest.column("image_id").to_pylist()[:2])
-    plan = plan_labelling(manifest, done, CONFIG, str(tmp_path), RESOURCES)
+    job.done.update(job.listing.column("image_id").to_pylist()[:2])
+    plan = plan_labelling(job, RESOURCES)
     assert torch.get_num_threads() == threads
     assert (plan.images, plan.done, plan.measured) == (4, 2, 2)
     assert plan.size == 4 * CHELSEA.stat().st_size
@@ -39,6 +39,7 @@ def test_a_few_photos_of_those_to_do_are_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff broken"])
 def test_where_nothing_can_be_labelled_the_plan_says_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    plan = plan_labelling(list_images(str(tmp_path)), set(), CONFIG, str(tmp_path), RESOURCES)
+    job = LabelJob.prepare(CONFIG, str(tmp_path), str(tmp_path.with_name("out")), 1)
+    plan = plan_labelling(job, RESOURCES)
     assert plan.measured == 0
     assert "unknown: none of the photos" in str(plan)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stages.corpus.listing import list_images
-from stages.label.actor import prefetch
+from stages.label import prefetch
 from stages.label.prefetch import PixelBudget, Prefetch
 from tests.helpers.odd_files import build_odd_files
 

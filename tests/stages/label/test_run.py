@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import listing as manifest
+from schemas import listing
+from stages.label.account import Account
 from stages.label.folder import done_images
+from stages.label.run import choose_rows_per_file, label_listing
 from stages.results.read import read_labels
-from stages.runner import Finished, Resources, choose_resources, label_manifest
+from stages.runner import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
-def _manifest(count: int) -> pa.Table:
+def _listing(count: int) -> pa.Table:
     names = [f"{i:03}.jpg" for i in range(count)]
     rows = [{"image_id": n, "uri": n, "file_name": n, "path": n.encode(), "kind": "file"} for n in names]
-    return pa.Table.from_pylist(rows, schema=manifest.SCHEMA)
+    return pa.Table.from_pylist(rows, schema=listing.SCHEMA)
 
 
-def _label(count: int, folder: Path, **arguments: object) -> Finished:
-    resources = Resources(actors=2, threads=1, device="cpu", rows_per_file=4)
-    done = list(label_manifest(_manifest(count), str(folder), Blank, arguments, resources))
-    return Finished(*(sum(getattr(part, name) for part in done) for name in ("rows", "masks", "failed")))
+def _label(count: int, folder: Path, **arguments: object) -> Account:
+    resources = Resources(actors=2, threads=1, device="cpu")
+    done = list(label_listing(_listing(count), str(folder), partial(Blank, **arguments), resources, 4))
+    return Account(*(sum(getattr(part, name) for part in done) for name in ("rows", "masks", "failed")))
 
 
 def _reasons(folder: Path) -> Counter[str]:
@@ -38,14 +41,14 @@ def _reasons(folder: Path) -> Counter[str]:
 
 
 def test_every_image_gets_one_row_and_a_file_holds_a_unit_the_first_ones_smaller(tmp_path: Path) -> None:
-    assert _label(10, tmp_path) == Finished(rows=10, masks=0, failed=0)
+    assert _label(10, tmp_path) == Account(rows=10, masks=0, failed=0)
     assert _reasons(tmp_path) == {"no_mask": 10}
     assert sorted(pq.read_metadata(path).num_rows for path in tmp_path.glob("*.parquet")) == [1, 2, 3, 4]
 
 
 def test_an_actor_opens_the_next_unit_beside_the_one_it_labels(tmp_path: Path) -> None:
-    resources = Resources(actors=1, threads=1, device="cpu", rows_per_file=1)
-    done = list(label_manifest(_manifest(2), str(tmp_path), InPairs, {}, resources))
+    resources = Resources(actors=1, threads=1, device="cpu")
+    done = list(label_listing(_listing(2), str(tmp_path), InPairs, resources, 1))
     assert sum(part.rows for part in done) == 2
 
 
@@ -62,13 +65,13 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_path: Path) -> None:
-    assert _label(9, tmp_path, fatal=("002.jpg",)) == Finished(rows=9, masks=0, failed=1)
+    assert _label(9, tmp_path, fatal=("002.jpg",)) == Account(rows=9, masks=0, failed=1)
     assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
 
 
 def test_resources_that_the_user_left_open() -> None:
-    small, large = choose_resources(5, None, None, None), choose_resources(10**6, None, None, None)
-    assert (small.rows_per_file, large.rows_per_file) == (4, 256)
-    assert (small.device, small.readers) == ("cpu", 2)
-    assert small.of_an_actor() == {"device": "cpu", "threads": small.threads, "readers": 2}
-    assert choose_resources(5, 3, 1, 2) == Resources(actors=3, threads=1, device="cpu", rows_per_file=2)
+    assert (choose_rows_per_file(5), choose_rows_per_file(10**6)) == (4, 256)
+    chosen = choose_resources()
+    assert (chosen.device, chosen.readers) == ("cpu", 2)
+    assert choose_resources(units=1).actors == 1
+    assert choose_resources(3, 1) == Resources(actors=3, threads=1, device="cpu")

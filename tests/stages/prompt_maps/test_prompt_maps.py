@@ -27,6 +27,7 @@ from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.prompt_maps.samples import Reading, read_samples
 from stages.prompt_maps.sheet import contact_sheet
 from stages.prompt_maps.target import MARGIN, PhotoTarget, photo_target
+from stages.runner import Resources
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard
 
 TOY = MapRecipe(sam="toy", threads=1)
@@ -245,7 +246,7 @@ def test_a_plan_counts_photos_and_bytes_and_writes_nothing(tmp_path: Path) -> No
     shards = [str(tmp_path / f"{shard}.tar") for shard in range(3)]
     before = sorted(tmp_path.iterdir())
     recipe = MapRecipe(sam="toy", mirror=True, threads=1)
-    plan = plan_maps(shards, Reading(), recipe, 2, "cpu")
+    plan = plan_maps(shards, Reading(), recipe, Resources(actors=2, threads=1, device="cpu"))
     assert plan is not None
     assert plan.photos == pytest.approx(60, rel=0.1)
     assert (plan.measured, plan.rows_photo, plan.embedding_bytes) == (16, 2, 256 * 8 * 8 * 2)
@@ -261,7 +262,7 @@ def test_a_photo_and_its_mirror_image_are_held_out_together(tmp_path: Path) -> N
     photo = (jpeg(0, (96, 128)), [annotation(rectangle((96, 128), 2, 2, 8, 8))])
     shard = write_shard(tmp_path / "s.tar", {str(number): photo for number in range(12)})
     _write_maps(tmp_path / "maps", shard, MapRecipe(sam="toy", mirror=True, threads=1))
-    training, held_out = PromptMapRows([str(tmp_path / "maps")]).split(3)
+    training, held_out = PromptMapRows([str(tmp_path / "maps")]).split()
     assert len(training) + len(held_out) == 24
     assert 0 < len(held_out) < 24
     photos = [{name.removesuffix(MIRRORED) for name in part.image_ids} for part in (training, held_out)]

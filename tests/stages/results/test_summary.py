@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.label.finished import Finished
+from stages.label.account import Account, bound_by
 from stages.label.progress import Progress
-from stages.results.summary import bound_by, describe, write_finished
+from stages.results.summary import describe, write_finished
 from tests.helpers.made_labels import made_out
 
 
@@ -35,16 +35,16 @@ def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = Progress(len(rows))
     now[0] = 10.0
-    progress.add(Finished(rows=1, seconds_model=1.5, seconds_wait=0.25, seconds_write=0.25))
+    progress.add(Account(rows=1, seconds_model=1.5, seconds_wait=0.25, seconds_write=0.25))
     now[0] = 18.0
-    progress.add(Finished(rows=6, masks=12, failed=2, seconds_model=10.5, seconds_wait=1.75, seconds_write=1.15))
+    progress.add(Account(rows=6, masks=12, failed=2, seconds_model=10.5, seconds_wait=1.75, seconds_write=1.15))
     configuration = {"sam": "tiny", "prompts": "aop"}
     manifest = write_finished(str(out), configuration, progress, actors=2)
     assert json.loads((out / "manifest.json").read_text()) == manifest
     assert manifest["masks"] == 12
     assert manifest["bound_by"]["stage"] == "decode"
     assert manifest["stages"]["wait"] == pytest.approx(0.01)
-    assert manifest["beside"] == {"read": pytest.approx(0.01), "photo": pytest.approx(0.02)}
+    assert manifest["reading"] == {"read": pytest.approx(0.01), "photo": pytest.approx(0.02)}
     actors = manifest["actors"]
     assert (actors["number"], actors["images"]) == (2, 7)
     assert (actors["seconds_start"], actors["seconds_to_first_file"]) == (8.0, 10.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -14,22 +13,16 @@ import pytest
 import torch
 
 from aopsam.training.task import Recipe
-from stages.train.on_ray import add_training_options, recipe_from, train_on_ray
+from stages.config.command_line import parse
+from stages.train.on_ray import TrainingArguments, train_on_ray
 from tests.helpers import ROOT
 from tests.helpers.training_tasks import Line, cannot_build
 
 RECIPE = Recipe(steps=4, average=0.9)
 
 
-def options(out: Path, *more: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_training_options(parser, RECIPE)
-    return parser.parse_args(["--out", str(out), "--threads", "1", *more])
-
-
-def test_a_recipe_takes_the_fields_that_have_arguments(tmp_path: Path) -> None:
-    recipe = recipe_from(RECIPE, options(tmp_path, "--steps", "7", "--seed", "3", "--precision", "bfloat16"))
-    assert recipe == Recipe(steps=7, average=0.9, seed=3, precision="bfloat16")
+def options(out: Path, *more: str) -> TrainingArguments:
+    return parse(TrainingArguments, ["--out", str(out), "--threads", "1", *more])
 
 
 @pytest.mark.ray
@@ -71,20 +64,22 @@ import pyarrow as pa
 import ray
 
 from aopsam.training.task import Recipe
-from schemas import listing as manifest
-from stages.runner import choose_resources, label_manifest
-from stages.train.on_ray import _Board, _Work, fit
+from schemas import listing
+from stages.label.run import label_listing
+from stages.runner import choose_resources
+from stages.train.on_ray import _Board, _WorkerSettings, fit
 from tests.helpers.labellers import Blank
 from tests.helpers.training_tasks import Line
 
 ray.init(num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
 out = sys.argv[1]
-resources = choose_resources(4, None, 1, 2)
-work = _Work(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
-state = fit(work, out, 1, True, "train_line")
+resources = choose_resources(None, 1, 4)
+job = _WorkerSettings(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
+state = fit(job, out, 1, True, "train_line")
 names = [f"{i}.jpg" for i in range(4)]
 rows = [{"image_id": n, "uri": n, "file_name": n, "path": n.encode(), "kind": "file"} for n in names]
-done = list(label_manifest(pa.Table.from_pylist(rows, schema=manifest.SCHEMA), out + "/labels", Blank, {}, resources))
+table = pa.Table.from_pylist(rows, schema=listing.SCHEMA)
+done = list(label_listing(table, out + "/labels", Blank, resources, 2))
 print(json.dumps([str(resources), state["step"], sum(unit.rows for unit in done)]))
 """
 
@@ -98,5 +93,5 @@ def test_with_one_gpu_there_is_one_actor_and_one_worker_that_ask_for_it(tmp_path
     assert ended.returncode == 0, ended.stderr[-2000:]
     plan, step, rows = json.loads(ended.stdout.splitlines()[-1])
     readers = max(2, os.cpu_count() or 1)
-    assert plan == f"1 actor(s) on cuda, 1 CPU thread(s) each and {readers} that open photos, 2 images a file"
+    assert plan == f"1 actor(s) on cuda, 1 CPU thread(s) each and {readers} that open photos"
     assert (step, rows) == (2, 4)

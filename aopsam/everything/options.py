@@ -1,0 +1,95 @@
+"""What happens to masks after prompting, whatever the strategy: the options of everything mode, stated once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from aopsam._options import Count, Limits, OneOf, Share, check
+from aopsam.everything.candidates import Filters
+from aopsam.everything.refinement import Boundary
+from aopsam.masks.duplicates import DUPLICATES
+from aopsam.masks.refine import Rule
+from aopsam.sam.registry import Thresholds
+
+LEAST_TILE_PX = 64
+
+Overlap = Literal["nested", "flat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Options of `aopsam.AutoMaskGenerator`; the first nine are SAM's own.
+
+    Raises:
+        ValueError: an unknown name, a number out of its range, or options that exclude each other.
+    """
+
+    points_per_batch: Count = 64
+    """Prompts decoded at once; bounds memory."""
+    pred_iou_thresh: Share | None = None
+    """Least IoU that the decoder predicts for a mask, 0 for any; by default the model's own."""
+    stability_score_thresh: Share | None = None
+    """Least stability score, 0 for any; by default the model's own."""
+    stability_score_offset: Annotated[float, Limits(0)] = 1.0
+    """How far the threshold of the logits moves for the stability score."""
+    box_nms_thresh: Share | None = None
+    """Box IoU above which the mask with the lower predicted IoU goes; by default the model's own."""
+    crop_n_layers: Annotated[int, Limits(0, 5)] = 0
+    """Layers of crops, 2^i × 2^i of them on layer i."""
+    crop_nms_thresh: Share = 0.7
+    """Box IoU above which a mask of a larger crop goes."""
+    crop_overlap_ratio: Share = 512 / 1500
+    """Overlap of neighbouring crops, as a share of the photo's shorter side."""
+    min_mask_region_area: Annotated[int, Limits(0)] = 0
+    """Holes and islands below it are removed, px²; 0 leaves masks alone."""
+    duplicates: Annotated[str, OneOf(DUPLICATES)] = "box-nms"
+    """What becomes of masks that repeat each other: box-nms (SAM's), mask-nms, merge (Efficient SAM2's) or none."""
+    mask_nms_thresh: Share = 0.7
+    """For mask-nms: IoU above which the mask with the lower predicted IoU goes."""
+    merge_thresh: Share = 0.7
+    """For merge: share of the smaller of two masks above which they become one."""
+    refine: Rule | None = None
+    """Adaptive Mask Refinement: ask again for each mask with two more points, chosen by the paper's formula or its
+    prose (aopsam/masks/refine.py); by default every prompt is asked once."""
+    refine_boundary: Boundary = "negative"
+    """Label of the points that refinement puts just outside a mask."""
+    overlap: Overlap = "nested"
+    """nested: masks may lie in each other, `parent` says in which; flat: each pixel belongs to the smallest mask that
+    has it, and masks of which nothing is left go."""
+    tile_size: Annotated[int, Limits(LEAST_TILE_PX)] | None = None
+    """Side of tiles, px, that are encoded and labelled one by one, and joined; by default the photo is taken whole."""
+    tile_overlap: Annotated[float, Limits(0, 0.5, open=True)] = 0.25
+    """Least share of a tile that it has in common with the next."""
+    tile_join_thresh: Share = 0.7
+    """IoU, within the overlap of two tiles, above which two pieces are one object."""
+    tile_whole: bool = True
+    """Label the whole photo, too, for what is larger than a tile."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.tile_size is not None and self.crop_n_layers:
+            raise ValueError(f"tile_size={self.tile_size} and crop_n_layers exclude each other")
+
+    def with_thresholds(self, thresholds: Thresholds) -> GeneratorOptions:
+        """Return the options with a model's thresholds where none were given."""
+        names = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
+        return replace(self, **{name: getattr(thresholds, name) for name in names if getattr(self, name) is None})
+
+    @property
+    def filters(self) -> Filters:
+        """What a mask must pass; the thresholds must be there."""
+        assert self.pred_iou_thresh is not None
+        assert self.stability_score_thresh is not None
+        return Filters(self.pred_iou_thresh, self.stability_score_thresh, self.stability_score_offset)
+
+    @property
+    def duplicates_thresh(self) -> float:
+        """The threshold of the chosen way with duplicates."""
+        assert self.box_nms_thresh is not None
+        return {"mask-nms": self.mask_nms_thresh, "merge": self.merge_thresh}.get(self.duplicates, self.box_nms_thresh)
+
+    @property
+    def crops_thresh(self) -> float:
+        """The threshold between masks of different crops."""
+        return self.crop_nms_thresh if self.duplicates.endswith("nms") else self.duplicates_thresh

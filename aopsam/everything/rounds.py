@@ -1,0 +1,119 @@
+"""The loop of everything mode on one photo, whole or a part of it: propose → decode → filter → send back."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from segment_anything.modeling import Sam
+
+from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, scored_by_agreement, select
+from aopsam.everything.ledger import Ledger, timed
+from aopsam.everything.options import GeneratorOptions
+from aopsam.everything.refinement import refine
+from aopsam.masks.duplicates import DUPLICATES
+from aopsam.prompting.strategy import Decoded, Strategy
+from aopsam.sam.decode import DecodedMasks, decode_passing
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.prompts import Prompts
+
+Rounds = Generator[Prompts, Decoded, None]
+
+
+@dataclass
+class PhotoRun:
+    """One photo on its way through everything mode.
+
+    Attributes:
+        model: the SAM that encodes and decodes.
+        options: with the model's thresholds.
+        image: (H, W, 3) uint8 RGB.
+        ledger: counts and times of this photo.
+        encoded: the whole photo where it is encoded already.
+        tiled: whether it is taken in tiles.
+    """
+
+    model: Sam
+    options: GeneratorOptions
+    image: np.ndarray
+    ledger: Ledger
+    encoded: EncodedPhoto | None = None
+    tiled: bool = False
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Rows and columns of the photo."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
+        """Run a strategy's rounds on one part of the photo; return its masks, without duplicates, refined if asked."""
+        crop = self.encode(box)
+        rounds = strategy.rounds(crop.photo, self.ledger.dropped)
+        candidates: list[Candidate] = []
+        answer = None
+        while (prompts := self.propose(rounds, answer)) is not None:
+            decoded = self.decode(crop, prompts, filters)
+            found, answer = self.filter(crop, prompts, decoded, filters)
+            candidates += found
+        if self.tiled:
+            candidates = self.score(candidates)
+        candidates = self.without_duplicates(candidates, self.options.duplicates_thresh)
+        if self.options.refine is None:
+            return candidates
+        refined = self.ask_again(crop, candidates, filters)
+        return self.without_duplicates(refined, self.options.duplicates_thresh)  # refined masks may meet
+
+    @timed("encode")
+    def encode(self, box: BoxXYXY) -> Crop:
+        """Encode a part of the photo."""
+        x0, y0, x1, y1 = box
+        if self.encoded is not None and box == (0, 0, self.hw[1], self.hw[0]):
+            return Crop(self.encoded, box, self.hw)
+        return Crop(encode(self.model, self.image[y0:y1, x0:x1]), box, self.hw)
+
+    @timed("prompt")
+    def propose(self, rounds: Rounds, answer: Decoded | None) -> Prompts | None:
+        """Send a strategy what became of its last round, None at first; return the next, None at the end."""
+        try:
+            return rounds.send(answer) if answer else next(rounds)
+        except StopIteration:
+            return None
+
+    @timed("decode")
+    def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> DecodedMasks:
+        """Decode one round; return the masks whose predicted IoU passes."""
+        self.ledger.decoded += len(prompts)
+        batch = self.options.points_per_batch
+        return decode_passing(crop.photo, prompts, min_iou=filters.min_iou, points_per_batch=batch)
+
+    @timed("filter")
+    def filter(
+        self, crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
+    ) -> tuple[list[Candidate], Decoded]:
+        """Return the masks that pass all filters, and what the strategy hears of the round."""
+        candidates, stable = select(crop, prompts, decoded, filters)
+        return candidates, Decoded(prompts, decoded.predicted_iou, decoded.logits[stable])
+
+    @timed("filter")
+    def score(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Score the masks of a tile by how many of its masks agree with each."""
+        return scored_by_agreement(candidates)
+
+    @timed("decode")
+    def ask_again(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> list[Candidate]:
+        """Refine the masks (Adaptive Mask Refinement)."""
+        assert self.options.refine is not None
+        settings = (self.options.refine, self.options.refine_boundary, self.options.points_per_batch)
+        refined, asked = refine(crop, candidates, filters, *settings)
+        self.ledger.refinements += asked
+        return refined
+
+    @timed("filter")
+    def without_duplicates(
+        self, candidates: Sequence[Candidate], threshold: float, scores: Sequence[float] | None = None
+    ) -> list[Candidate]:
+        """Return what the chosen way with duplicates leaves, by falling score; by default the candidates' own."""
+        ranked = np.array([c.score for c in candidates] if scores is None else scores, np.float32)
+        kept = DUPLICATES[self.options.duplicates]([c.runs for c in candidates], ranked, threshold)
+        return [replace(candidates[i], runs=runs) for i, runs in kept]

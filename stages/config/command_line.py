@@ -1,0 +1,108 @@
+"""Command lines from dataclasses, by tyro: what pipelines share, and bad input turned into one line and status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from aopsam._options import Count, check
+from stages.storage.location import absolute
+
+Arguments = TypeVar("Arguments")
+
+Uri = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="URI",
+        instance_from_str=lambda words: absolute(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""A path or fsspec URI; paths are made absolute, since workers run in folders of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArguments:
+    """Which SAM."""
+
+    sam: str = "tiny"
+    """Model: a name of aopsam.sam.registry.MODELS."""
+    checkpoint: Uri | None = None
+    """Weights of the model; by default the bundled or official ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceArguments:
+    """What of the machine or cluster is used."""
+
+    actors: Count | None = None
+    """Processes; by default one a GPU, else one for every two CPUs."""
+    threads: Count | None = None
+    """CPU threads of each; by default 2."""
+
+
+class BadInput(Exception):
+    """What a command was given cannot be used; the message is for its user."""
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Let a pipeline's `main` end with status 2 and one line where its input is bad (`BadInput`)."""
+    name = Path(main.__code__.co_filename).stem
+
+    @wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except BadInput as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+
+    return run
+
+
+@contextmanager
+def checking_input() -> Iterator[None]:
+    """Say that what is wrong inside the block is wrong with the input: ValueError and OSError become `BadInput`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise BadInput(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SettingsFile:
+    config: Uri | None = None
+
+
+def settings_file(argv: Sequence[str] | None) -> str | None:
+    """Return what --config names on a command line, before the rest is parsed."""
+    file, _ = tyro.cli(_SettingsFile, args=argv, return_unknown_args=True, add_help=False)
+    return file.config
+
+
+def parse(kind: type[Arguments], argv: Sequence[str] | None, default: Arguments | None = None) -> Arguments:
+    """Parse a command line into a dataclass, whose docstring describes the command and whose fields are its flags.
+
+    Args:
+        kind: the dataclass.
+        argv: words after the command's name; None for those of this process.
+        default: values of flags that are not given, in place of the dataclass's own.
+
+    Raises:
+        SystemExit: status 2 where a flag or value does not fit, with what is near; 0 after --help.
+        BadInput: a number out of its limits, or a list without an entry.
+    """
+    with checking_input():
+        arguments = cast(Arguments, tyro.cli(kind, args=argv, default=default, config=(tyro.conf.FlagCreatePairsOff,)))
+        check(arguments)
+    return arguments

@@ -1,0 +1,56 @@
+"""OUT/manifest.json, as far as it says which run OUT belongs to: read, compared, written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+
+from stages.config.label_config import difference, digest
+from stages.storage import atomic
+
+
+class OtherConfiguration(ValueError):
+    """OUT holds the labels of another configuration; the message is one line a difference."""
+
+
+def check_configuration(out: str, configuration: Mapping[str, Any]) -> None:
+    """Refuse to mix two configurations in one folder.
+
+    Raises:
+        OtherConfiguration: OUT was made with another configuration, or holds labels and does not say which.
+    """
+    filesystem, root = fsspec.url_to_fs(out)
+    if not filesystem.exists(f"{root}/manifest.json"):
+        if filesystem.exists(f"{root}/labels") and filesystem.ls(f"{root}/labels"):
+            raise OtherConfiguration(f"{out}/labels has files but {out}/manifest.json is missing: choose another --out")
+        return
+    try:
+        before = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OtherConfiguration(f"{out}/manifest.json is not the manifest of a run: choose another --out") from error
+    lines = difference(before, configuration)
+    if lines:
+        listed = "\n  ".join(lines)
+        raise OtherConfiguration(f"{out} holds labels of another configuration; choose another --out\n  {listed}")
+
+
+def finished_manifest(out: str) -> dict[str, Any] | None:
+    """Return the manifest of a run that ended, or None."""
+    filesystem, root = fsspec.url_to_fs(out)
+    try:
+        manifest = json.loads(filesystem.cat_file(f"{root}/manifest.json"))
+    except (OSError, ValueError):
+        return None
+    return manifest if manifest.get("state") == "finished" else None
+
+
+def write_manifest(out: str, configuration: Mapping[str, Any], state: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write and return the manifest of a run: its state, `running` or `finished`, its configuration, and facts."""
+    manifest = {"state": state, **facts, "configuration": configuration, "configuration_sha256": digest(configuration)}
+    with atomic.write_text(f"{out}/manifest.json") as file:
+        json.dump(manifest, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    return manifest

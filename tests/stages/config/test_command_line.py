@@ -1,0 +1,64 @@
+"""Command lines: what is wrong with them is said, with what is near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aopsam._options import Count, Share
+from pipelines import label_corpus
+from stages.config.command_line import BadInput, Uri, checking_input, command, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Do something."""
+
+    images: Uri
+    """Photos."""
+    data: tuple[Uri, ...] = ()
+    """More of them."""
+    share: Share = 0.5
+    """Of all."""
+    count: Count | None = None
+    """Of them."""
+
+
+def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = parse(Arguments, ["--images", "photos", "--data", "a", "s3://bucket/b", "--count", "3"])
+    assert arguments == Arguments(images=str(tmp_path / "photos"), data=(str(tmp_path / "a"), "s3://bucket/b"), count=3)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--share", "1.5"), ("--share", "nan"), ("--count", "0")])
+def test_numbers_have_limits(flag: str, value: str) -> None:
+    with pytest.raises(BadInput, match=flag.strip("-")):
+        parse(Arguments, ["--images", "a", flag, value])
+
+
+def test_a_wrong_flag_is_status_2_and_names_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        label_corpus.parse_arguments(["--images", "a", "--out", "b", "--pred-iou-tresh", "0.5"])
+    assert caught.value.code == 2
+    assert "--pred-iou-thresh" in capsys.readouterr().err
+
+
+def test_bad_input_ends_a_command_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main(argv: object) -> int:
+        with checking_input():
+            raise OSError("no such file: x")
+
+    assert main([]) == 2
+    assert capsys.readouterr().err == "test_command_line: no such file: x\n"
+
+
+def test_what_fails_later_is_no_bad_input() -> None:
+    @command
+    def main(argv: object) -> int:
+        raise ValueError("a defect of ours")
+
+    with pytest.raises(ValueError, match="a defect of ours"):
+        main([])
