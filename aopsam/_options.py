@@ -118,7 +118,7 @@ def unknown(name: str, names: Iterable[str]) -> str:
 
 
 def _kinds(hint: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-    """The members of a union, each with its metadata."""
+    """Return the members of a union, each with its metadata."""
     if get_origin(hint) is Annotated:
         inner, *metadata = get_args(hint)
         return [(kind, (*own, *metadata)) for kind, own in _kinds(inner)]

@@ -57,7 +57,7 @@ class Arguments(ModelArguments):
     """CPU threads."""
 
     def rule(self) -> Rule:
-        """Say what a good point is."""
+        """Return the rule that chooses among settings."""
         return Rule(self.within / 100, self.at_most_prompts)
 
 

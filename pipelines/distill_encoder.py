@@ -66,7 +66,7 @@ class Arguments(TrainingArguments):
     """Side of the pictures, where both models take less than whole frames."""
 
     def job(self) -> DistillationJob:
-        """Say what is distilled from what."""
+        """Return the checked job: teacher, student, photos, recipe."""
         names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate", "picture_px")
         recipe = (SamiRecipe if self.method == "sami" else StudentRecipe)(**{n: getattr(self, n) for n in names})
         return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)

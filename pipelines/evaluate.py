@@ -63,7 +63,7 @@ class Arguments(ResourceArguments):
     """Of random prompts and of the bootstrap."""
 
     def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
-        """Say what to measure."""
+        """Return models, strategies and seed to measure."""
         sams = tuple(self.sam.split(","))
         return Evaluation(sams, tuple(strategies), self.checkpoint, self.predictor, self.seed)
 

@@ -54,7 +54,7 @@ class Arguments(TrainingArguments):
     """Median prompts a photo that the sampling threshold is chosen for."""
 
     def job(self) -> PredictorJob:
-        """Say what is trained on and judged by.
+        """Return the job: maps to train on, photos to validate on, recipe.
 
         Raises:
             ValueError: annotated photos that are not there.

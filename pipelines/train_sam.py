@@ -60,7 +60,7 @@ class Arguments(TrainingArguments):
     """Updates between validations."""
 
     def task(self) -> Callable[..., SamTask | FinetuneTask]:
-        """Say how the task is built anywhere.
+        """Return what builds the training task in any process.
 
         Raises:
             ValueError: photos that are not there, or --finetune without --start.

@@ -1,1 +1,1 @@
-"""Arrow schemas of every table that the pipelines exchange, and `conform`, which holds a table to one."""
+"""Arrow schemas of every table that the pipelines exchange, and `conform`, which checks a table against one."""

@@ -1,4 +1,4 @@
-"""Hold a table to a schema, and say precisely where it does not fit."""
+"""Convert a table to a schema, with an error that names the column that does not fit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pyarrow as pa
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return `table` with exactly the columns, order, types and metadata of `schema`.
 
-    Columns that only newer versions have are filled with nulls where the schema allows it, so that older tables
-    stay readable; columns that the schema does not know are an error.
+    Missing columns that may be null are filled with nulls, so that tables of older versions stay readable; columns that
+    are not in the schema are an error.
 
     Raises:
         ValueError: a column is missing, unknown, of a type that cannot be cast, or null where it must not be. The

@@ -1,4 +1,4 @@
-"""Curation: which photos of a corpus were chosen to train on, and why; one row a usable photo."""
+"""Schema of the curation table: photos of a corpus chosen for training, and why; one row per usable photo."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ VERSION = 1
 
 
 class Reason(StrEnum):
-    """Why a photo was chosen or not."""
+    """Reason why a photo was chosen or not."""
 
     CHOSEN = "chosen"
     DUPLICATE = "duplicate"
-    """A near-duplicate of a photo that has more pixels, or as many and more masks; `duplicate_of` names that one."""
+    """Near-duplicate of a photo that has more pixels, or as many and more masks; `duplicate_of` names that photo."""
     NOT_NEEDED = "not_needed"
-    """Those chosen lie near enough; `distance` says how near."""
+    """Near enough to a chosen photo; `distance` is the distance to the nearest one."""
 
 
 SCHEMA = pa.schema(

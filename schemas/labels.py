@@ -1,4 +1,4 @@
-"""The labels table: one row an image, whatever became of it; all its masks in one list."""
+"""Schema of the labels table: one row per image, also where labelling failed; all its masks in one list."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from schemas.column import column
 VERSION = 3
 
 MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
-"""What the model's thread does to a photo, one after another; each has a column `seconds_*`."""
+"""Stages of a photo in the model's thread, in order; each has a column `seconds_*`."""
 
 READING_STAGES = ("read", "photo")
-"""What other threads do, while the model works, to the photos that come next."""
+"""Stages of the next photos in other threads, while the model runs; each has a column `seconds_*`."""
 
 
 class Status(StrEnum):
-    """What became of an image."""
+    """Outcome of labelling an image."""
 
     OK = "ok"
     """At least one mask."""
@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an image has no masks; `none` where it has."""
+    """Reason why an image has no masks; `none` if it has masks."""
 
     NONE = "none"
     NO_MASK = "no_mask"
@@ -39,7 +39,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     """rejected: over --max-pixels, judged from the header before decoding."""
     WORKER_DIED = "worker_died"
-    """failed: labelling it ended the worker process, twice; found and set aside so that the others go on."""
+    """failed: labelling it ended the worker process twice; it is skipped so that the other images continue."""
     HIDDEN_NAME = "hidden_name"
     """rejected: the name starts with '.' or '_'."""
     NOT_A_FILE = "not_a_file"

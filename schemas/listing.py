@@ -1,4 +1,4 @@
-"""The listing: one row for every file, tar member or Parquet row that a labelling run must account for."""
+"""Schema of the listing: one row for every file, tar member or Parquet row that a labelling run must account for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics in long form: one row an image × strategy × metric."""
+"""Schema of the metrics table in long form: one row per image × strategy × metric."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANKED = pa.struct(
         pa.field("ignored", pa.list_(pa.field("element", pa.int16())), nullable=False),
     ]
 )
-"""Predictions, best first: score, and in bit n whether at COCO's n-th IoU threshold it found a mask or is ignored."""
+"""Predictions by falling score; bit n: whether one found a mask, or is ignored, at COCO's n-th IoU threshold."""
 
 SCHEMA = pa.schema(
     [

@@ -1,4 +1,4 @@
-"""Prompt maps: what the predictor trains on, one row a photo."""
+"""Schema of the prompt-maps table, training data of predictor and detector: one row per photo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.column import column
 from schemas.labels import RLE
 
 VERSION = 2
-"""2 adds `boxes` and `masks`, which a detector learns from."""
+"""Version of the schema; 2 adds `boxes` and `masks`, which the detector is trained on."""
 
 SCHEMA = pa.schema(
     [

@@ -164,6 +164,8 @@ def run_actors(
     context.target_max_block_size = SMALL_BLOCK if read else 128 * 2**20
     # Only these bound the retries of a native crash, which by default go on for ever; Ray has no newer name for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    # Where a reader gives little, some of the actors have nothing to do; that is no news.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     # As items of bytes, one a unit: for tables Ray first starts a task each that looks at their schema, where there are
     # GPUs it wants a number of rows a batch, and it would join small units to fill one.
     packed = [{"table": _packed(unit)} for unit in units]

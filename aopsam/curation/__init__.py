@@ -1,1 +1,1 @@
-"""Choose photos that cover a corpus: near-duplicates out, then diverse and evenly spread."""
+"""Choose photos that cover a corpus: remove near-duplicates, then take diverse photos evenly from all strata."""

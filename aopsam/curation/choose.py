@@ -1,4 +1,4 @@
-"""Choose photos: as many from each stratum as it can evenly give, each the farthest from those chosen before."""
+"""Choose photos by stratum and embedding: equal quotas, each photo the farthest from those chosen before."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aopsam.curation.strata import water_fill
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of N photos were chosen.
+    """Order and distance of N photos in a choice.
 
     Attributes:
         order: (N,) int, 0 for the first chosen; -1 where not chosen.
-        distance: (N,) float32, in embedding space: of a chosen photo to the nearest chosen before it, infinite for the
-            first; of any other to the nearest chosen.
+        distance: (N,) float32, in embedding space: from a chosen photo to the nearest one chosen before it, infinite
+            for the first; from any other photo to the nearest chosen one.
     """
 
     order: NDArray[np.int64]
@@ -26,16 +26,16 @@ class Choice:
 
 
 def choose(embeddings: NDArray[np.floating], bins: NDArray[np.int64], count: int, seed: int) -> Choice:
-    """k-center within each stratum, small strata first, centres of those before it counted.
+    """Choose photos by k-center within each stratum, small strata first; centres of earlier strata count as chosen.
 
-    The seed puts the photos in another order, which decides where the greedy choice starts, who is in which core-set
-    and which of equals goes first; everything else follows from the photos.
+    The seed shuffles the photos, which decides the first greedy choice, the core-sets and the order of ties; everything
+    else depends only on the photos.
 
     Args:
         embeddings: (N, D) unit vectors.
-        bins: (N, S) of `strata`; equal rows are one stratum.
+        bins: (N, S) bins from `strata`; equal rows are one stratum.
         count: photos to choose, at most N.
-        seed: of the order.
+        seed: seed of the shuffle.
 
     Raises:
         ValueError: `count` is above N.

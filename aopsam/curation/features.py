@@ -1,4 +1,4 @@
-"""What of an annotated photo a choice of photos looks at: its place in embedding space, and three plain statistics."""
+"""Compute the features by which photos are chosen: pooled embedding, and three statistics of the masks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aopsam.sam.encode import EncodedPhoto
 
 @dataclass(frozen=True)
 class MaskGeometry:
-    """Size and place of one mask.
+    """Size and position of one mask.
 
     Attributes:
         scale: √(area / photo's area), 0 to 1.
-        offset: how far the middle of its box lies from the photo's middle, 0 there, 1 in a corner; each axis is
-            measured in half sides, so that the photo's shape does not matter.
+        offset: distance of the middle of its box from the photo's middle, 0 there, 1 in a corner; each axis is measured
+            in half sides, so that the photo's aspect ratio does not matter.
     """
 
     scale: float
@@ -29,12 +29,12 @@ class MaskGeometry:
 
 @dataclass(frozen=True)
 class PhotoStatistics:
-    """How a photo is annotated.
+    """Statistics of a photo's masks.
 
     Attributes:
-        masks: how many.
-        object_scale: median of their scales.
-        layout: mean of their offsets.
+        masks: number of masks.
+        object_scale: median scale of the masks.
+        layout: mean offset of the masks.
     """
 
     masks: int
@@ -43,14 +43,14 @@ class PhotoStatistics:
 
 
 def mask_geometry(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) -> MaskGeometry | None:
-    """Geometry of a mask that may come from anywhere; None where it is empty.
+    """Return the geometry of a mask from an untrusted source; None if the mask is empty.
 
     Args:
         segmentation: COCO RLE.
         image_hw: rows and columns of the photo.
 
     Raises:
-        ValueError: it is malformed or of another size than the photo.
+        ValueError: the mask is malformed or of another size than the photo.
     """
     runs = rle.runs(segmentation)
     height, width = segmentation["size"]
@@ -65,13 +65,13 @@ def mask_geometry(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) ->
 
 
 def photo_statistics(masks: Sequence[MaskGeometry]) -> PhotoStatistics:
-    """Statistics of a photo with at least one mask."""
+    """Return the statistics of a photo with at least one mask."""
     scales, offsets = [mask.scale for mask in masks], [mask.offset for mask in masks]
     return PhotoStatistics(len(masks), float(np.median(scales)), float(np.mean(offsets)))
 
 
 def pooled_embedding(photo: EncodedPhoto) -> NDArray[np.float16]:
-    """SAM's embedding, averaged over the cells that show the photo: (C,) float16 of length 1."""
+    """Average SAM's embedding over the cells that show the photo: (C,) float16 of length 1."""
     rows, columns = photo.content_cells
     pooled = photo.embedding[0, :, :rows, :columns].float().mean(dim=(1, 2)).cpu().numpy()
     return (pooled / max(float(np.linalg.norm(pooled)), 1e-12)).astype(np.float16)

@@ -1,7 +1,7 @@
-"""A photo as a small grey thumbnail, and what of it is compared: its detail, free of brightness and shading.
+"""Make fingerprints of photos, small grey thumbnails, and the detail vectors by which they are compared.
 
-Averages over cells of a fixed grid hardly notice another size or JPEG quality. Less their own blur they keep edges and
-lose flat ground, skies and vignettes, in which photos of different things agree.
+Means over the cells of a fixed grid hardly change with image size or JPEG quality. Subtracting their blur keeps edges
+and removes flat areas, skies and vignettes, in which photos of different things agree.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 SIDE = 32
-"""Cells of the thumbnail a side, whatever the photo's shape."""
+"""Cells along a side of the thumbnail, for any aspect ratio."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601."""
+"""Weights of R, G and B in luminance (ITU-R BT.601)."""
 _SIGMA = 1.0
-"""Of the blur, cells of the grid that it is applied to."""
+"""Deviation of the blur, in cells of the grid that it is applied to."""
 _FLAT = 0.02
-"""Detail below this, root mean square in grey levels, is rounding: the photo has none."""
+"""Root mean square of detail, in grey levels, below which it is rounding error and counts as none."""
 
 
 def fingerprint(rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Mean luminance of the cells of a `SIDE` × `SIDE` grid, less the photo's own.
+    """Return the mean luminance of the cells of a `SIDE` × `SIDE` grid, less the mean of all cells.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -37,23 +37,23 @@ def fingerprint(rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
 
 
 def mirrored(fingerprints: NDArray[np.float16]) -> NDArray[np.float16]:
-    """The fingerprints (N, SIDE, SIDE) of the mirrored photos."""
+    """Return the fingerprints of the mirrored photos, (N, SIDE, SIDE)."""
     return fingerprints[:, :, ::-1]
 
 
 def coarse_detail(fingerprints: NDArray[np.float16]) -> NDArray[np.float32]:
-    """(N, 144) unit vectors of a grid of half the cells, to search with; their products are correlations."""
+    """Return (N, 144) unit vectors of a grid of half the side, for the search; their products are correlations."""
     cells = fingerprints.astype(np.float32).reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
     return _detail(cells, border=2)
 
 
 def fine_detail(fingerprints: NDArray[np.float16]) -> NDArray[np.float32]:
-    """(N, 676) unit vectors of the whole grid, to decide with; a photo without any detail is all zeros."""
+    """Return (N, 676) unit vectors of the whole grid, for the decision; all zeros for a photo without detail."""
     return _detail(fingerprints.astype(np.float32), border=3)
 
 
 def _detail(cells: NDArray[np.float32], border: int) -> NDArray[np.float32]:
-    """Cells less their blur, without the border where the blur lacks neighbours, to mean 0 and length 1."""
+    """Subtract the blur from cells, cut off the border where it lacks neighbours, and scale to mean 0 and length 1."""
     detail = cells - gaussian_filter(cells, _SIGMA, axes=(1, 2), mode="nearest")
     flat = detail[:, border:-border, border:-border].reshape(len(cells), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)

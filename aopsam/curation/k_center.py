@@ -1,9 +1,9 @@
-"""k-center: choose photos so that the farthest of the others is near to one of them.
+"""Choose centres among vectors so that the largest distance of any vector to its nearest centre is small: k-center.
 
-Farthest first (Gonzalez 1985) is at most twice as far as the best choice. More rows than a block are reduced to
-composable core-sets (Malkomes et al. 2015, "Fast Distributed k-Center Clustering with Outliers on Massive Data", the
-algorithm without outliers): farthest first within each block, then among what the blocks chose, at most four times as
-far as the best. Only a block and what was chosen are then held in single precision.
+Farthest first (Gonzalez 1985) reaches at most twice the smallest possible distance. More rows than a block are reduced
+to composable core-sets (Malkomes et al. 2015, "Fast Distributed k-Center Clustering with Outliers on Massive Data", the
+algorithm without outliers): farthest first within each block, then among the rows chosen in all blocks, at most four
+times the smallest possible distance. Only one block and the chosen rows are held in single precision.
 
 Rows are unit vectors; distances are Euclidean, √(2 - 2 cos), and kept squared.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 16384
-"""Rows of one core-set: 16 MiB of 256 dimensions in single precision."""
+"""Rows reduced to one core-set: 16 MiB of 256 dimensions in single precision."""
 
 Vectors = NDArray[np.floating]
 
@@ -22,11 +22,11 @@ Vectors = NDArray[np.floating]
 def farthest_first(
     vectors: Vectors, count: int, covered: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Choose `count` rows, each the farthest from those before it; the first of equally far ones.
+    """Choose `count` rows, each the farthest from those before it; the first one of ties.
 
     Args:
         vectors: (N, D) unit vectors.
-        count: at most N.
+        count: rows to choose, at most N.
         covered: (N,) squared distances to centres chosen before; infinite where there are none.
 
     Returns:
@@ -39,14 +39,14 @@ def farthest_first(
         row = int(nearest.argmax())
         chosen[place], distances[place] = row, nearest[row]
         np.minimum(nearest, _squared(vectors @ vectors[row]), out=nearest)
-        nearest[row] = -1  # for good, since distances are not negative: all that is left may be copies of it
+        nearest[row] = -1  # excludes it for good: distances are not negative, and the rows left may be copies of it
     return chosen, distances
 
 
 def k_center(
     vectors: Vectors, count: int, covered: NDArray[np.float32], block: int = BLOCK
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """`farthest_first`, by core-sets of blocks of rows where there are more rows than `block`."""
+    """Choose rows as `farthest_first` does, by core-sets of blocks where there are more rows than `block`."""
     if len(vectors) <= block:
         return farthest_first(vectors, count, covered)
     kept = []
@@ -60,7 +60,7 @@ def k_center(
 
 
 def squared_distances(vectors: Vectors, centres: Vectors, block: int = 4096) -> NDArray[np.float32]:
-    """Squared distance of each row (N, D) to the nearest centre (K, D), (N,); infinite without centres."""
+    """Return the squared distance (N,) of each row (N, D) to the nearest centre (K, D); infinite without centres."""
     nearest = np.full(len(vectors), np.inf, np.float32)
     for first in range(0, len(centres), block):
         some = np.asarray(centres[first : first + block], np.float32).T

@@ -1,4 +1,4 @@
-"""Which photos of a corpus are copies of one another: the same file, resized, encoded again, mirrored."""
+"""Group the near-duplicates of a corpus: the same file, or a photo resized, encoded again or mirrored."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from aopsam.curation.fingerprint import coarse_detail, fine_detail, mirrored
 
 CANDIDATE = 0.80
-"""Correlation of coarse detail from which a pair is looked at closely."""
+"""Correlation of coarse detail from which the fine detail of a pair is compared."""
 DUPLICATE = 0.75
-"""Correlation of fine detail from which a pair is one photo.
+"""Correlation of fine detail from which two photos are near-duplicates.
 
 Over 711 photos of BSDS500, COCO and Open Images and their 252,405 pairs, different photos reach 0.48 (coarse 0.71);
 copies at half the size, at JPEG quality 40, mirrored, and all three at once have at least 0.93 (coarse 0.98)."""
@@ -22,17 +22,17 @@ copies at half the size, at JPEG quality 40, mirrored, and all three at once hav
 BLOCK = 2048
 """Photos compared at once with as many others: two matrices of 16 MiB."""
 _PAIRS = 4096
-"""Candidates looked at closely at once: two matrices of 11 MiB."""
+"""Candidate pairs whose fine detail is compared at once: two matrices of 11 MiB."""
 
 
 def duplicate_groups(fingerprints: NDArray[np.float16], digests: Sequence[bytes]) -> NDArray[np.int64]:
-    """Number every photo's group; photos of one group are linked by a chain of near-duplicates.
+    """Return every photo's group number; photos of one group are linked by a chain of near-duplicates.
 
-    Pairs are found by products of blocks of photos: O(N²) time, O(N) memory whatever the number of duplicates.
+    Pairs are found by products of blocks of photos: O(N²) time, O(N) memory for any number of duplicates.
 
     Args:
-        fingerprints: (N, 32, 32) of `fingerprint`.
-        digests: N, of the encoded files; equal ones are duplicates even where a photo has no detail to compare.
+        fingerprints: (N, 32, 32) from `fingerprint`.
+        digests: N digests of the encoded files; equal ones are duplicates even where a photo has no detail to compare.
 
     Returns:
         (N,) group numbers from 0, by first appearance.
@@ -53,7 +53,7 @@ def duplicate_groups(fingerprints: NDArray[np.float16], digests: Sequence[bytes]
 
 
 def _confirmed(fingerprints: NDArray[np.float16], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pairs (P, 2) whose fine detail agrees, straight or mirrored."""
+    """Return the pairs (P, 2) whose fine detail agrees, straight or mirrored."""
     kept = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(pairs), _PAIRS):
         part = pairs[start : start + _PAIRS]
@@ -66,7 +66,7 @@ def _confirmed(fingerprints: NDArray[np.float16], pairs: NDArray[np.int64]) -> N
 
 
 def _joined(groups: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups (N,) after the pairs (P, 2) of photos have been linked."""
+    """Return the groups (N,) after linking the pairs (P, 2) of photos."""
     if not len(pairs):
         return groups
     size = int(groups.max()) + 1

@@ -1,4 +1,4 @@
-"""Parts of a corpus that are alike in several statistics, and how many photos each may give."""
+"""Divide a corpus into strata by statistics of its photos, and compute how many photos each stratum gives."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BINS = 3
-"""Quantile bins of each statistic."""
+"""Number of quantile bins of each statistic."""
 
 
 def strata(statistics: Sequence[ArrayLike]) -> NDArray[np.int64]:
-    """The bins of N photos in S statistics: (N, S) from 0, about a third of the photos in each bin of a statistic.
+    """Return the bins of N photos in S statistics, (N, S) from 0; about a third of the photos in each bin.
 
-    Photos of equal value share a bin, so that bins of a statistic with few values may differ much in size.
+    Photos of equal value share a bin, so the bins of a statistic with few values may differ much in size.
     """
     columns = [np.asarray(values, np.float64) for values in statistics]
     inner = np.arange(1, BINS) / BINS
@@ -22,9 +22,9 @@ def strata(statistics: Sequence[ArrayLike]) -> NDArray[np.int64]:
 
 
 def water_fill(sizes: ArrayLike, total: int) -> NDArray[np.int64]:
-    """Quotas that add up to `total` and differ only where a stratum has no more to give.
+    """Compute equal quotas that add up to `total`; a stratum with fewer photos gives all of them.
 
-    What cannot be shared evenly goes to the largest strata, the first of equal ones first.
+    A remainder goes to the largest strata, one photo each, the first of ties first.
 
     Args:
         sizes: (K,) photos in each stratum.

@@ -1,1 +1,1 @@
-"""Class-agnostic boxes from SAM's own embedding: the network, what it learns, its weights."""
+"""Detect class-agnostic boxes from SAM's embedding: network, assignment of training targets, inference, weights."""

@@ -1,4 +1,4 @@
-"""Which answers an object teaches: those of the priors that lie nearest to its box."""
+"""Assign objects to a detector's predictions for training: those whose prior boxes overlap most with the object's."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torchvision.ops import box_convert
 from aopsam.detector.network import ASPECTS, Level, priors
 
 NEAR = 16
-"""Answers that an object teaches: the priors of the highest IoU with its box (compare ATSS, Zhang et al. 2020)."""
+"""Predictions per object: those whose priors have the highest IoU with its box (compare ATSS, Zhang et al. 2020)."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What P of a photo's answers are taught.
+    """Objects that are assigned to P of a photo's predictions.
 
     Attributes:
-        answers: (P,) int64 numbers of the answers.
-        objects: (P,) int64, the object of each.
-        iou: (P,) IoU of the answer's box with that object's.
+        answers: (P,) int64 numbers of the predictions.
+        objects: (P,) int64, object of each.
+        iou: (P,) IoU of the predicted box with that object's.
     """
 
     answers: torch.Tensor
@@ -29,10 +29,10 @@ class Assignment:
 
 
 def near_priors(boxes_xyxy: torch.Tensor, levels: list[Level]) -> torch.Tensor:
-    """(G, NEAR) int64: the priors of the highest IoU with each of G boxes, in cells.
+    """Return the numbers of the priors with the highest IoU with each of G boxes in cells: (G, NEAR) int64.
 
-    Only the nine positions around a box's centre are looked at on each level; in a level whose priors fit the box no
-    other has a higher IoU than these.
+    Only the nine positions around a box's centre are compared on each level; on a level whose priors fit the box no
+    other position has a higher IoU.
     """
     device = boxes_xyxy.device
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
@@ -54,12 +54,12 @@ def near_priors(boxes_xyxy: torch.Tensor, levels: list[Level]) -> torch.Tensor:
 
 
 def assign(boxes: torch.Tensor, objects_xyxy: torch.Tensor, near: torch.Tensor) -> Assignment:
-    """The answers that G objects of one photo teach; of several objects an answer has the one its box is most like.
+    """Assign G objects of one photo to predictions; a prediction near several gets the one of the highest IoU.
 
     Args:
-        boxes: (N, 4) XYXY in cells, as answered.
+        boxes: (N, 4) predicted XYXY in cells.
         objects_xyxy: (G, 4) in cells.
-        near: (G, NEAR) of `near_priors`.
+        near: (G, NEAR) from `near_priors`.
     """
     iou = pair_iou(boxes[near], objects_xyxy[:, None]).flatten()
     answers = near.flatten()
@@ -73,7 +73,7 @@ def assign(boxes: torch.Tensor, objects_xyxy: torch.Tensor, near: torch.Tensor) 
 
 
 def pair_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """IoU of boxes (..., 4) XYXY with boxes (..., 4), one by one."""
+    """Return the IoU (...) of boxes (..., 4) XYXY with boxes (..., 4), pair by pair."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (high - low).clamp_min(0).prod(-1)
     areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)

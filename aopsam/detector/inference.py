@@ -1,4 +1,4 @@
-"""The boxes of a photo."""
+"""Detect the boxes of a photo from its SAM embedding."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aopsam.detector.network import BoxDetector, levels_of, priors
 from aopsam.sam.encode import EncodedPhoto
 
 MAX_BOXES = 320
-"""Boxes of a photo at most (Zhang et al. 2023, MobileSAMv2, section 6.2: more do not help)."""
+"""Most boxes of a photo (Zhang et al. 2023, MobileSAMv2, section 6.2: more do not help)."""
 NMS_THRESH = 0.75
-"""IoU above which the box with the lower score goes."""
+"""IoU above which non-maximum suppression drops the box with the lower score."""
 BEFORE_NMS = 3000
-"""Boxes of the highest scores that the suppression looks at: enough for `MAX_BOXES` to outlast it (800 were not)."""
+"""Boxes of the highest scores that enter the suppression: enough to leave `MAX_BOXES` (800 were not)."""
 
 
 @torch.inference_mode()
@@ -26,14 +26,14 @@ def detect_in_frame(
     max_boxes: int = MAX_BOXES,
     nms_thresh: float = NMS_THRESH,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes of objects, by falling score.
+    """Return the boxes of objects in an embedding, by falling score.
 
     Args:
         detector: in eval mode.
         embedding: (1, C, h, w) of the padded square, any float dtype.
         content: rows and columns of the embedding's cells that show the photo; need not be whole.
-        max_boxes: K at most.
-        nms_thresh: IoU above which the box with the lower score goes.
+        max_boxes: largest K.
+        nms_thresh: IoU above which the box with the lower score is dropped.
 
     Returns:
         (K, 4) XYXY in cells, clipped to the content, and (K,) scores in [0, 1].
@@ -56,13 +56,13 @@ def detect_in_frame(
 def detect(
     detector: BoxDetector, photo: EncodedPhoto, *, max_boxes: int = MAX_BOXES, nms_thresh: float = NMS_THRESH
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of the objects in a photo, by falling score.
+    """Return the boxes of the objects in a photo, by falling score.
 
     Args:
         detector: in eval mode, on the photo's device, trained on embeddings of the SAM that encoded it.
         photo: the encoded photo.
-        max_boxes: K at most.
-        nms_thresh: IoU above which the box with the lower score goes.
+        max_boxes: largest K.
+        nms_thresh: IoU above which the box with the lower score is dropped.
 
     Returns:
         (K, 4) float32 XYXY in original pixels, inside the photo, and (K,) float32 scores in [0, 1].

@@ -1,4 +1,4 @@
-"""The box detector: SAM's embedding in, scored class-agnostic boxes out."""
+"""Box detector network: takes SAM's embedding, gives scored class-agnostic boxes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from torch import nn
 from torch.nn import functional as F
 
 SIZE = 2.5
-"""Side of a square prior in its level's own steps: the levels, a factor of two apart, share out the sizes of boxes."""
+"""Side of a square prior in steps of its level; sizes of levels differ by a factor of two."""
 ASPECTS = (0.45, 1.0, 2.2)
-"""Width through height of the priors at one position; nested regions of one size answer in different ones."""
+"""Width / height of the priors at one position; nested regions of one size can be predicted by different ones."""
 COARSEST = 8
-"""Positions along a side of the coarsest level at most."""
+"""Most positions along a side of the coarsest level."""
 NUMBERS = 5
-"""Of one answer: score, shift in x and y, growth in width and height."""
+"""Outputs of one prediction: score, shift in x and y, log scale of width and height."""
 KEYS = 8
-"""Numbers that describe a square of a quarter of a cell, to be compared with its surroundings'."""
+"""Channels of the key of a quarter-cell square, which is compared with keys around it."""
 REACH = (1, 2, 3, 5)
-"""Distances from a position, in half steps of its level, at which it is compared with its surroundings."""
+"""Distances, in half steps of a level, at which a position is compared with its surroundings."""
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-_RARE = -4.0  # logit of a rare event, where the scores start
+_RARE = -4.0  # initial logit of scores: objects are rare
 
 
 class Boxes(NamedTuple):
-    """N answers on each of B photos.
+    """N predictions on each of B photos.
 
     Attributes:
-        logits: (B, N); `sigmoid` of one is the IoU that the box expects to have with an object's.
+        logits: (B, N); their `sigmoid` estimates the IoU of the box with an object's.
         boxes: (B, N, 4) XYXY in cells of the embedding.
     """
 
@@ -37,13 +37,13 @@ class Boxes(NamedTuple):
 
 
 class Level(NamedTuple):
-    """The positions of one size of boxes.
+    """Grid of positions for one size of boxes.
 
     Attributes:
-        step: distance of two positions in cells of the embedding.
-        rows: of positions.
-        columns: of positions.
-        start: number of its first answer; they go by row, column and aspect.
+        step: distance between positions, in cells of the embedding.
+        rows: rows of positions.
+        columns: columns of positions.
+        start: number of the level's first prediction; predictions are ordered by row, column and aspect.
     """
 
     step: float
@@ -53,7 +53,7 @@ class Level(NamedTuple):
 
 
 def levels_of(rows: int, columns: int, count: int) -> list[Level]:
-    """The levels over an embedding of rows x columns cells, finest (two positions a cell) first."""
+    """Return the levels of an embedding of rows x columns cells, the finest (two positions a cell) first."""
     levels, start, height, width = [], 0, 2 * rows, 2 * columns
     for number in range(count):
         levels.append(Level(0.5 * 2**number, height, width, start))
@@ -63,7 +63,7 @@ def levels_of(rows: int, columns: int, count: int) -> list[Level]:
 
 
 def level_count(cells: int) -> int:
-    """Levels for an embedding of cells x cells, so that the coarsest one sees the whole photo."""
+    """Return how many levels an embedding of cells x cells needs for the coarsest one to cover the whole photo."""
     count = 2
     while 2 * cells > COARSEST * 2 ** (count - 1):
         count += 1
@@ -71,7 +71,7 @@ def level_count(cells: int) -> int:
 
 
 def priors(levels: list[Level], device: torch.device | str = "cpu") -> torch.Tensor:
-    """(N, 4) centre x and y, width and height in cells of the boxes that answers start from."""
+    """Return the prior boxes of all predictions, (N, 4): centre x and y, width and height in cells."""
     parts = []
     for level in levels:
         y, x = torch.meshgrid(
@@ -101,19 +101,19 @@ def _answer(width: int) -> nn.Conv2d:
 
 
 class BoxDetector(nn.Module):
-    """One stage, on the embedding alone: a pyramid of sizes, at each position a score and a box for every aspect.
+    """One-stage detector on the embedding: a pyramid of levels, at each position a score and a box for every aspect.
 
-    As in SSD (Liu et al. 2016) answers start from prior boxes and, as in FPN (Lin et al. 2017), coarse levels tell
-    fine ones what surrounds them. The finest level lies below the embedding's own grid: sub-pixel convolutions
-    (Shi et al. 2016) read what an encoder such as `tiny` packs into a cell. How far a region reaches is given rather
-    than left to be learnt: every position is compared with what lies around it (`likeness`; box AR@100 0.148 with it,
+    Boxes are offsets from prior boxes, as in SSD (Liu et al. 2016), and coarse levels' features are added to those of
+    fine ones, as in FPN (Lin et al. 2017). The finest level has twice the embedding's resolution: sub-pixel
+    convolutions (Shi et al. 2016) read the detail that an encoder such as `tiny` packs into a cell. The extent of
+    regions is an input feature: cosines of every position with its surroundings (`likeness`; box AR@100 0.148 with it,
     0.124 without after as many updates, benchmarks/LOG.md). The score is an estimate of the box's IoU, not of a class
     (Kim et al. 2022, object localization network).
 
     Attributes:
-        sam: name of the SAM whose embeddings it was trained on.
+        sam: name of the SAM whose embeddings the detector was trained on.
         sam_sha256: hex digest of that SAM's weights.
-        sha256: hex digest of the file that its weights came from; empty for weights that came from none.
+        sha256: hex digest of the weights file; empty for weights that were not read from a file.
     """
 
     def __init__(self, embedding_channels: int = 256, levels: int = 4, width: int = 64) -> None:
@@ -137,23 +137,23 @@ class BoxDetector(nn.Module):
         self.answer = nn.ModuleList(_answer(width) for _ in range(levels))
 
     def features(self, embedding: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, h, w) -> what each level answers from, (B, width, rows, columns), finest first."""
-        ways = [self.fine(embedding), self.cell(embedding)]
+        """Compute each level's features (B, width, rows, columns), finest first, from an embedding (B, C, h, w)."""
+        levels = [self.fine(embedding), self.cell(embedding)]
         for down in self.down:
-            ways.append(down(ways[-1]))
+            levels.append(down(levels[-1]))
         keys = self.describe(embedding)
         for number in range(self.levels):
-            ways[number] = ways[number] + self.likeness[number](likeness(keys))
+            levels[number] = levels[number] + self.likeness[number](likeness(keys))
             keys = F.avg_pool2d(keys, 2, ceil_mode=True)
         for number in range(self.levels - 1, -1, -1):
             if number < self.levels - 1:
-                coarse = F.interpolate(ways[number + 1], size=ways[number].shape[-2:], mode="nearest")
-                ways[number] = ways[number] + coarse
-            ways[number] = self.merge[number](ways[number])
-        return [tower(way) for tower, way in zip(self.tower, ways, strict=True)]
+                coarse = F.interpolate(levels[number + 1], size=levels[number].shape[-2:], mode="nearest")
+                levels[number] = levels[number] + coarse
+            levels[number] = self.merge[number](levels[number])
+        return [tower(level) for tower, level in zip(self.tower, levels, strict=True)]
 
     def boxes(self, features: list[torch.Tensor]) -> Boxes:
-        """Answers of the levels' features."""
+        """Predict scores and boxes from the levels' features."""
         raw = torch.cat(
             [by_answer(layer(level), NUMBERS) for layer, level in zip(self.answer, features, strict=True)], dim=1
         ).float()
@@ -164,12 +164,12 @@ class BoxDetector(nn.Module):
         return Boxes(raw[..., 0], torch.cat([centre - half, centre + half], dim=-1))
 
     def forward(self, embedding: torch.Tensor) -> Boxes:
-        """Answers to SAM's embedding (B, C, h, w) of the padded square; any h and w."""
+        """Predict scores and boxes from SAM's embedding (B, C, h, w) of the padded square; any h and w."""
         return self.boxes(self.features(embedding))
 
 
 def likeness(keys: torch.Tensor) -> torch.Tensor:
-    """How alike each position is to what lies around it, in eight directions at the distances `REACH`.
+    """Compute the cosine of each position's key with keys around it, in eight directions at the distances `REACH`.
 
     Args:
         keys: (B, C, 2r, 2c), two to a position and axis; the last may be missing.
@@ -191,5 +191,5 @@ def likeness(keys: torch.Tensor) -> torch.Tensor:
 
 
 def by_answer(output: torch.Tensor, numbers: int) -> torch.Tensor:
-    """(B, aspects * numbers, rows, columns) -> (B, rows * columns * aspects, numbers)."""
+    """Reorder (B, aspects * numbers, rows, columns) to one row a prediction: (B, rows * columns * aspects, numbers)."""
     return output.unflatten(1, (-1, numbers)).permute(0, 3, 4, 1, 2).flatten(1, 3)

@@ -1,9 +1,9 @@
-"""Boxes of any detector that comes as an ONNX model: `pip install 'aopsam[onnx]'`.
+"""Detect the boxes of a photo with any detector in ONNX format (`pip install 'aopsam[onnx]'`).
 
-The model reads a photo, not an embedding. What it must look like:
+The model reads a photo, not an embedding. It must have:
 
 - one input (1, 3, H, W) float32 of a fixed H and W: RGB in 0 to 1, the photo as large as fits with its sides in
-  proportion, in the middle, grey (114 / 255) beside it, as YOLO's family is trained;
+  proportion, in the middle, grey (114 / 255) around it, as in the training of YOLO models;
 - outputs named `boxes`, (N, 4) or (1, N, 4) XYXY in pixels of that input, and `scores`, (N,) or (1, N) in 0 to 1.
 """
 
@@ -27,10 +27,10 @@ _GREY = 114
 
 
 class OnnxDetector:
-    """A detector of somebody else's, on the CPU.
+    """Detector from an ONNX file, on the CPU.
 
     Attributes:
-        sam: empty; it reads the embeddings of none.
+        sam: empty; it reads no SAM's embeddings.
         sha256: hex digest of the file.
     """
 
@@ -41,7 +41,8 @@ class OnnxDetector:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: onnxruntime is not installed, no ONNX model, or one of another shape than the module says.
+            ValueError: onnxruntime is not installed, the file is no ONNX model, or the model's inputs or outputs differ
+                from the module's docstring.
         """
         path = Path(path)
         if not path.is_file():
@@ -49,10 +50,10 @@ class OnnxDetector:
         onnxruntime = _import_onnxruntime(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors; they are raised as well
+        options.log_severity_level = 3  # errors only; they are raised as well
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of onnxruntime's own many kinds
+        except Exception as error:  # onnxruntime has many exception types of its own
             raise ValueError(f"{path}: not a model that ONNX Runtime can read ({_first_line(error)})") from error
         inputs = [(entry.name, entry.type, entry.shape) for entry in self._session.get_inputs()]
         name, kind, shape = inputs[0] if len(inputs) == 1 else ("", "", [])
@@ -68,18 +69,18 @@ class OnnxDetector:
     def detect(
         self, rgb: np.ndarray, *, max_boxes: int = MAX_BOXES, nms_thresh: float = NMS_THRESH
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes of the objects in a photo, by falling score.
+        """Return the boxes of the objects in a photo, by falling score.
 
         Args:
             rgb: (H, W, 3) uint8.
-            max_boxes: K at most.
-            nms_thresh: IoU above which the box with the lower score goes.
+            max_boxes: largest K.
+            nms_thresh: IoU above which the box with the lower score is dropped.
 
         Returns:
             (K, 4) float32 XYXY in original pixels, inside the photo, and (K,) float32 scores.
 
         Raises:
-            ValueError: the model answers in another shape than the module says, or not with finite numbers.
+            ValueError: the outputs have other shapes than in the module's docstring, or numbers that are not finite.
         """
         pixels, scale, corner = letterbox(rgb, self._hw)
         raw_boxes, raw_scores = self._session.run(["boxes", "scores"], {self._input: pixels})
@@ -100,15 +101,14 @@ class OnnxDetector:
 
 
 def letterbox(rgb: np.ndarray, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A photo as such a model reads it.
+    """Resize and pad a photo to a model's input.
 
     Args:
         rgb: (H, W, 3) uint8.
         hw: the model's rows and columns.
 
     Returns:
-        (1, 3, *hw) float32; (4,) how many of the model's pixels one of the photo's is, in x, y, x, y; and (2,) XY of
-        the photo's corner.
+        (1, 3, *hw) float32; (4,) model pixels per photo pixel, in x, y, x, y; and (2,) XY of the photo's corner.
     """
     factor = min(hw[0] / rgb.shape[0], hw[1] / rgb.shape[1])
     height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])

@@ -1,4 +1,4 @@
-"""The detector's weights on disk: safetensors in half precision, with what belongs to them in the metadata."""
+"""Write and read the detector's weights: safetensors in half precision, with the network's sizes as metadata."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from safetensors.torch import save_file
 from aopsam.detector.network import BoxDetector
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "detector-tiny.safetensors"
-"""The detector of the bundled `tiny` SAM."""
+"""Weights file of the detector for the bundled `tiny` SAM."""
 _SHAPE = ("embedding_channels", "levels", "width")
-"""What the network is built with, as metadata."""
+"""Arguments that the network is built with, stored as metadata."""
 
 
 def save_detector(detector: BoxDetector, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
-    """Write the weights in half precision.
+    """Write a detector's weights in half precision.
 
     Args:
         detector: its `sam` and `sam_sha256` go into the metadata.
-        path: ends in `.safetensors`.
-        notes: further metadata (recipe, seed, data); must not name the detector's own.
+        path: file to write, ending in `.safetensors`.
+        notes: further metadata (recipe, seed, data); keys of the detector's own metadata must not be in it.
 
     Raises:
         ValueError: weights that are not finite in half precision.
@@ -40,17 +40,17 @@ def save_detector(detector: BoxDetector, path: Path | str, notes: Mapping[str, s
 
 
 def load_detector(path: Path | str | None = None) -> BoxDetector:
-    """Read a detector of `save_detector`: eval mode, float32, on the CPU.
+    """Read a detector written by `save_detector`: eval mode, float32, on the CPU.
 
     Args:
-        path: the file; None for the one bundled with `tiny`.
+        path: file to read; None for the one bundled with `tiny`.
 
     Returns:
         The detector with `.sam` and `.sam_sha256` from the file's metadata and `.sha256` of the file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no safetensors file, or not one of a detector.
+        ValueError: the file is no safetensors file, or not one of a detector.
     """
     path = BUNDLED if path is None else Path(path)
     if not path.is_file():

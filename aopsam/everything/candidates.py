@@ -67,7 +67,7 @@ class Filters:
 
     @property
     def min_iou(self) -> float:
-        """For the decoder."""
+        """Least predicted IoU for the decoder; minus infinity where all pass."""
         return self.pred_iou if self.pred_iou > 0 else -math.inf
 
 
@@ -87,14 +87,14 @@ class Crop:
 
 
 def near_inner_border(boxes_xyxy_px: torch.Tensor, crop_xyxy_px: BoxXYXY, full_hw: tuple[int, int]) -> torch.Tensor:
-    """(K,) bool: which boxes (K, 4) of a crop come within 20 px of a border that is not the photo's."""
+    """Return (K,) bool: which boxes (K, 4) of a crop come within 20 px of a border that is not the photo's."""
     return is_box_near_crop_edge(boxes_xyxy_px, list(crop_xyxy_px), [0, 0, full_hw[1], full_hw[0]])
 
 
 def select(
     crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
 ) -> tuple[list[Candidate], torch.Tensor]:
-    """What passes of the decoded masks; and (K,) bool: which of them are stable."""
+    """Return the decoded masks that pass all filters, and (K,) bool: which of the K decoded masks are stable."""
     traced = _trace(crop.photo, decoded.logits, filters)
     stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
     boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
@@ -123,7 +123,9 @@ def select(
 
 
 def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Predicted IoU · √(how many masks of the crop are nearly the same): seams should join what many prompts found.
+    """Score each mask by predicted IoU · √(number of masks of the crop that are nearly the same).
+
+    So seams join what many prompts found.
 
     Ours; see benchmarks/LOG.md.
     """
@@ -131,8 +133,8 @@ def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)]
 
 
-def united(pieces: Sequence[Candidate]) -> Candidate:
-    """One object from its pieces: prompt of the largest, estimates averaged by area, the box around their tiles."""
+def join_pieces(pieces: Sequence[Candidate]) -> Candidate:
+    """Join pieces of one object: prompt of the largest, estimates averaged by area, the box around their tiles."""
     if len(pieces) == 1:
         return pieces[0]
     weights = [piece.runs.area for piece in pieces]
@@ -150,7 +152,7 @@ def united(pieces: Sequence[Candidate]) -> Candidate:
 
 
 def flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
-    """Each pixel in one mask; those of which nothing is left are counted."""
+    """Leave each pixel to one mask; count in `dropped` the masks of which nothing is left."""
     trimmed = [
         replace(candidate, runs=runs)
         for candidate, runs in zip(candidates, flattened([c.runs for c in candidates]), strict=True)
@@ -161,7 +163,7 @@ def flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candida
 
 
 def _trace(photo: EncodedPhoto, logits: torch.Tensor, filters: Filters) -> list[Traced]:
-    """Stability and runs of K masks; a GPU is quicker at making them at full size, a few at a time."""
+    """Return stability and runs of K masks; a GPU is quicker at making them at full size, a few at a time."""
     settings = {
         "threshold": photo.model.mask_threshold,
         "offset": filters.stability_offset,

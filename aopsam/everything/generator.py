@@ -138,7 +138,7 @@ class AutoMaskGenerator:
         return self.label(image).records
 
     def generate_batch(self, images: list[np.ndarray]) -> list[list[dict[str, Any]]]:
-        """Return what `generate` does for each photo; a photo's masks never depend on the others."""
+        """Return `generate` of each photo; a photo's masks never depend on the others."""
         return [self.generate(image) for image in images]
 
     @torch.inference_mode()

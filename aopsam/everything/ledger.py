@@ -1,4 +1,4 @@
-"""The counts and times of one photo, kept by the loop as its masks are made, and what comes out in the end."""
+"""Counts and times of one photo, kept by the loop as its masks are made; the photo's records with them in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to masks after prompting, whatever the strategy: the options of everything mode, stated once."""
+"""Options of everything mode, stated once: what happens to masks after prompting, whatever the strategy."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class GeneratorOptions:
 
     @property
     def filters(self) -> Filters:
-        """What a mask must pass; the thresholds must be there."""
+        """Filters that a mask must pass; the thresholds must be given."""
         assert self.pred_iou_thresh is not None
         assert self.stability_score_thresh is not None
         return Filters(self.pred_iou_thresh, self.stability_score_thresh, self.stability_score_offset)
 
     @property
     def duplicates_thresh(self) -> float:
-        """The threshold of the chosen way with duplicates."""
+        """Threshold that goes with `duplicates`."""
         assert self.box_nms_thresh is not None
         return {"mask-nms": self.mask_nms_thresh, "merge": self.merge_thresh}.get(self.duplicates, self.box_nms_thresh)
 
     @property
     def crops_thresh(self) -> float:
-        """The threshold between masks of different crops."""
+        """Threshold between masks of different crops."""
         return self.crop_nms_thresh if self.duplicates.endswith("nms") else self.duplicates_thresh

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from segment_anything.utils.amg import generate_crop_boxes
 
-from aopsam.everything.candidates import BoxXYXY, Candidate, united
+from aopsam.everything.candidates import BoxXYXY, Candidate, join_pieces
 from aopsam.everything.rounds import PhotoRun
 from aopsam.masks.tiles import join, tile_boxes
 from aopsam.prompting.strategy import Strategy
@@ -43,7 +43,7 @@ def label_tiles(run: PhotoRun, strategy: Strategy) -> list[Candidate]:
         masks, tiles = [c.runs for c in pieces], [c.crop_xyxy_px for c in pieces]
         joined = join(masks, tiles, [c.score for c in pieces], options.tile_join_thresh)
         run.ledger.masks_dropped["cut by a tile and not continued beyond"] += joined.cut
-        objects = [united([pieces[i] for i in group]) for group in joined.groups]
+        objects = [join_pieces([pieces[i] for i in group]) for group in joined.groups]
     height, width = run.hw
     whole = run.label((0, 0, width, height), strategy, options.filters) if options.tile_whole else []
     objects = run.without_duplicates(objects, options.duplicates_thresh)

@@ -1,4 +1,4 @@
-"""Adaptive Mask Refinement's second question: masks of a crop asked for again with two more points each.
+"""Adaptive Mask Refinement: masks of a crop in, the same masks decoded again with two more points each out.
 
 Where the points lie is `aopsam.masks.refine`.
 """
@@ -28,7 +28,7 @@ def refine(
     boundary: Boundary,
     points_per_batch: int,
 ) -> tuple[list[Candidate], int]:
-    """Adaptive Mask Refinement: ask again with two more points; the mask with the higher predicted IoU stays.
+    """Decode each mask again with two more points; keep the one with the higher predicted IoU.
 
     Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
     for a box) the one is compared that gave the candidate: a point's three stand for three levels of detail, and the

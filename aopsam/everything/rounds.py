@@ -74,7 +74,7 @@ class PhotoRun:
 
     @timed("prompt")
     def propose(self, rounds: Rounds, answer: Decoded | None) -> Prompts | None:
-        """Send a strategy what became of its last round, None at first; return the next, None at the end."""
+        """Send a strategy its last round, decoded (None at first); return its next prompts, None at the end."""
         try:
             return rounds.send(answer) if answer else next(rounds)
         except StopIteration:
@@ -91,7 +91,7 @@ class PhotoRun:
     def filter(
         self, crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
     ) -> tuple[list[Candidate], Decoded]:
-        """Return the masks that pass all filters, and what the strategy hears of the round."""
+        """Return the masks that pass all filters, and the decoded round that the strategy is sent."""
         candidates, stable = select(crop, prompts, decoded, filters)
         return candidates, Decoded(prompts, decoded.predicted_iou, decoded.logits[stable])
 
@@ -113,7 +113,7 @@ class PhotoRun:
     def without_duplicates(
         self, candidates: Sequence[Candidate], threshold: float, scores: Sequence[float] | None = None
     ) -> list[Candidate]:
-        """Return what the chosen way with duplicates leaves, by falling score; by default the candidates' own."""
+        """Return the masks without duplicates, by falling score; by default the candidates' own scores."""
         ranked = np.array([c.score for c in candidates] if scores is None else scores, np.float32)
         kept = DUPLICATES[self.options.duplicates]([c.runs for c in candidates], ranked, threshold)
         return [replace(candidates[i], runs=runs) for i, runs in kept]

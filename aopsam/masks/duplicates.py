@@ -1,4 +1,4 @@
-"""What becomes of masks that repeat each other. To add a way: a function here or in a file beside, and a line below."""
+"""Removal of duplicate masks. To add a method: a function here or in another file, and a line in `DUPLICATES`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Kept = list[tuple[int, Runs]]
 
 
 def by_box(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
-    """Box NMS, as in segment-anything: of masks whose boxes have an IoU above the threshold the best stays."""
+    """Apply box NMS, as segment-anything: of masks whose boxes have an IoU above the threshold the best stays."""
     boxes = torch.tensor([mask.box_xyxy_px for mask in masks]).view(-1, 4).float()
     return [(i, masks[i]) for i in nms(boxes, torch.from_numpy(scores), threshold).tolist()]
 
 
 def by_mask(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
-    """Mask NMS: of masks with an IoU above the threshold the best stays."""
+    """Apply mask NMS: of masks with an IoU above the threshold the best stays."""
     return [(i, masks[i]) for i in mask_nms(masks, scores, threshold).tolist()]
 
 
 def merged(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
-    """Unions of masks that share more than the threshold of the smaller one, each in the place of its best."""
+    """Merge masks that share more than the threshold of the smaller one; each union takes the place of its best."""
     groups = merge_groups(masks, threshold)
     members: dict[int, list[int]] = {}
     for i in np.argsort(-scores, kind="stable").tolist():
@@ -39,7 +39,7 @@ def merged(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
 
 
 def all_kept(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
-    """Every mask."""
+    """Keep every mask."""
     return [(i, masks[i]) for i in np.argsort(-scores, kind="stable").tolist()]
 
 
@@ -49,4 +49,4 @@ DUPLICATES: dict[str, Callable[[Sequence[Runs], Scores, float], Kept]] = {
     "merge": merged,
     "none": all_kept,
 }
-"""Name -> function of N masks of one frame, their scores (N,) float32, and the threshold of that way."""
+"""Name of a method -> function of N masks of one frame, their scores (N,) float32, and the method's threshold."""

@@ -1,4 +1,4 @@
-"""Masks measured at full size: the plain way, and the quick one on a GPU, which has the bandwidth for it."""
+"""Stability and runs of masks from full-size logits: the simple method, quick on a GPU, which has the bandwidth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aopsam.masks.trace import Traced
 
 
 def trace_full_size(logits: torch.Tensor, *, threshold: float, offset: float, least_stability: float) -> list[Traced]:
-    """As `aopsam.masks.trace.trace`, on K logits that are at full size already: (K, H, W), on any device.
+    """Compute stability and runs as `aopsam.masks.trace.trace`, of K full-size logits (K, H, W) on any device.
 
     Everything but the crossings stays where the logits are; they come back in one copy.
     """

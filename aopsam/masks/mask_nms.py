@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression by the masks themselves: objects whose boxes alone coincide both stay."""
+"""Greedy non-maximum suppression by IoU of masks: objects of which only the boxes coincide both stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def mask_nms(masks: Sequence[Runs], scores: npt.NDArray[np.floating], iou_thresh
     """Keep a mask unless a better-scored kept mask overlaps it with IoU above the threshold.
 
     Args:
-        masks: N of one frame.
+        masks: N masks of one frame.
         scores: (N,); of equal ones the first goes first.
         iou_threshold: between 0 and 1.
 

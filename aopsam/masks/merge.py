@@ -1,4 +1,4 @@
-"""Merging in place of suppression: masks that lie in each other become one (Efficient SAM2).
+"""Merge masks that lie in each other instead of suppressing them (Efficient SAM2).
 
 Where two masks share most of the smaller one, they are the same object at two levels of detail, or pieces of it; their
 union is kept.
@@ -16,16 +16,16 @@ from aopsam.masks.runs import Ints, Runs
 
 
 def merge_groups(masks: Sequence[Runs], threshold: float) -> Ints:
-    """Which masks belong together: those joined by a chain of pairs that share more than a threshold.
+    """Group masks that are joined by a chain of pairs that share more than a threshold.
 
     Efficient SAM2: |Mi ∩ Mj| / min(|Mi|, |Mj|), thresholded, union-find over the pairs.
 
     Args:
-        masks: N of one frame.
+        masks: N masks of one frame.
         threshold: between 0 and 1.
 
     Returns:
-        (N,) number of the group of each, from 0.
+        (N,) group number of each mask, from 0.
     """
     if not masks:
         return np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Overlap policies: masks in each other with links to what holds them, or each pixel in one mask at most."""
+"""Overlap policies: nested masks with links to their parents, or each pixel in one mask at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INSIDE = 0.9
 
 
 def parents(masks: Sequence[Runs]) -> list[int | None]:
-    """For each of N masks the index of the smallest larger one that holds at least `INSIDE` of it, or None.
+    """Return for each of N masks the index of the smallest larger one that holds at least `INSIDE` of it, or None.
 
     Of equally small ones the first. Links never form a circle, since a parent has more pixels.
     """
@@ -25,12 +25,12 @@ def parents(masks: Sequence[Runs]) -> list[int | None]:
 
 
 def flattened(masks: Sequence[Runs]) -> list[Runs]:
-    """Each pixel in the smallest of the masks that have it; of equally small ones in the first.
+    """Give each pixel to the smallest of the masks that have it; of equally small ones to the first.
 
-    A large mask so shows what no part of it covers, and nothing small is lost behind what contains it.
+    A large mask keeps what no part of it covers, and a small mask is never lost to one that contains it.
 
     Args:
-        masks: N of one frame; smaller is judged before anything is cut off.
+        masks: N masks of one frame; their areas are compared before anything is cut off.
 
     Returns:
         N masks without a common pixel, some maybe empty.

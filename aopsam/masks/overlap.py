@@ -1,4 +1,4 @@
-"""How much masks share: exact, on their runs."""
+"""Areas, intersections and IoU of masks: exact, from their runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aopsam.masks.runs import Ints, Runs
 
 
 def areas(masks: Sequence[Runs]) -> Ints:
-    """(N,) pixels of each."""
+    """Return the pixels of each of N masks, (N,)."""
     return np.array([mask.area for mask in masks], np.int64)
 
 
 def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
-    """(N, M) pixels that each of N masks shares with each of M others, all of one frame.
+    """Count the pixels that each of N masks shares with each of M others, all of one frame: (N, M).
 
     pycocotools walks through the runs of those pairs whose boxes overlap.
     """
@@ -31,12 +31,12 @@ def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
 
 
 def iou(masks: Sequence[Runs]) -> npt.NDArray[np.float64]:
-    """(N, N) intersection over union of N masks with each other; 0 for two empty ones."""
+    """Compute the intersection over union of N masks with each other, (N, N); 0 for two empty ones."""
     shared, area = intersections(masks, masks), areas(masks)
     union = area[:, None] + area - shared
     return shared / np.maximum(union, 1)
 
 
 def agreement(masks: Sequence[Runs], least_iou: float = 0.8) -> Ints:
-    """(N,) how many of N masks, itself included, are nearly the same as each: what many prompts find is an object."""
+    """Count for each of N masks those nearly the same, itself included, (N,): what many prompts find is an object."""
     return np.maximum((iou(masks) >= least_iou).sum(axis=1), 1)

@@ -1,14 +1,14 @@
-"""Adaptive Mask Refinement: what a first mask looks like says where two more points would help.
+"""Adaptive Mask Refinement: choose two further points for a mask from its shape.
 
 The module of the paper on EfficientSAM (section XI): from the connected components κ and the compactness Q of a mask
-follows a strategy, from the strategy two points; the decoder is asked again with them
+follows a strategy, from the strategy two points; the decoder runs again with them
 (`aopsam.everything.refinement`), and the mask with the higher predicted IoU stays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,17 @@ Bitmap = npt.NDArray[np.bool_]
 Rule = Literal["formula", "prose"]
 """The paper contradicts itself on fragmented masks (κ > 1): its formula sends them to the boundary, its text to the
 centre."""
-RULES = get_args(Rule)
 
 LEAST_COMPACTNESS = 0.6
 DEEP = 0.7
 """Share of the greatest depth from which a place counts as central."""
 WORKING_SIDE = 256
-"""A mask is looked at in its box, shrunk to this long side at most, pixels."""
+"""Longest side, pixels, at which a mask is measured: its box is shrunk to it."""
 
 
 @dataclass(frozen=True)
 class AddedPoints:
-    """Two points to ask the decoder again with.
+    """Two points for another run of the decoder.
 
     Attributes:
         points_px: (2, 2) XY in pixels of the photo.
@@ -44,10 +43,10 @@ class AddedPoints:
 
 
 def added_points(mask: Runs, rule: Rule) -> AddedPoints | None:
-    """The two points for one mask; None where there is no place for them.
+    """Return the two further points for one mask; None where there is no place for them.
 
     Args:
-        mask: of the whole photo.
+        mask: one mask, in the frame of the photo.
         rule: how the strategy is chosen.
     """
     x0, y0, x1, y1 = mask.box_xyxy_px
@@ -59,13 +58,13 @@ def added_points(mask: Runs, rule: Rule) -> AddedPoints | None:
 
 
 def wants_centre(mask: Bitmap, rule: Rule) -> bool:
-    """Whether a mask gets points at its centre rather than along its boundary.
+    """Decide whether a mask gets points at its centre rather than along its boundary.
 
     Formula: boundary where κ > 1 or Q < 0.6, else centre. Prose: centre where κ > 1, else boundary where Q < 0.6.
 
     Args:
         mask: (H, W).
-        rule: which reading.
+        rule: the paper's formula or its prose.
     """
     fragments = ndimage.label(mask)[1]
     if fragments > 1:
@@ -74,13 +73,13 @@ def wants_centre(mask: Bitmap, rule: Rule) -> bool:
 
 
 def compactness(mask: Bitmap) -> float:
-    """Q = 4π · area / perimeter²: 1 for a disc, less the more ragged; 1 where there is no perimeter."""
+    """Compute Q = 4π · area / perimeter²: 1 for a disc, less the more ragged; 1 where there is no perimeter."""
     around = perimeter(mask)
     return float(4 * np.pi * mask.sum() / around**2) if around else 1.0
 
 
 def perimeter(mask: Bitmap) -> float:
-    """Length of the outlines of a mask, holes included, through the centres of its outermost pixels.
+    """Measure the outlines of a mask, holes included, through the centres of its outermost pixels.
 
     A border pixel counts 1, √2 or the mean of both by how its neighbours on the border lie (Benkrid, Crookes 2000).
     """
@@ -92,7 +91,7 @@ def perimeter(mask: Bitmap) -> float:
 
 
 def centre_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
-    """The deepest place, and the place farthest from it among those of at least 70 % of its depth.
+    """Return the deepest place, and the place farthest from it among those of at least 70 % of its depth.
 
     Depth is the distance to the nearest pixel outside, beyond the frame included.
 
@@ -112,7 +111,7 @@ def centre_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
 
 
 def boundary_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
-    """Two places just outside, evenly spaced over all such places in reading order: the first and the last.
+    """Return two places just outside, evenly spaced over all such places in reading order: the first and the last.
 
     Those places are a dilation by 3 × 3 less the mask (paper, XI-C); it numbers them with `np.where` and picks with
     `np.linspace`, which for two points gives the ends, at opposite sides of the mask.
@@ -131,7 +130,7 @@ def boundary_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
 
 
 def _shrunk(mask: Runs) -> tuple[Bitmap, npt.NDArray[np.float64]]:
-    """The values at the pixels' centres at a size of at most `WORKING_SIDE`, and pixels (XY) of the mask in one."""
+    """Sample a mask at a size of at most `WORKING_SIDE`; return the samples and the mask's pixels (XY) in one."""
     step = max(1.0, max(mask.hw) / WORKING_SIDE)
     height, width = (max(1, round(side / step)) for side in mask.hw)
     scale = np.array([mask.hw[1] / width, mask.hw[0] / height])

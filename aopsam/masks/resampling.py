@@ -1,4 +1,4 @@
-"""From a low-resolution mask to a photo's pixels: SAM's two bilinear resizes as one matrix to each side."""
+"""Resample low-resolution masks to a photo's pixels: SAM's two bilinear resizes as one matrix for each axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Resampling:
-    """How `Sam.postprocess_masks` brings low-resolution logits to original pixels, separated into its two axes.
+    """`Sam.postprocess_masks`, from low-resolution logits to original pixels, separated into its two axes.
 
     It enlarges to the model's square, cuts the padding off, and resizes to the photo. Both steps are bilinear, so rows
     and columns separate: logits in the photo are `rows` · L · `columns`ᵀ.
@@ -53,26 +53,26 @@ class Resampling:
         self._column_taps, self._knot_taps = _taps(self.columns.numpy()), _taps(self.knots.numpy())
 
     def columns_of(self, low: slice) -> slice:
-        """The photo's columns that some low-resolution columns have a part in."""
+        """Return the photo's columns to which some low-resolution columns contribute."""
         return _within(self._column_taps, low)
 
     def knots_of(self, low: slice) -> slice:
-        """The knots that some low-resolution rows have a part in, and where the photo has rows between knots those
-        beside them: logits cross a threshold on the way there."""
+        """Return the knots to which some low-resolution rows contribute; where the photo has rows between knots, also
+        the neighbouring knots: logits cross a threshold on the way there."""
         knots = _within(self._knot_taps, low)
         if not self._enlarged:
             return knots
         return slice(max(knots.start - 1, 0), min(knots.stop + 1, len(self.knots)))
 
     def taps_of_columns(self, columns: slice) -> slice:
-        """The low-resolution columns that have a part in some of the photo's columns."""
+        """Return the low-resolution columns that contribute to some of the photo's columns."""
         if columns.start == columns.stop:
             return slice(0, 0)
         first, last = self._column_taps
         return slice(int(first[columns.start]), int(last[columns.stop - 1]) + 1)
 
     def first_row_after(self, knot: Ints, fraction: Floats) -> Ints:
-        """The first row of the photo beyond a point.
+        """Return the first row of the photo beyond a point.
 
         Args:
             knot: (K,) the knot before the point, or -1 where that is the guard above all knots.
@@ -90,7 +90,7 @@ class Resampling:
 
 
 def linear_weights(size_in: int, size_out: int) -> Floats:
-    """(size_out, size_in) float32: torch's bilinear resize (`align_corners=False`) along one axis, as a matrix."""
+    """Return torch's bilinear resize (`align_corners=False`) along one axis as a (size_out, size_in) float32 matrix."""
     at = ((np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5).clip(0, size_in - 1)
     below = at.astype(np.int64)
     above = np.minimum(below + 1, size_in - 1)
@@ -102,7 +102,7 @@ def linear_weights(size_in: int, size_out: int) -> Floats:
 
 
 def _taps(weights: Floats) -> tuple[Ints, Ints]:
-    """First and last column with a weight in each row; both never fall from one row to the next."""
+    """Return the first and last column with a weight in each row; both never fall from one row to the next."""
     used = weights != 0
     return used.argmax(axis=1), used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
 

@@ -1,6 +1,6 @@
 """COCO's compressed run-length encoding of masks: write it, and read it without trusting it.
 
-pycocotools' C code believes what it is given: a malformed `counts` makes it read past its buffers, and a `size` of
+pycocotools' C code does not check its input: a malformed `counts` makes it read past its buffers, and a `size` of
 billions makes it allocate them. Everything here parses the string itself first, in numpy, and works on the runs;
 a bitmap is only made on demand and within a limit.
 
@@ -67,7 +67,7 @@ def from_runs(mask: Runs) -> RLE:
 
 
 def runs(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-    """The lengths of the alternating runs of 0s and 1s in column order, 0s first: (R,) int64, none negative.
+    """Return the lengths of the alternating runs of 0s and 1s in column order, 0s first: (R,) int64, none negative.
 
     This is the whole check of an RLE from elsewhere: what it returns adds up to height x width.
 
@@ -113,7 +113,7 @@ def decode(rle: Mapping[str, Any], max_pixels: int = 2**28) -> npt.NDArray[np.bo
 
 
 def area(rle: Mapping[str, Any]) -> int:
-    """Pixels of the mask.
+    """Count the pixels of a mask.
 
     Raises:
         ValueError: the RLE is malformed (see `runs`).
@@ -122,7 +122,7 @@ def area(rle: Mapping[str, Any]) -> int:
 
 
 def bbox_xywh(rle: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """The tight box as COCO counts it: left, top, number of columns, number of rows; all 0 for an empty mask.
+    """Return the tight box as COCO counts it: left, top, number of columns, number of rows; 0s for an empty mask.
 
     Raises:
         ValueError: the RLE is malformed (see `runs`).
@@ -131,7 +131,7 @@ def bbox_xywh(rle: Mapping[str, Any]) -> tuple[int, int, int, int]:
 
 
 def bbox_of_runs_xywh(lengths: npt.NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
-    """`bbox_xywh` of runs that `runs` returned for a mask of `height` rows."""
+    """Return `bbox_xywh` from the runs that `runs` returned for a mask of `height` rows."""
     ends = np.cumsum(lengths)
     is_one = (np.arange(len(lengths)) % 2 == 1) & (lengths > 0)
     if not is_one.any():
@@ -146,7 +146,7 @@ def bbox_of_runs_xywh(lengths: npt.NDArray[np.int64], height: int) -> tuple[int,
 
 
 def sam_bbox_xywh(bbox_xywh_px: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """A tight box as segment-anything writes it: width and height are last index minus first, one less than COCO's.
+    """Convert a tight box to segment-anything's: width and height are last index minus first, one less than COCO's.
 
     segment-anything's `batched_mask_to_box` gives the indices of the first and last column and row, so that a mask of
     one pixel has width and height 0. Our tables keep its records, and so its convention.
@@ -156,7 +156,7 @@ def sam_bbox_xywh(bbox_xywh_px: tuple[int, int, int, int]) -> tuple[int, int, in
 
 
 def _check_size(size: Any) -> tuple[int, int]:
-    """`size` as (height, width), or a ValueError."""
+    """Return `size` as (height, width), or raise a ValueError."""
     if not isinstance(size, list | tuple) or len(size) != 2:
         raise ValueError(f"RLE size must be [height, width], not {_shown(size)}")
     for side in size:
@@ -169,7 +169,7 @@ def _check_size(size: Any) -> tuple[int, int]:
 
 
 def _write_counts(lengths: npt.NDArray[np.int64]) -> str:
-    """The `counts` string of run lengths: what `_parse_counts` reads, differences included."""
+    """Write the `counts` string of run lengths: what `_parse_counts` reads, differences included."""
     numbers = lengths.copy()
     numbers[3:] -= lengths[1:-2]
     shifted = numbers[:, None] >> (5 * np.arange(_MAX_GROUPS))
@@ -181,7 +181,7 @@ def _write_counts(lengths: npt.NDArray[np.int64]) -> str:
 
 
 def _parse_counts(counts: Any) -> npt.NDArray[np.int64]:
-    """The numbers of a `counts` string as written (differences not yet added up): (R,) int64."""
+    """Read the numbers of a `counts` string as written (differences not yet added up): (R,) int64."""
     if isinstance(counts, str):
         try:
             counts = counts.encode("ascii")
@@ -211,6 +211,6 @@ def _parse_counts(counts: Any) -> npt.NDArray[np.int64]:
 
 
 def _shown(value: Any) -> str:
-    """A short form of an untrusted value for a message."""
+    """Shorten an untrusted value for a message."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

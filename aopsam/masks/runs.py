@@ -1,4 +1,4 @@
-"""A mask as its runs of pixels: what a run-length code is made of, small and exact, whatever the photo's size."""
+"""A mask as runs of pixels, as in a run-length code: small and exact, whatever the photo's size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Runs:
 
     @classmethod
     def of_mask(cls, mask: npt.NDArray[np.bool_]) -> Runs:
-        """Those of a mask (H, W) bool."""
+        """Find the runs of a mask (H, W) bool."""
         guarded = np.zeros((mask.shape[1], mask.shape[0] + 1), np.bool_)  # a False ends each column's last run
         guarded[:, :-1] = mask.T
         changes = np.flatnonzero(np.diff(guarded.ravel(), prepend=False))
@@ -57,18 +57,18 @@ class Runs:
 
     @property
     def area(self) -> int:
-        """Pixels."""
+        """Pixels of the mask."""
         return int((self.stops - self.starts).sum())
 
     def placed(self, left: int, top: int, hw: tuple[int, int]) -> Runs:
-        """The same mask at an offset in a larger frame of `hw` rows and columns."""
+        """Return the mask at an offset in a larger frame of `hw` rows and columns."""
         if hw == self.hw:
             return self
         column, begin, end = self._by_column()  # a run that goes on into the next column is two in a higher frame
         return Runs.of_columns(column + left, begin + top, end + top, hw)
 
     def within(self, left: int, top: int, right: int, bottom: int) -> Runs:
-        """What lies in a rectangle of the frame, `right` and `bottom` excluded, in a frame of the rectangle's size."""
+        """Cut out a rectangle of the frame, `right` and `bottom` excluded, as a mask of the rectangle's size."""
         height = self.hw[0]
         part = slice(
             int(np.searchsorted(self.stops, left * height, side="right")),
@@ -80,7 +80,7 @@ class Runs:
         return Runs.of_columns(column[some] - left, begin[some] - top, end[some] - top, (bottom - top, right - left))
 
     def _by_column(self) -> tuple[Ints, Ints, Ints]:
-        """Column, first row and one past the last row of each piece that a run has in a column."""
+        """Return column, first row and one past the last row of each piece that a run has in a column."""
         height = self.hw[0]
         first, last = self.starts // height, (self.stops - 1) // height
         pieces = last - first + 1
@@ -92,7 +92,7 @@ class Runs:
 
 
 def union(masks: Sequence[Runs]) -> Runs:
-    """Pixels of any of N ≥ 1 masks of one frame."""
+    """Return the union of N ≥ 1 masks of one frame."""
     starts, stops = (np.concatenate(ends) for ends in zip(*((m.starts, m.stops) for m in masks), strict=True))
     order = np.argsort(starts, kind="stable")
     starts, stops = starts[order], np.maximum.accumulate(stops[order])

@@ -14,7 +14,7 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def clean(mask: Runs, min_area_px: float) -> tuple[Runs, bool]:
-    """`remove_small_regions` on runs: only the mask's box is made, with a rim so wide that nothing beyond is small."""
+    """Run `remove_small_regions` on a mask's box alone, with a rim so wide that no small region reaches beyond it."""
     rim = math.ceil(min_area_px)
     x0, y0, x1, y1 = mask.box_xyxy_px
     left, top = max(x0 - rim, 0), max(y0 - rim, 0)
@@ -47,7 +47,7 @@ def remove_small_regions(mask: np.ndarray, min_area_px: float) -> tuple[np.ndarr
 
 
 def _small_regions(mask: np.ndarray, min_area_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Label of each pixel (0 outside the mask), and for each label whether its region is small."""
+    """Return the label of each pixel (0 outside the mask), and for each label whether its region is small."""
     labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
     small = np.bincount(labels.ravel(), minlength=count + 1) < min_area_px
     small[0] = False

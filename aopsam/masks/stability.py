@@ -1,4 +1,4 @@
-"""How much a mask changes when the threshold of its logits moves."""
+"""Stability score of masks: how little they change when the threshold of their logits moves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def stability_score(logits: torch.Tensor, mask_threshold: float, offset: float) -> torch.Tensor:
-    """|logit > threshold + offset| / |logit > threshold - offset| (Kirillov et al. 2023, appendix B).
+    """Compute |logit > threshold + offset| / |logit > threshold - offset| (Kirillov et al. 2023, appendix B).
 
     segment-anything sums rows in int16, which overflows on photos wider than 32,767 pixels; here they are int64.
 

@@ -1,7 +1,7 @@
-"""Large photos in tiles: where they lie, and which masks are pieces of one object that a seam cuts.
+"""Tiles of large photos: place them, and join masks that are pieces of one object that a seam cuts.
 
-Neighbouring tiles overlap. An object across a seam is cut in each of them, but where they overlap both have seen it:
-two pieces that agree there are one object.
+Neighbouring tiles overlap. An object across a seam is cut in each of them, but both show it where they overlap: two
+pieces that agree there are one object.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from aopsam.masks.runs import Runs
 BoxXYXY = tuple[int, int, int, int]
 
 NEAR_PX = 20
-"""A mask that comes this close to a tile's inner border may go on beyond it; segment-anything's figure for crops."""
+"""Distance to a tile's inner border within which a mask may go on beyond it; segment-anything's figure for crops."""
 SPECKS = 0.01
-"""Share of a mask that may lie there all the same."""
+"""Share of a mask that may lie within `NEAR_PX` of an inner border without counting as cut."""
 
 
 def tile_boxes(hw: tuple[int, int], size: int, overlap: float) -> list[BoxXYXY]:
-    """Tiles that cover a photo, row by row: XYXY in pixels, right and bottom excluded.
+    """Return the tiles that cover a photo, row by row: XYXY in pixels, right and bottom excluded.
 
     Args:
         hw: rows and columns of the photo.
@@ -46,7 +46,7 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
 
 @dataclass(frozen=True)
 class Joined:
-    """What tiles say together.
+    """Masks of all tiles joined into objects.
 
     Attributes:
         groups: indices of the masks that are one object, each mask in at most one group.
@@ -62,12 +62,12 @@ def join(masks: Sequence[Runs], tiles: Sequence[BoxXYXY], scores: Sequence[float
 
     A mask near an inner border of its tile is cut. Where tiles overlap, masks with an IoU above the threshold agree.
 
-    - A cut mask that agrees with one that is not cut, in a neighbouring tile, is a piece of that one, and goes.
+    - A cut mask that agrees with one that is not cut, in a neighbouring tile, is a piece of that one, and is dropped.
     - Of two tiles' other cut masks, pairs that agree are joined, each mask to one at most, the best-scored first.
-    - What is joined must go on beyond every inner border that one of its pieces comes near, or it goes.
+    - Joined masks must go on beyond every inner border that one of them comes near, or they are dropped.
 
     Args:
-        masks: N, in the frame of the photo.
+        masks: N masks, in the frame of the photo.
         tiles: (N) the tile that each was found in, XYXY.
         scores: (N) higher is better.
         threshold: least IoU of two masks within the overlap of their tiles.
@@ -100,7 +100,7 @@ def join(masks: Sequence[Runs], tiles: Sequence[BoxXYXY], scores: Sequence[float
 
 
 def _connected(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Groups of 0 … count - 1 that chains of pairs join; union-find."""
+    """Group the numbers 0 … count - 1 that chains of pairs join; union-find."""
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
     members: dict[int, list[int]] = {}
@@ -115,7 +115,7 @@ def _agreeing(
     other: tuple[BoxXYXY, list[int]],
     threshold: float,
 ) -> list[tuple[int, int]]:
-    """Pairs (mask of one tile, mask of the other) with an IoU above the threshold where the tiles overlap."""
+    """Return pairs (mask of one tile, mask of the other) with an IoU above the threshold where the tiles overlap."""
     left, top = (max(one[0][side], other[0][side]) for side in (0, 1))
     right, bottom = (min(one[0][side], other[0][side]) for side in (2, 3))
     if left >= right or top >= bottom:
@@ -133,7 +133,7 @@ def _reaches(mask: Runs, box: BoxXYXY) -> bool:
 
 
 def _open_sides(mask: Runs, tile: BoxXYXY) -> set[int]:
-    """Sides of a tile (0 left, 1 top, 2 right, 3 bottom), within the photo, near which more than a speck of it lies."""
+    """Return a tile's inner sides (0 left, 1 top, 2 right, 3 bottom) near which more than `SPECKS` of a mask lies."""
     x0, y0, x1, y1 = tile
     at_photo = (x0 == 0, y0 == 0, x1 == mask.hw[1], y1 == mask.hw[0])
     bands = (
@@ -151,5 +151,5 @@ def _open_sides(mask: Runs, tile: BoxXYXY) -> set[int]:
 
 
 def _beyond(tile: BoxXYXY, other: BoxXYXY) -> set[int]:
-    """Sides of a tile beyond which another one goes on."""
+    """Return the sides of a tile beyond which another one goes on."""
     return {side for side in range(4) if (other[side] - tile[side]) * (1 if side > 1 else -1) > 0}

@@ -1,13 +1,13 @@
-"""Masks from low-resolution logits, without ever making one: runs of pixels, traced where the logits cross a threshold.
+"""Trace the runs of masks in low-resolution logits, where they cross a threshold, without making full-size masks.
 
-SAM blows every candidate up to the photo's size, three times over (logits, two thresholds of the stability score),
-before it knows whether to keep it. But interpolated logits lie between those that they come from: a mask ends where its
-low-resolution logits do, and only columns and rows around it need to be looked at. There, columns are computed one
-beside the other as a matrix product, a block at a time; down a column a mask begins and ends where the logits cross
-the threshold, and those few crossings are all that areas, boxes, the stability score and the run-length code need.
-Memory follows from a block, not from the photo.
+SAM enlarges every candidate to the photo's size, three times over (logits, two thresholds of the stability score),
+before it decides whether to keep it. But interpolated logits lie between those that they come from: a mask ends where
+its low-resolution logits do, and only columns and rows around it are needed. There, columns are computed as one matrix
+product, a block at a time; down a column a mask begins and ends where the logits cross the threshold, and those few
+crossings are all that areas, boxes, the stability score and the run-length code need. Memory follows from a block, not
+from the photo.
 
-`tests/test_masks_trace.py` holds it together with masks made at full size, as SAM makes them.
+`tests/aopsam/masks/test_trace.py` compares with masks made at full size, as SAM makes them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from aopsam.masks.resampling import Resampling
 from aopsam.masks.runs import Ints, Runs
 
 _LOGITS_AT_ONCE = 2**17
-"""Of a block of columns: half a MiB."""
+"""Logits of a block of columns: half a MiB."""
 _FAR_BELOW = -1e9
 """Logit of the guard below the last row: it ends every run."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """One candidate.
+    """Stability and runs of one candidate mask.
 
     Attributes:
         stability: |logit > threshold + offset| / |logit > threshold - offset|; NaN where the latter is nothing.
-        runs: of logit > threshold; None where the stability was too low to look.
+        runs: runs of logit > threshold; None where the stability was too low.
     """
 
     stability: float
@@ -49,13 +49,13 @@ def trace(
     offset: float,
     least_stability: float,
 ) -> list[Traced]:
-    """Stability and runs of K masks.
+    """Compute the stability and the runs of K masks.
 
     Args:
         low_res_logits: (K, r, c) float32, on the CPU.
-        resampling: from there to the photo.
+        resampling: resampling of these logits to the photo.
         threshold: where logits are binarised.
-        offset: of the stability score.
+        offset: offset of the stability score.
         least_stability: masks with a lower one get no runs; 0 lets all pass, even NaN.
     """
     lowest = threshold - abs(offset)
@@ -92,10 +92,10 @@ def _trace(
 
 
 class _Region:
-    """Where a mask can be at all: columns and knots that positions of its low-resolution logits have a part in."""
+    """The columns and knots where a mask can be: those to which its low-resolution logits contribute."""
 
     def __init__(self, logits: torch.Tensor, low: tuple[slice, slice], resampling: Resampling) -> None:
-        """`logits` are (r, c), `low` the rows and columns of them that hold the mask."""
+        """Resample the logits (r, c) down the knots; `low` are the rows and columns of them that hold the mask."""
         self._resampling = resampling
         self._columns, knots = resampling.columns_of(low[1]), resampling.knots_of(low[0])
         self._first_knot = knots.start
@@ -106,7 +106,7 @@ class _Region:
         self._down[:, :-1] = logits[:, self._taps].mT @ resampling.knots[knots].mT
 
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """The photo's columns, some at a time: the first one, and (columns, knots + guard) logits."""
+        """Yield the photo's columns, some at a time: the first one, and (columns, knots + guard) logits."""
         step = max(1, _LOGITS_AT_ONCE // self._down.shape[1])
         for start in range(self._columns.start, self._columns.stop, step):
             columns = slice(start, min(start + step, self._columns.stop))
@@ -115,12 +115,12 @@ class _Region:
             yield start, (weights @ self._down[taps.start - self._taps.start : taps.stop - self._taps.start]).numpy()
 
     def area(self, values: npt.NDArray[np.float32], threshold: float) -> int:
-        """Pixels above a threshold in the columns of a block."""
+        """Count the pixels above a threshold in the columns of a block."""
         _, top, stop = self.crossings(values, threshold)
         return int((stop - top).sum())
 
     def crossings(self, values: npt.NDArray[np.float32], threshold: float) -> tuple[Ints, Ints, Ints]:
-        """Where the columns of a block rise above a threshold and fall below it again.
+        """Find where the columns of a block rise above a threshold and fall below it again.
 
         Returns:
             Column (of the block), first row and one past the last row of each run, (R,) each; rows of the photo.
@@ -141,7 +141,7 @@ class _Region:
 
 
 def _extent(used: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(K, n) bool to the first True and one past the last of each row; (0, 0) where there is none."""
+    """Return the first True and one past the last of each row of (K, n) bool; (0, 0) where there is none."""
     some = np.logical_or.reduce(used, axis=1)
     first, last = used.argmax(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1)
     return list(zip((first * some).tolist(), (last * some).tolist(), strict=True))

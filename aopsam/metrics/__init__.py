@@ -20,7 +20,7 @@ class Metric:
     """A metric of one photo.
 
     Attributes:
-        of: the function; None where it is undefined.
+        of: function that computes it from one photo's comparison; None where it is undefined.
         per: the count that turns its mean over photos into a mean over masks: `ground_truths`, those of a size
             (`small_truths` and so on), or `masks_kept`.
     """
@@ -44,9 +44,9 @@ METRICS: dict[str, Metric] = {
     **{f"ar_{most}": _recall(most) for most in (10, 100, 1000)},
     **{f"ar_{most}_{size}": _recall(most, size) for most in (10, 100, 1000) for size in SIZES},
 }
-"""Name of a metric → how one photo's is computed."""
+"""Name → metric of one photo."""
 PRECISIONS: dict[str, str | None] = {"ap": None} | {f"ap_{size}": size for size in SIZES}
-"""Name of an average precision, which a set has and a mean over its photos is not → the size of its masks."""
+"""Name of an average precision, computed over a set of photos and not as a mean over them → size of its masks."""
 
 __all__ = [
     "METRICS",

@@ -1,4 +1,4 @@
-"""COCO's average precision, class-agnostic: photo by photo what each prediction found, then one curve for the set."""
+"""COCO's average precision, class-agnostic: predictions matched photo by photo, then one curve for the set."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aopsam.metrics.average_recall import THRESHOLDS
 from aopsam.metrics.comparison import Comparison
 
 MOST = 100
-"""Predictions of a photo that count, the best-ranked (COCO's `maxDets`)."""
+"""Most predictions of a photo that count, the best-ranked (COCO's `maxDets`)."""
 RECALLS = np.linspace(0, 1, 101)
-"""Where COCO reads the precision off the curve."""
+"""Recalls at which COCO reads the precision off the curve."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What D predictions of one photo found at each of `THRESHOLDS`, best-ranked first.
+    """Matches of D predictions of one photo at each of `THRESHOLDS`, best-ranked first.
 
     Attributes:
-        scores: (D,) float64.
-        found: (D, 10) bool: has a ground-truth mask of its own.
-        ignored: (D, 10) bool: counts neither as right nor as wrong, since it lies on a crowd or is of another size.
-        ground_truths: how many masks there were to find.
+        scores: (D,) float64, falling.
+        found: (D, 10) bool: the prediction has a ground-truth mask of its own.
+        ignored: (D, 10) bool: it counts neither as right nor as wrong, as it lies on a crowd or is of another size.
+        ground_truths: number of masks to find.
     """
 
     scores: NDArray[np.float64]
@@ -43,8 +43,8 @@ def rank(comparison: Comparison, size: str | None = None, most: int = MOST) -> R
 
     Args:
         comparison: the photo's masks; scores must be falling.
-        size: of `SIZES`; None for all.
-        most: predictions that count.
+        size: name of one of `SIZES`; None for all.
+        most: most predictions that count.
 
     Raises:
         ValueError: not one score a prediction, or they are not falling.
@@ -76,7 +76,7 @@ def rank(comparison: Comparison, size: str | None = None, most: int = MOST) -> R
 
 
 def _best(overlap: NDArray[np.float64], gone: NDArray[np.bool_], threshold: float) -> int | None:
-    """The last of the highest overlaps that are not gone and reach the threshold."""
+    """Return the index of the last of the highest overlaps that are not gone and reach the threshold, or None."""
     if not len(overlap):
         return None
     free = np.where(gone, -1.0, overlap)
@@ -85,7 +85,7 @@ def _best(overlap: NDArray[np.float64], gone: NDArray[np.bool_], threshold: floa
 
 
 class AveragePrecision:
-    """AP of a set of photos, in which each counts as often as is asked (for a bootstrap over photos)."""
+    """AP of a set of photos, each with its own count (for a bootstrap over photos)."""
 
     def __init__(self, photos: Sequence[Ranked]) -> None:
         """Order all predictions of N photos by score; of equal scores the earlier photo's goes first."""
@@ -100,7 +100,7 @@ class AveragePrecision:
         self.wrong = (~found & ~ignored).T.astype(np.float64)
 
     def __call__(self, times: NDArray[np.integer] | None = None) -> float:
-        """Precision at `RECALLS` on the upper envelope of the curve, mean over them and `THRESHOLDS`.
+        """Compute the mean precision over `RECALLS` and `THRESHOLDS`, on the upper envelope of the curve.
 
         As pycocotools' `COCOeval.accumulate` and `summarize`.
 

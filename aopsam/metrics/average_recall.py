@@ -12,7 +12,7 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 def average_recall(iou: NDArray[np.float64], most: int) -> float | None:
-    """Share of the ground-truth masks that the best-ranked predictions find, mean over `THRESHOLDS`.
+    """Compute the share of the ground-truth masks that the best-ranked predictions find, mean over `THRESHOLDS`.
 
     As pycocotools' COCOeval with `useCats=0` and `maxDets=most`: at each threshold predictions go by rank, and each
     takes the ground-truth mask with the highest IoU, at or above the threshold, that none before it took; of equal
@@ -21,7 +21,7 @@ def average_recall(iou: NDArray[np.float64], most: int) -> float | None:
 
     Args:
         iou: (P predicted, G ground truth) in [0, 1], best-ranked prediction first.
-        most: predictions that count.
+        most: most predictions that count.
 
     Returns:
         In [0, 1]; None without ground truth.

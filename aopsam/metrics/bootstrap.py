@@ -1,6 +1,6 @@
 """Means over photos or masks with bootstrap intervals, and paired differences between two methods.
 
-Photos are what is resampled: masks of one photo are not independent of each other.
+Photos are resampled, not masks: masks of one photo are not independent of each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Estimate:
 
 
 def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float | None:
-    """Mean over N photos; None where nothing is defined. Arguments and errors as for `mean_interval`."""
+    """Compute the mean over N photos; None where nothing is defined. Arguments and errors as for `mean_interval`."""
     sample = _Sample(values, weights)
     mean = float(sample.mean(np.arange(sample.size)))
     return None if np.isnan(mean) else mean
@@ -36,17 +36,17 @@ def mean_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate | None:
-    """Weighted mean over N photos with a percentile bootstrap interval; None where nothing is defined.
+    """Compute the weighted mean over N photos with a percentile bootstrap interval; None where nothing is defined.
 
     Args:
         values: (N,) one a photo; NaN where the metric is undefined for it, which leaves that photo out.
         weights: (N,) at least 0, for example the photo's masks, which makes it the mean over masks; default 1.
         resamples: how many times N photos are drawn with replacement.
         level: probability that the interval covers.
-        seed: of the draws; the same seed and N draw the same photos.
+        seed: seed of the draws; the same seed and N draw the same photos.
 
     Raises:
-        ValueError: lengths differ, or a weight is negative or NaN beside a defined value.
+        ValueError: lengths differ, or the weight of a defined value is negative or NaN.
     """
     sample = _Sample(values, weights)
     draws = _draws(sample.size, resamples, seed)
@@ -63,7 +63,7 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate | None:
-    """Mean of `values` less mean of `reference` on the same N photos, with a paired bootstrap interval.
+    """Compute the mean of `values` less that of `reference` on the same N photos, with a paired bootstrap interval.
 
     Every resample draws the same photos for both. Arguments and errors as for `mean_interval`.
     """
@@ -77,22 +77,22 @@ def paired_difference(
 def resampled(
     statistic: Callable[[NDArray[np.integer]], float], size: int, *, resamples: int = 2000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """(resamples,) a statistic of N photos that is no mean, on each draw of N photos with replacement.
+    """Compute a statistic that is no mean on each draw of N photos with replacement, (resamples,).
 
     The same seed and N draw the same photos, so two methods' values differ by pairs.
 
     Args:
-        statistic: takes (N,), how often each photo was drawn.
+        statistic: function of the counts (N,) of each photo in a draw.
         size: N.
-        resamples: how many draws.
-        seed: of the draws.
+        resamples: number of draws.
+        seed: seed of the draws.
     """
     draws = _draws(size, resamples, seed)
     return np.array([statistic(np.bincount(draw, minlength=size)) for draw in draws], np.float64)
 
 
 def spread(value: float, drawn: NDArray[np.float64], level: float = 0.95) -> Estimate | None:
-    """A value with the percentile interval of what `resampled` gave for it; None where the value is NaN."""
+    """Return a value with the percentile interval of its values from `resampled`; None where the value is NaN."""
     return _estimate(np.asarray(value), drawn, level)
 
 
@@ -112,7 +112,7 @@ class _Sample:
         self.products = np.where(defined, raw, 0.0) * self.weights
 
     def mean(self, photos: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Mean over the last axis of photo indices; NaN where no photo of a row is defined."""
+        """Compute the mean over the last axis of photo indices; NaN where no photo of a row is defined."""
         total = self.weights[photos].sum(axis=-1)
         return np.where(total > 0, self.products[photos].sum(axis=-1) / np.where(total > 0, total, 1), np.nan)
 

@@ -1,4 +1,4 @@
-"""F of boundaries: how well the outline of a mask is met, where IoU hardly sees it."""
+"""Boundary F: how well the outlines of masks agree, of which IoU shows little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ TOLERANCE = 0.0075
 
 
 def boundary_f(comparison: Comparison) -> float | None:
-    """Mean over ground-truth masks of the boundary F with the prediction of the highest IoU, 0 where none overlaps.
+    """Compute the mean over ground-truth masks of the boundary F with the prediction of the highest IoU.
+
+    A ground-truth mask that no prediction overlaps counts 0.
 
     F = 2PR / (P + R) as in DAVIS (Perazzi et al., 2016): P is the share of the predicted boundary's pixels that lie
     within the tolerance of the true boundary, R the converse. The tolerance is BSDS500's (Arbeláez et al., 2011).
@@ -40,7 +42,7 @@ def boundary_f(comparison: Comparison) -> float | None:
 
 
 def mask_boundary_f(predicted: Mapping[str, Any], truth: Mapping[str, Any]) -> float:
-    """F of two masks' boundaries, RLEs of one photo; 1 where neither has any, 0 where one has none."""
+    """Compute F of two masks' boundaries, RLEs of one photo; 1 where neither has any, 0 where one has none."""
     ours, theirs = boundary_pixels(predicted), boundary_pixels(truth)
     if not len(ours) or not len(theirs):
         return float(len(ours) == len(theirs))
@@ -51,7 +53,7 @@ def mask_boundary_f(predicted: Mapping[str, Any], truth: Mapping[str, Any]) -> f
 
 
 def boundary_pixels(mask: Mapping[str, Any]) -> NDArray[np.int64]:
-    """(N, 2) row and column of the mask's pixels that have a pixel outside it above, below, left or right.
+    """Find the mask's pixels that have a pixel outside it above, below, left or right: (N, 2) row and column.
 
     The photo's own edge is no boundary.
     """
@@ -67,6 +69,6 @@ def boundary_pixels(mask: Mapping[str, Any]) -> NDArray[np.int64]:
 
 
 def _share_near(points: NDArray[np.int64], others: NDArray[np.int64], reach: float) -> float:
-    """Share of the points that have another within `reach` pixels."""
+    """Compute the share of the points that have one of the others within `reach` pixels."""
     distance, _ = KDTree(others).query(points, distance_upper_bound=np.nextafter(reach, math.inf))
     return float(np.isfinite(distance).mean())

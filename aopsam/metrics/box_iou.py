@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 
 def box_iou_matrix(predicted_xyxy: NDArray[np.floating], truth_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-    """IoU of every predicted box with every ground-truth box.
+    """Compute the IoU of every predicted box with every ground-truth box.
 
     Args:
         predicted_xyxy: (P, 4) corners, in any one unit.

@@ -1,4 +1,4 @@
-"""One photo's predicted masks beside its ground truth: what every metric is computed from."""
+"""One photo's predicted masks and its ground truth, from which every metric is computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aopsam.masks import rle
 from aopsam.metrics.iou import iou_matrix
 
 SIZES: dict[str, tuple[float, float]] = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-"""COCO's: smallest and largest area in pixels of the photo, both included."""
+"""COCO's sizes: smallest and largest area in pixels of the photo, both included."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,22 @@ class Comparison:
 
     @cached_property
     def iou(self) -> NDArray[np.float64]:
-        """(P, G)."""
+        """IoU of each prediction with each ground-truth mask, (P, G)."""
         return iou_matrix(self.predicted, self.truths)
 
     @cached_property
     def in_crowd(self) -> NDArray[np.float64]:
-        """(P, crowds): the share of each prediction that lies on each crowd, COCO's overlap with one."""
+        """Share of each prediction that lies on each crowd, COCO's overlap with one: (P, crowds)."""
         if not self.predicted or not self.crowds:
             return np.zeros((len(self.predicted), len(self.crowds)))
         return np.asarray(coco_mask.iou(list(self.predicted), list(self.crowds), [1] * len(self.crowds)), np.float64)
 
     def truths_of(self, size: str | None) -> NDArray[np.bool_]:
-        """(G,): which ground-truth masks are of a size of `SIZES`; None for all."""
+        """Return which ground-truth masks are of a size of `SIZES`, (G,); None for all."""
         return _within(self._truth_areas, size)
 
     def predictions_of(self, size: str | None) -> NDArray[np.bool_]:
-        """(P,): which predictions are of a size of `SIZES`; None for all."""
+        """Return which predictions are of a size of `SIZES`, (P,); None for all."""
         return _within(self._predicted_areas, size)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Do the model's own scores order its masks as their true IoU does?"""
+"""Correlation of two samples, such as the predicted and the true IoU of masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Linear correlation of two samples (N,), or None below three pairs or where one of them is constant.
+    """Compute the linear correlation of two samples (N,); None below three pairs or where one of them is constant.
 
     Raises:
         ValueError: the samples differ in length.
@@ -23,7 +23,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Correlation of the ranks of two samples (N,), ties at their mean rank; None as for `pearson`.
+    """Compute the correlation of the ranks of two samples (N,), ties at their mean rank; None as for `pearson`.
 
     Raises:
         ValueError: the samples differ in length.

@@ -22,7 +22,7 @@ from aopsam.metrics.iou import checked_shape
 
 
 def iou_per_ground_truth(iou: NDArray[np.float64]) -> float | None:
-    """Mean over ground-truth masks of the best IoU that any prediction reaches with it.
+    """Compute the mean over ground-truth masks of the best IoU that any prediction reaches with it.
 
     Further predictions can only raise it.
 
@@ -39,7 +39,7 @@ def iou_per_ground_truth(iou: NDArray[np.float64]) -> float | None:
 
 
 def iou_per_prediction(iou: NDArray[np.float64]) -> float | None:
-    """Mean over predictions of the best IoU with any ground-truth mask.
+    """Compute the mean over predictions of the best IoU with any ground-truth mask.
 
     Says little where much is left unannotated, as in COCO: a good mask of an unannotated object counts near 0.
     Undefined, not perfect, for a photo without ground truth or without predictions.
@@ -55,7 +55,9 @@ def iou_per_prediction(iou: NDArray[np.float64]) -> float | None:
 
 
 def iou_one_to_one(iou: NDArray[np.float64]) -> float | None:
-    """Mean over ground-truth masks of the IoU with the one prediction paired with it, 0 where there is none.
+    """Compute the mean over ground-truth masks of the IoU with the one prediction paired with it.
+
+    A ground-truth mask without a pair counts 0.
 
     Pairs are taken by falling IoU, each prediction and each ground truth at most once; of equal IoUs the lower
     prediction index goes first, then the lower ground-truth index. Greedy, so not always the largest possible sum.

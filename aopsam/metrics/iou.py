@@ -14,7 +14,7 @@ Masks = NDArray[np.bool_] | Sequence[Mapping[str, Any]]
 
 
 def iou_matrix(predicted: Masks, ground_truth: Masks) -> NDArray[np.float64]:
-    """IoU of each of P predicted masks with each of G ground-truth masks, by pycocotools on RLEs.
+    """Compute the IoU of each of P predicted masks with each of G ground-truth masks, by pycocotools on RLEs.
 
     No mask is treated as a crowd. Two empty masks have IoU 0.
 
@@ -39,7 +39,7 @@ def iou_matrix(predicted: Masks, ground_truth: Masks) -> NDArray[np.float64]:
 
 
 def checked_shape(iou: NDArray[np.float64]) -> tuple[int, int]:
-    """(P, G) of an IoU matrix.
+    """Return (P, G) of an IoU matrix.
 
     Raises:
         ValueError: it is not a matrix of numbers in [0, 1].

@@ -1,4 +1,4 @@
-"""Encoded bytes of one photo, from anyone, to an RGB array; whatever is wrong with them becomes a `PhotoError`."""
+"""Decode the bytes of one photo, whatever they are, to an RGB array; every fault becomes a `PhotoError`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 
 class PhotoProblem(StrEnum):
-    """Why bytes are no photo for us."""
+    """Reasons why bytes cannot be decoded as a photo."""
 
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
@@ -32,11 +32,11 @@ class PhotoProblem(StrEnum):
 
 
 class PhotoError(ValueError):
-    """Bytes that do not become a photo.
+    """Bytes that cannot be decoded as a photo.
 
     Attributes:
-        kind: which of the four problems it is.
-        message: one line that says more.
+        kind: reason why.
+        message: details in one line.
     """
 
     def __init__(self, kind: PhotoProblem, message: str) -> None:
@@ -71,7 +71,7 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile.ImageFile]], ...] =
     ("PPM", re.compile(rb"P[1-6][ \t\r\n#]"), PpmImageFile),
 )
 MAX_PIXELS = 200_000_000
-"""Pixels of a photo that is decoded, at most, unless the caller says otherwise."""
+"""Default for the most pixels of a photo that is decoded."""
 
 _NAMES = ", ".join(name for name, _, _ in _FORMATS)
 
@@ -100,7 +100,7 @@ def open_photo(
         data: the encoded file.
         max_pixels: the most pixels (width times height) that are decoded, judged from the header. WebP and TIFF also
             meet Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`.
-        before_decoding: told the number of pixels once the header is read; may wait until there is memory for them.
+        before_decoding: called with the number of pixels once the header is read; may wait until there is memory.
 
     Raises:
         PhotoError: the bytes are empty, of another format, broken or cut short, or hold more than `max_pixels`.
@@ -180,7 +180,7 @@ _quiet_filters = warnings.catch_warnings()
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings in, for as long as any thread decodes.
+    """Silence Pillow's warnings for as long as any thread decodes.
 
     Python's warning filters belong to the whole process: threads that saved and restored them separately could restore
     in the wrong order. So the first thread in saves them and the last one out restores them.

@@ -16,10 +16,10 @@ MAX_SIDE = 2**16
 
 
 def file_name(image: Mapping[str, Any]) -> str:
-    """Where a photo lies below its folder: COCO's `file_name`, or the last part of LVIS's `coco_url`.
+    """Return a photo's path below its folder: COCO's `file_name`, or the last part of LVIS's `coco_url`.
 
     Raises:
-        ValueError: it is no object, neither is there, or the name would leave the folder.
+        ValueError: `image` is no object, has neither, or the name would leave the folder.
     """
     if not isinstance(image, Mapping):
         raise ValueError(f"an image must be an object, not {str(image)[:40]!r}")
@@ -34,12 +34,12 @@ def file_name(image: Mapping[str, Any]) -> str:
 def read_instances(
     record: Mapping[str, Any], read_photo: Callable[[str], bytes], on_problem: Callable[[str], None]
 ) -> Iterator[Sample]:
-    """Photos with their annotations, in the order of the file; crowds, which are not one object, apart.
+    """Read photos with their annotations, in the order of the file; crowds, which are not one object, apart.
 
     Args:
         record: the parsed file: `images` and `annotations`.
         read_photo: gives the bytes of a photo by its `file_name`.
-        on_problem: called with one line for an annotation or a photo that cannot be used; the rest is.
+        on_problem: called with one line for an annotation or a photo that cannot be used; the rest is used.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
@@ -86,7 +86,7 @@ def read_instances(
 
 
 def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:
-    """A polygon list, an uncompressed or a compressed RLE as a compressed one of the photo's size."""
+    """Convert a polygon list, an uncompressed or a compressed RLE to a compressed RLE of the photo's size."""
     if isinstance(segmentation, Mapping):
         mask = dict(segmentation)
         if isinstance(mask.get("counts"), list):
@@ -108,7 +108,7 @@ def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:
 
 
 def _polygon(polygon: Any, width: int, height: int) -> list[float]:
-    """x, y, x, y, … checked: pycocotools' C code follows any edge, however long."""
+    """Check a polygon x, y, x, y, … and clip it to the photo: pycocotools' C code follows any edge, however long."""
     values = [float(value) for value in polygon]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"a polygon of {len(values)} numbers; it needs at least 3 points x, y")

@@ -1,4 +1,4 @@
-"""Photos in one folder, a PNG mask of each in another: how sets of salient and camouflaged objects are published."""
+"""Read photos in one folder and a PNG mask of each in another, as sets of salient and camouflaged objects come."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from aopsam.photos.decode import MAX_PIXELS
 from aopsam.photos.sa1b import Sample
 
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
-"""Names, in any case, also at the end of a longer one: COD10K `Imgs`, DUTS `DUTS-TE-Image`, NC4K `Imgs`."""
+"""Names of a folder of photos, in any case, also at the end of a longer one: COD10K `Imgs`, DUTS `DUTS-TE-Image`, NC4K
+`Imgs`."""
 MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance")
-"""Likewise; the later one wins where a set has several, since instances say more than objects."""
+"""Names of a folder of masks, likewise; the later one wins where a set has several: instances say more than objects."""
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SOFT_SHARE = 0.5
-"""Where grey values go up to 255, the most of the pixels above 0 that may lie between: soft edges, not ids."""
+"""Largest share of the pixels above 0 that may be below 255 in a mask that goes up to 255: soft edges, not ids."""
 
 
 def pair_of_folders(names: Iterable[str]) -> tuple[str, str] | None:
-    """Of a folder's subfolders the one of photos and the one of masks; None where one is missing."""
+    """Find the folder of photos and the folder of masks among a folder's subfolders; None where one is missing."""
     photos = _chosen(names := sorted(names), PHOTO_FOLDERS[::-1])
     masks = _chosen(names, MASK_FOLDERS)
     return (photos, masks) if photos and masks else None
 
 
 def _chosen(names: Iterable[str], known: tuple[str, ...]) -> str | None:
-    """The name that is, or ends in, the last of the known ones."""
+    """Return the name that is, or ends in, the last of the known ones."""
     found = [
         (known.index(end), name)
         for name in names
@@ -49,14 +50,14 @@ def read_mask_pairs(
     read_mask: Callable[[str], bytes],
     on_problem: Callable[[str], None],
 ) -> Iterator[Sample]:
-    """Photos with their masks, by name; one needs the other's name, suffix apart.
+    """Read photos with their masks, paired by file name without the suffix.
 
     Args:
         photos: file names in the folder of photos.
         masks: file names in the folder of masks.
         read_photo: gives the bytes of a photo by its file name.
-        read_mask: likewise of a mask.
-        on_problem: called with one line for whatever cannot be used; the rest is.
+        read_mask: gives the bytes of a mask by its file name.
+        on_problem: called with one line for whatever cannot be used; the rest is used.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`.
@@ -65,9 +66,9 @@ def read_mask_pairs(
     mask_of = {PurePosixPath(name).stem: name for name in masks if PurePosixPath(name).suffix.lower() == ".png"}
     for stem in sorted(photo_of.keys() ^ mask_of.keys()):
         if stem in photo_of:
-            on_problem(f"{photo_of[stem]}: no mask {stem}.png beside it")
+            on_problem(f"{photo_of[stem]}: no mask {stem}.png in the folder of masks")
         else:
-            on_problem(f"{mask_of[stem]}: a mask without its photo, {stem}.jpg or another")
+            on_problem(f"{mask_of[stem]}: no photo of this mask, such as {stem}.jpg, in the folder of photos")
     for stem in sorted(photo_of.keys() & mask_of.keys()):
         try:
             ids = ids_of(read_mask(mask_of[stem]))
@@ -84,11 +85,11 @@ def read_mask_pairs(
 
 
 def ids_of(png: bytes) -> NDArray[np.integer]:
-    """The objects of a mask: (h, w), each pixel with its object's id; 0, or black, is background.
+    """Read the objects of a mask: (h, w), each pixel with its object's id; 0, or black, is background.
 
     Ids are the values of a palette (255 is void, as in PASCAL VOC), of 16 bits, or of grey below 255, and each colour
-    of a coloured picture. Grey up to 255 is one object, at least half of 255; where more than `SOFT_SHARE` of what is
-    not background lies between, that is no mask.
+    of a coloured picture. Grey up to 255 is one object, where it is at least half of 255; a picture with more than
+    `SOFT_SHARE` of what is not background below 255 is no mask.
 
     Raises:
         ValueError: no PNG, too large, or grey values that are neither ids nor a mask.

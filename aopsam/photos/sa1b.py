@@ -12,7 +12,7 @@ from aopsam.photos.spool import Spool
 from aopsam.photos.tar_stream import read_files
 
 WAITING_BYTES = 64 << 20
-"""Members that wait in memory for their partner; the rest waits in a temporary file."""
+"""Bytes of members that wait in memory for their partner; the rest waits in a temporary file."""
 
 KINDS = {".jpg": "photo", ".jpeg": "photo", ".json": "JSON"}
 
@@ -51,7 +51,7 @@ def read_shard(
         source: a path, or a binary file object (needs no seek); gzip, bzip2 and xz are unpacked.
         on_problem: called with one line for a broken JSON, a missing partner or a damage of the tar; without it such
             members are passed over.
-        name: of the source in those lines, where its own does not tell.
+        name: name of the source in those lines; by default its path, or the file object's `name`.
 
     Yields:
         Samples in the order in which their pair became complete.
@@ -93,13 +93,13 @@ def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -
 
 
 def _kind(member: str) -> str | None:
-    """What a member is by its name; `._NAME` is what macOS puts beside NAME."""
+    """Return the kind of a member by its name, None for others and for `._NAME`, which macOS adds to NAME."""
     path = PurePosixPath(member)
     return None if path.name.startswith("._") else KINDS.get(path.suffix.lower())
 
 
 def _parse(key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) -> Sample | None:
-    """A sample from its two members, or None after one line to `report`."""
+    """Make a sample of its two members, or call `report` with one line and return None."""
     try:
         record = json.loads(text)
         image, annotations = record["image"], record["annotations"]

@@ -1,4 +1,4 @@
-"""Bytes that wait: some in memory, the rest in one anonymous temporary file."""
+"""Store bytes by name: some in memory, the rest in one anonymous temporary file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import BinaryIO, cast
 class Spool:
     """A mapping of names to bytes whose memory is bounded; what is put in can be taken out once.
 
-    A context manager: the temporary file, which has no name and lies where `tempfile.gettempdir()` (TMPDIR) says, goes
+    A context manager: the temporary file, which has no name and lies in `tempfile.gettempdir()` (TMPDIR), is removed
     when it ends, or with the process.
     """
 
     def __init__(self, memory_bytes: int) -> None:
-        """Keep this much in memory."""
+        """Keep at most `memory_bytes` in memory."""
         self._room = memory_bytes
         self._held: dict[str, bytes] = {}
         self._stored: dict[str, tuple[int, int]] = {}
         self._file: BinaryIO | None = None
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep `content`; what had the name before is gone.
+        """Store `content` under a name, in place of what had the name before.
 
         Raises:
             OSError: the temporary file's disk is full.
@@ -41,10 +41,10 @@ class Spool:
         self._stored[name] = start, len(content)
 
     def take(self, name: str) -> bytes:
-        """Give back and forget.
+        """Return the bytes of a name and remove them.
 
         Raises:
-            KeyError: nothing of that name waits.
+            KeyError: there are none of that name.
         """
         if name in self._held:
             content = self._held.pop(name)

@@ -1,4 +1,4 @@
-"""Read a tar as a stream, packed or not, and lose no more of a damaged one than what is damaged.
+"""Read a tar as a stream, compressed or not, and lose no more of a damaged one than what is damaged.
 
 Python's `tarfile` parses each header block; the walk from block to block is ours, because `tarfile` ends silently at a
 damaged header in the middle, takes as much into memory as a header claims, and of a gzip in several parts reads one.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 MAX_MEMBER_BYTES = 64 << 20
-"""A member that claims more is not read."""
+"""Largest size of a member that is read, as its header states it."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
@@ -25,25 +25,25 @@ _UNPACK: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz
 
 
 class _Damaged(Exception):
-    """No header."""
+    """A block that is no valid header."""
 
 
 class _CutShort(Exception):
-    """The stream ends inside something."""
+    """The stream ends inside a header or a member."""
 
 
 def read_files(
     file: BinaryIO, wanted: Callable[[str], bool], on_problem: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a tar (ustar, GNU, pax; plain, gzip, bzip2, xz), one in memory at a time.
+    """Read the regular files of a tar (ustar, GNU, pax; plain, gzip, bzip2, xz), one in memory at a time.
 
-    After a damaged header the next whole one is looked for, so that it costs its member alone. Tars behind one another
-    in one file are read as one.
+    After a damaged header reading goes on at the next whole one, so that only its member is lost. Tars behind one
+    another in one file are read as one.
 
     Args:
         file: needs `read` alone.
         wanted: whether a member of this name is read; others are passed over.
-        on_problem: called with one line for every damage; whatever can be read is.
+        on_problem: called with one line for every damage; whatever can be read is yielded.
 
     Yields:
         Name and content.
@@ -60,7 +60,7 @@ def read_files(
 def _walk(
     stream: _Stream, wanted: Callable[[str], bool], on_problem: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
-    name, size = None, None  # what an extended header says of the next member
+    name, size = None, None  # of the next member, from an extended header
     lost = ended = False
     while block := stream.read(_BLOCK):
         at = stream.at - len(block)
@@ -101,7 +101,7 @@ def _walk(
 
 
 class _Stream:
-    """Bytes of a tar, unpacked and counted."""
+    """Bytes of a tar, decompressed and counted."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.at = 0
@@ -113,7 +113,7 @@ class _Stream:
                 self._file = unpack(self._file)
 
     def read(self, size: int) -> bytes:
-        """That many bytes, less at the end alone: a file of the net may give less at a time."""
+        """Read that many bytes, fewer only at the end: a network file may give fewer at a time."""
         parts = []
         while size > 0 and (part := self._file.read(min(size, _CHUNK))):
             parts.append(part)
@@ -133,7 +133,7 @@ class _Stream:
 
 
 class _Replayed:
-    """A file whose first bytes have been looked at."""
+    """A file whose first bytes, already read, come first again."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head, self._file = head, file
@@ -154,7 +154,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
 
 
 def _extended(info: tarfile.TarInfo, stream: _Stream) -> dict[str, str]:
-    """What a header about the next member says of it, by pax names."""
+    """Read what an extended header states about the next member, by pax names."""
     data = stream.whole(_padded(info.size), "an extended header")[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.rstrip(b"\0").decode("utf-8", "backslashreplace")}
@@ -162,7 +162,7 @@ def _extended(info: tarfile.TarInfo, stream: _Stream) -> dict[str, str]:
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
-    """`path` and `size` of a pax header: records `LENGTH KEY=VALUE\\n`; the length counts itself (POSIX.1-2001)."""
+    """Read `path` and `size` of a pax header: records `LENGTH KEY=VALUE\\n`, LENGTH counting itself (POSIX.1-2001)."""
     records = {}
     while data:
         digits, _, _ = data.partition(b" ")

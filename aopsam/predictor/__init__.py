@@ -1,1 +1,1 @@
-"""The Prompt Predictor of AoP-SAM: its network, its targets, its weights, and a photo's confidence map."""
+"""Prompt Predictor of AoP-SAM: network, training targets, weights, and the confidence map of a photo."""

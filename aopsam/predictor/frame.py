@@ -1,4 +1,4 @@
-"""The frame that the predictor works in: a square that the photo's long side fills, zeros beside it."""
+"""Resize photos to the predictor's frame, a square filled by the photo's long side, and normalise it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 
 FRAME_SIZE = 256
-"""Side of the working frame and of the confidence map, pixels."""
+"""Side of the frame and of the confidence map, pixels."""
 
 _MEAN_RGB = (123.675, 116.28, 103.53)
 _STD_RGB = (58.395, 57.12, 57.375)
 
 
 def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE) -> tuple[int, int]:
-    """Rows and columns of the frame that show a photo of `image_hw` (rows, columns), rounded as SAM rounds them.
+    """Return the rows and columns of the frame that show a photo of `image_hw` (rows, columns), rounded as in SAM.
 
     The same formula as `segment_anything.utils.transforms.ResizeLongestSide.get_preprocess_shape`, but never below
     one pixel.
@@ -24,7 +24,7 @@ def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE) -> tuple[int, 
 
 
 def to_frame(rgb: np.ndarray, size: int = FRAME_SIZE) -> np.ndarray:
-    """Shrink (or enlarge) a photo to the frame, as SAM's own pre-processing does at its size.
+    """Resize a photo to the frame, as SAM's pre-processing does at its own size.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -40,7 +40,7 @@ def to_frame(rgb: np.ndarray, size: int = FRAME_SIZE) -> np.ndarray:
 
 
 def normalise(frames: torch.Tensor, contents_hw: torch.Tensor) -> torch.Tensor:
-    """Frames as the network reads them: SAM's mean and deviation, the padding exactly 0.
+    """Normalise frames by SAM's mean and deviation, with the padding exactly 0.
 
     Args:
         frames: (B, S, S, 3) uint8 RGB.

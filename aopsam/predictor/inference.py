@@ -1,4 +1,4 @@
-"""A photo's prompt confidence map."""
+"""Compute the prompt confidence map of a photo with a predictor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aopsam.predictor.network import PromptPredictor
 
 @torch.inference_mode()
 def confidence_map(predictor: PromptPredictor, rgb: np.ndarray, embedding: torch.Tensor) -> np.ndarray:
-    """Where point prompts belong in a photo.
+    """Return the prompt confidence map of a photo: high where a point prompt belongs.
 
     Args:
         predictor: in eval mode; runs on its own device.
@@ -19,7 +19,7 @@ def confidence_map(predictor: PromptPredictor, rgb: np.ndarray, embedding: torch
         embedding: (1, C, h, w), SAM's embedding of the padded square of that photo, any float dtype.
 
     Returns:
-        (h', w') float32 in [0, 1] for the photo's content alone: long side 256, the padding cut off. Cell (y, x) stands
+        (h', w') float32 in [0, 1] for the photo's content only: long side 256, the padding cut off. Cell (y, x) stands
         for the original pixels around ((x + ½)·W/w', (y + ½)·H/h').
 
     Raises:

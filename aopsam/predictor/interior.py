@@ -1,4 +1,4 @@
-"""The point of a mask that lies deepest inside it."""
+"""Find the point deepest inside a mask."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _WORKING_SIDE = 160  # pixels; deep points need no more, and the transform of a 
 
 
 def interior_point(mask: np.ndarray) -> tuple[float, float]:
-    """Maximum of the distance transform, where the photo's own edge counts as the mask's border.
+    """Return the maximum of the mask's distance transform; the photo's edge counts as the mask's border.
 
-    Masks whose box is longer than 160 px are read at every second, third, … pixel.
+    Masks whose box is longer than 160 px are sampled at every second, third, … pixel.
 
     Args:
         mask: (H, W) bool.
 
     Returns:
-        x, y of a pixel of the mask; of several equally deep ones the first in row order.
+        x, y of a pixel of the mask; of equally deep ones the first in row order.
 
     Raises:
         ValueError: the mask is empty.

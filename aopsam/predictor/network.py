@@ -1,4 +1,4 @@
-"""The Prompt Predictor: photo and SAM embedding in, prompt confidence map out."""
+"""Prompt Predictor network: takes photo and SAM embedding, gives the prompt confidence map."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1, dilation: int = 
 
 
 class PromptPredictor(nn.Module):
-    """Two small encoders (image, embedding), joined, and a decoder that narrows to one channel.
+    """Two small encoders (image, embedding), concatenated, and a decoder down to one channel.
 
     Chen et al. 2025 (AoP-SAM), "Prompt Predictor Architecture": three convolutions with ReLU over the image; the
     embedding brought to the image branch's size and to 32 channels; concatenation; convolutions down to one sigmoid
-    channel. The paper gives no widths. Two readings keep it light: the 1×1 convolution to 32 channels runs before the
-    bilinear resize (the two commute), and the inner layers run at a quarter and half of the map's resolution, which
-    a skip from the first image layer and a sub-pixel convolution (Shi et al. 2016) bring back to full size.
+    channel. The paper gives no widths. Two choices of ours reduce the cost: the 1×1 convolution to 32 channels runs
+    before the bilinear resize (the two commute), and the inner layers run at a quarter and half of the map's
+    resolution, which a skip from the first image layer and a sub-pixel convolution (Shi et al. 2016) bring back to full
+    size.
 
     Attributes:
-        sam: name of the SAM whose embeddings it was trained on.
+        sam: name of the SAM whose embeddings the predictor was trained on.
         sam_sha256: hex digest of that SAM's weights.
-        sampling: how its map is meant to be sampled.
-        sha256: hex digest of the file that its weights came from; empty for weights that came from none.
+        sampling: values for the sampling of its map.
+        sha256: hex digest of the weights file; empty for weights that were not read from a file.
     """
 
     EMBEDDING_WIDTH = 32
@@ -55,7 +56,7 @@ class PromptPredictor(nn.Module):
         nn.init.constant_(self.to_full.bias, _PRIOR)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits of the prompt confidence map.
+        """Compute the logits of the prompt confidence map.
 
         Args:
             image: (B, 3, S, S) float, normalised, S a multiple of 4 (256 in use).

@@ -1,4 +1,4 @@
-"""How a confidence map is turned into points: the values that belong to a predictor's weights."""
+"""Values by which points are sampled from a confidence map; they are stored with a predictor's weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sampling:
-    """Adaptive Sampling (Chen et al. 2025, AoP-SAM): the paper's values unless the weights' card says otherwise.
+    """Values of Adaptive Sampling (Chen et al. 2025, AoP-SAM); the defaults are the paper's.
 
-    A predictor trained with mean squared error answers with the *expected* target, whose peaks depend on kernel and
-    data: the threshold is therefore stored with the weights that it was measured for.
+    A predictor trained with mean squared error outputs the *expected* target, whose peaks depend on kernel and data:
+    the threshold is therefore stored with the weights for which it was chosen.
     """
 
     threshold: float = 0.2
-    """A peak of the smoothed map below this is no prompt."""
+    """Least value of a peak of the smoothed map that becomes a prompt."""
     smoothing_sigma: float = 2.0
     """Deviation of the Gaussian over the map, pixels of the map."""
     spacing: int = 6

@@ -1,4 +1,4 @@
-"""What the predictor learns: maps that are high where a point prompt belongs."""
+"""Make the predictor's training targets: maps that are high where a point prompt belongs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Combine = Literal["max", "sum"]
 
 @dataclass(frozen=True)
 class TargetPreset:
-    """Kernel of a prompt map, in pixels of the working frame.
+    """Kernel of a prompt map, in pixels of the frame.
 
-    The paper smooths with a uniform and a Gaussian kernel and gives the size of neither.
+    The paper smooths with a uniform and a Gaussian kernel and gives no sizes.
     """
 
     box: int
     """Side k of the uniform kernel; odd."""
     sigma: float
-    """Deviation of the Gaussian."""
+    """Deviation of the Gaussian kernel."""
     sigma_per_scale: float = 0.0
-    """Where above 0, the deviation is this share of √area of the prompt's mask, held between `sigma` and
-    `sigma_largest`: a reading of ours."""
+    """Deviation as a share of √area of the prompt's mask, at least `sigma`; 0 for `sigma` alone. Not in the paper."""
     sigma_largest: float = 12.0
+    """Largest deviation where `sigma_per_scale` is used."""
 
     def sigmas(self, areas: np.ndarray) -> np.ndarray | None:
-        """One deviation a prompt from its mask's area in frame pixels² (N,); None where the preset has one for all."""
+        """Return the deviation of each prompt from its mask's area (N,) in frame pixels²; None if all have `sigma`."""
         if self.sigma_per_scale <= 0:
             return None
         return np.clip(self.sigma_per_scale * np.sqrt(areas), self.sigma, self.sigma_largest)
@@ -43,12 +43,12 @@ PRESETS: dict[str, TargetPreset] = {
     "wide": TargetPreset(box=5, sigma=4.0),
     "scaled": TargetPreset(box=3, sigma=1.0, sigma_per_scale=0.15),
 }
-"""Target kernels by name."""
+"""Kernels by name."""
 
 
 @lru_cache(maxsize=512)
 def _profile(box: int, sigma: float) -> np.ndarray:
-    """One axis of the kernel (it is separable): uniform of `box`, then Gaussian, peak 1; odd length."""
+    """Return one axis of the separable kernel: uniform of `box`, then Gaussian, peak 1; odd length."""
     radius = box // 2 + int(np.ceil(4 * sigma))
     impulse = np.zeros(2 * radius + 1)
     impulse[radius - box // 2 : radius + box // 2 + 1] = 1.0
@@ -66,7 +66,7 @@ def prompt_map(
     sigmas: np.ndarray | None = None,
     peaks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Prompt location map: an impulse a point, smoothed by a uniform k×k box and then a Gaussian.
+    """Make a prompt map: an impulse per point, smoothed by a uniform k×k box and then a Gaussian.
 
     Chen et al. 2025 (AoP-SAM), "Training and inference". Scaled so that an isolated prompt peaks at exactly 1.
 
@@ -76,8 +76,8 @@ def prompt_map(
         size: side of the frame; the photo's long side fills it.
         box: k, side of the uniform kernel, frame pixels; odd.
         sigma: deviation of the Gaussian, frame pixels.
-        combine: overlapping prompts take their maximum, or (the literal text) their sum, clipped at 1.
-        sigmas: (N,) a deviation for every point, in place of `sigma`.
+        combine: overlapping kernels take their maximum, or (as the paper's text says) their sum, clipped at 1.
+        sigmas: (N,) deviation of every point, in place of `sigma`.
         peaks: (N,) height of every point's kernel, in [0, 1]; 1 by default.
 
     Returns:
@@ -99,7 +99,7 @@ def prompt_map(
     rows, columns = content_hw(image_hw, size)
     cells = (points_px * (columns / width, rows / height)).astype(np.int64)
     cells = np.minimum(cells, (columns - 1, rows - 1))
-    # Rounded so that the kernels of per-object deviations are few and cached.
+    # Rounded so that few different kernels occur, which are cached.
     deviations = np.full(len(cells), sigma) if sigmas is None else np.round(np.asarray(sigmas, np.float64), 1)
     heights = np.ones(len(cells)) if peaks is None else np.asarray(peaks, np.float64)
     result = np.zeros((size, size))
@@ -115,15 +115,15 @@ def prompt_map(
 
 
 def merge_points(points_px: np.ndarray, areas_px2: np.ndarray, radius_px: float) -> np.ndarray:
-    """Which points to keep where several annotators marked the same thing.
+    """Merge points where several annotators marked the same object, and return those to keep.
 
     Points within `radius_px` of each other whose masks differ in area by less than a factor of two are one prompt;
-    the one seen first stays. Near points of very different masks (a button, the shirt) stay apart.
+    the first one is kept. Near points of very different masks (a button, the shirt) are all kept.
 
     Args:
         points_px: (N, 2) XY.
-        areas_px2: (N,) areas of the masks that the points stand for.
-        radius_px: points closer than this are candidates.
+        areas_px2: (N,) areas of the points' masks.
+        radius_px: distance below which points may be merged.
 
     Returns:
         (K,) int64, ascending indices of the kept points.

@@ -1,4 +1,4 @@
-"""The predictor's weights on disk: safetensors in half precision, with what belongs to them in the metadata."""
+"""Write and read the predictor's weights: safetensors in half precision, with SAM and sampling as metadata."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "predictor-tiny.safetensors"
-"""The predictor of the bundled `tiny` SAM."""
+"""Weights file of the predictor for the bundled `tiny` SAM."""
 
 
 def save_predictor(predictor: PromptPredictor, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
-    """Write the weights in half precision.
+    """Write a predictor's weights in half precision.
 
     Args:
         predictor: its `sam`, `sam_sha256` and `sampling` go into the metadata.
-        path: ends in `.safetensors`.
-        notes: further metadata (recipe, seed, data); must not name the keys above.
+        path: file to write, ending in `.safetensors`.
+        notes: further metadata (recipe, seed, data); keys of the predictor's own metadata must not be in it.
     """
     metadata = dict(notes or {}) | {
         "sam": predictor.sam,
@@ -36,17 +36,17 @@ def save_predictor(predictor: PromptPredictor, path: Path | str, notes: Mapping[
 
 
 def load_predictor(path: Path | str | None = None) -> PromptPredictor:
-    """Read a predictor: eval mode, float32, on the CPU.
+    """Read a predictor written by `save_predictor`: eval mode, float32, on the CPU.
 
     Args:
-        path: a file of `save_predictor`; None for the one bundled with `tiny`.
+        path: file to read; None for the one bundled with `tiny`.
 
     Returns:
         The predictor with `.sam`, `.sam_sha256`, `.sampling` from the file's metadata and `.sha256` of the file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no safetensors file, or not one of a prompt predictor.
+        ValueError: the file is no safetensors file, or not one of a prompt predictor.
     """
     path = BUNDLED if path is None else Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""`aop`: AoP-SAM. A predictor says where prompts should be; prompts are made of it that do not repeat each other."""
+"""`aop`: AoP-SAM. From a prompt confidence map to few point prompts, without those that would repeat a mask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aopsam.prompting.asf import (
     component_peaks,
     cover_count,
     elimination_threshold,
-    looks_at,
+    features_at,
 )
 from aopsam.prompting.diverse import diverse_order, with_grid
 from aopsam.prompting.proposer import Proposer
@@ -64,13 +64,13 @@ class AutoPrompts(Strategy):
         round_size: Count = 16,
         max_prompts: Count = 512,
     ) -> None:
-        """Set up the strategy; what is None comes with the weights, else from the paper.
+        """Set up the strategy; sampling options that are None come with the predictor's weights.
 
         Args:
             proposer: gives the prompt confidence map.
             adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
             adaptive_filtering: choose among prompts; without, all that sampling gives are decoded.
-            elimination: `covered` (between rounds a prompt goes that lies in kept masks and looks like them), the
+            elimination: `covered` (between rounds a prompt goes that lies in kept masks and resembles them), the
                 paper's `scaled` (C > k · T_elim) or `equation` (C > T_elim); or `diverse` (of what is sampled and a
                 grid, those unlike the ones chosen before, see `diverse.py`): for a given number of prompts.
                 Figures of all are in benchmarks/LOG.md.
@@ -78,8 +78,8 @@ class AutoPrompts(Strategy):
                 end with what is sampled.
             least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the mean
                 confidence of the photo's candidates.
-            likeness: cosine from which a prompt looks like a mask, for `covered`.
-            times: masks that it must lie in and look like, for `covered`.
+            likeness: cosine from which a prompt resembles a mask, for `covered`.
+            times: masks that a dropped prompt must lie in and resemble, for `covered`.
             k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
             smoothing_sigma: smoothing factor of the sampling, cells of the map.
             spacing: least distance of two prompts, cells of the map.
@@ -126,7 +126,7 @@ class AutoPrompts(Strategy):
         yield from rule(photo, waiting, budget, dropped)
 
     def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, grid: bool) -> Prompts:
-        """What sampling gives, by falling confidence, and after it points of a grid where wanted."""
+        """Return the sampled points by falling confidence, followed by points of a grid where `grid` is set."""
         if self.adaptive_sampling:
             xy, values = adaptive_sampling(confidence, **asdict(self.sampling))
             if grid:
@@ -137,14 +137,14 @@ class AutoPrompts(Strategy):
         return Prompts.from_points((xy + 0.5) * [width / confidence.shape[1], height / confidence.shape[0]], values)
 
     def _diverse(self, photo: EncodedPhoto, confidence: np.ndarray) -> Prompts:
-        """Prompts that lie where the map is confident and look like none before them."""
+        """Return prompts where the map is confident, each with features unlike those of the prompts before it."""
         places = self._places(photo, confidence, grid=True)
         rows, columns = photo.content_cells
-        looks = looks_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
+        features = features_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
         order = diverse_order(
-            torch.from_numpy(places.confidence).to(looks),
-            torch.from_numpy(places.coords_px[:, 0]).to(looks) / max(photo.hw),
-            looks,
+            torch.from_numpy(places.confidence).to(features),
+            torch.from_numpy(places.coords_px[:, 0]).to(features) / max(photo.hw),
+            features,
             most=min(self.max_prompts, self.max_decoded or self.max_prompts),
             least_value=0.0 if self.max_decoded else self.least_value * float(places.confidence.mean()),
         )
@@ -153,7 +153,7 @@ class AutoPrompts(Strategy):
     def _covered(
         self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
     ) -> Generator[Prompts, Decoded, None]:
-        """Rounds after which prompts that lie in kept masks and look like them go."""
+        """Yield rounds; after each, drop prompts that lie in kept masks and have similar features."""
         rows, columns = photo.content_cells
         embedding = photo.embedding[0, :, :rows, :columns].float()
         counts = np.zeros(len(waiting), np.int64)
@@ -172,7 +172,7 @@ class AutoPrompts(Strategy):
     def _resembling(
         self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
     ) -> Generator[Prompts, Decoded, None]:
-        """Rounds after which prompts that resemble the mean of all kept masks go: the paper's Eq. 1 to 3."""
+        """Yield rounds; after each, drop prompts that resemble the mean of all kept masks (AoP-SAM, Eq. 1 to 3)."""
         rows, columns = photo.content_cells
         k = photo.model.thresholds.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
@@ -194,7 +194,7 @@ class AutoPrompts(Strategy):
 
     @staticmethod
     def _on_cells(photo: EncodedPhoto, prompts: Prompts) -> torch.Tensor:
-        """(N, 2) XY of points as shares of the extent of the content cells, which may reach into the padding."""
+        """Return (N, 2) XY of points as shares of the extent of the content cells, which may reach into the padding."""
         height, width = photo.hw
         rows, columns = photo.content_cells
         cell = photo.model.image_encoder.img_size / photo.embedding.shape[-1]

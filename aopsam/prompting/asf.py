@@ -20,7 +20,7 @@ Elimination = Literal["covered", "diverse", "scaled", "equation"]
 def adaptive_sampling(
     confidence: np.ndarray, *, smoothing_sigma: float = 2.0, spacing: int = 6, threshold: float = 0.2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima of the smoothed map, at least `spacing` apart and above `threshold`.
+    """Return local maxima of the smoothed map, at least `spacing` apart and above `threshold`.
 
     The paper's text gives spacing 2, its Table 3 sweeps 4 to 7 and reports 6; so 6 is the default. Unlike
     `skimage.feature.peak_local_max`'s default, peaks near the border stay: objects are cut there too.
@@ -50,7 +50,7 @@ def adaptive_sampling(
 
 
 def component_peaks(confidence: np.ndarray, *, threshold: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """One prompt per connected component above the threshold, at its peak: the map without Adaptive Sampling.
+    """Return one prompt per connected component above the threshold, at its peak: without Adaptive Sampling.
 
     The paper does not say how prompts are read off without sampling (Table 2, first row); this is our reading.
 
@@ -66,7 +66,7 @@ def component_peaks(confidence: np.ndarray, *, threshold: float = 0.2) -> tuple[
 
 
 class AdaptiveFilter:
-    """The state of filtering on one photo: what the masks kept so far look like in the embedding.
+    """State of filtering on one photo: mean features of the masks kept so far.
 
     For each kept mask i, M_i is the mean of the embedding F inside it, L2-normalised, and C_i = F_norm · M_i (Eq. 1);
     C is the mean of all C_i (Eq. 2). The dot product is linear, so C = F_norm · mean(M_i): one running sum of M_i is
@@ -74,7 +74,7 @@ class AdaptiveFilter:
     """
 
     def __init__(self, embedding: torch.Tensor) -> None:
-        """`embedding` is (C, rows, columns) float32: the cells that show the photo, without padding."""
+        """Start without masks; `embedding` is (C, rows, columns) float32 of the photo's cells, without padding."""
         self._features = embedding
         self._normalised = functional.normalize(embedding, dim=0)
         self._sum = torch.zeros(embedding.shape[0], device=embedding.device)
@@ -89,7 +89,7 @@ class AdaptiveFilter:
         self._count += len(means)
 
     def similarity(self, points: torch.Tensor) -> torch.Tensor | None:
-        """C at N points, bilinear between cells (Eq. 2); None until a mask was added.
+        """Return C at N points, bilinear between cells (Eq. 2); None until a mask was added.
 
         Args:
             points: (N, 2) float32, XY as shares of the cells' width and height, 0 to 1.
@@ -104,7 +104,7 @@ class AdaptiveFilter:
 
 
 def elimination_threshold(best_iou: torch.Tensor, similarity: torch.Tensor, rule: Elimination, k: float) -> float:
-    """T_elim: mean over the round's prompts of IoU_i · C(prompt_i) (Eq. 3), times k under the rule `scaled`.
+    """Return T_elim: mean over the round's prompts of IoU_i · C(prompt_i) (Eq. 3), times k under the rule `scaled`.
 
     The paper's Eq. 3 drops a waiting prompt with C > T_elim; its Table 3d sweeps a factor of 1.25 to 1.4 under which
     fewer are dropped as it grows, which only fits C > k · T_elim: that is `scaled`, the literal text `equation`.
@@ -122,7 +122,7 @@ def elimination_threshold(best_iou: torch.Tensor, similarity: torch.Tensor, rule
 def cover_count(
     embedding: torch.Tensor, masks_on_cells: torch.Tensor, points: torch.Tensor, inside: torch.Tensor, likeness: float
 ) -> torch.Tensor:
-    """How many masks each point lies in and looks like: what rule `covered` counts over all rounds.
+    """Count the masks that each point lies in and resembles, for rule `covered`.
 
     The paper's C is the mean over all masks and blind to place: a prompt on one of two equal cups goes because the
     other is masked. Here a prompt repeats a mask only where it lies in it and its embedding has a cosine above
@@ -140,12 +140,12 @@ def cover_count(
     """
     weights = masks_on_cells.flatten(1)
     means = functional.normalize(weights @ embedding.flatten(1).T, dim=1)
-    alike = means @ looks_at(embedding, points).T > likeness
+    alike = means @ features_at(embedding, points).T > likeness
     return (alike & inside).sum(dim=0)
 
 
-def looks_at(embedding: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """What an embedding says of N points: its cells' directions, bilinear between cells.
+def features_at(embedding: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return unit features of an embedding at N points, bilinear between cells.
 
     Args:
         embedding: (C, rows, columns) float32, as for `AdaptiveFilter`.
@@ -156,5 +156,5 @@ def looks_at(embedding: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """
     grid = (2 * points - 1)[None, None].to(embedding)
     normalised = functional.normalize(embedding, dim=0)[None]
-    looks = functional.grid_sample(normalised, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return functional.normalize(looks[0, :, 0], dim=0).T
+    features = functional.grid_sample(normalised, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.normalize(features[0, :, 0], dim=0).T

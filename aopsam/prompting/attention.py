@@ -60,7 +60,7 @@ class Attention(Strategy):
         min_cluster_size: Annotated[int, Limits(2)] | None = None,
         max_prompts: Count | None = None,
     ) -> None:
-        """Set up the strategy; from now on `encode` keeps for it what it needs of every photo that `model` sees.
+        """Set up the strategy; `encode` keeps queries and keys of its head for every photo of `model` from then on.
 
         Args:
             model: the SAM that encodes and decodes.
@@ -106,7 +106,7 @@ class Attention(Strategy):
             yield kept
 
     def distances(self, photo: EncodedPhoto) -> np.ndarray:
-        """(N, N) float64 cosine distances between the N cells of the photo, row by row."""
+        """Return (N, N) float64 cosine distances between the N cells of the photo, row by row."""
         if self.head is None:
             rows = similarity_rows(photo.embedding, photo.content_cells)
         else:
@@ -137,14 +137,14 @@ class Sam1(Attention):
 
 
 def cosine_distances(rows: torch.Tensor) -> np.ndarray:
-    """(N, d) float32 -> (N, N) float64, symmetric, 0 on the diagonal, at most 2."""
+    """Return cosine distances of (N, d) float32 rows: (N, N) float64, symmetric, 0 on the diagonal, at most 2."""
     unit = F.normalize(rows, dim=1)
     distances = (1 - unit @ unit.T).clamp_min(0).fill_diagonal_(0)
     return torch.maximum(distances, distances.T).double().cpu().numpy()
 
 
 def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster N items and name the middle of each cluster.
+    """Cluster N items and return the medoid of each cluster.
 
     HDBSCAN as scikit-learn has it, on the distances themselves: excess of mass, never one cluster alone. The same
     distances give the same clusters.
@@ -174,7 +174,7 @@ def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: i
 
 
 def cell_centres_px(photo: EncodedPhoto) -> np.ndarray:
-    """(N, 2) float64 XY in original pixels: the middle of what each of `content_cells` shows of the photo."""
+    """Return (N, 2) float64 XY in original pixels: the middle of what each of `content_cells` shows of the photo."""
     centres = []
     for cells, side, inside in zip(photo.content_cells, photo.hw, photo.input_hw, strict=True):
         cell = photo.model.image_encoder.img_size / photo.embedding.shape[-1]
@@ -185,7 +185,7 @@ def cell_centres_px(photo: EncodedPhoto) -> np.ndarray:
 
 
 def _head(model: Sam, block: int | None, head: int | None) -> Head:
-    """The head that was asked for.
+    """Return the attention head to read.
 
     Raises:
         ValueError: it does not exist.

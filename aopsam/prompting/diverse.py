@@ -1,8 +1,8 @@
-"""Rule `diverse` of `aop`: confident places that look like none of those already chosen.
+"""Rule `diverse` of `aop`: confident places whose features are unlike those of the places already chosen.
 
-The paper drops a prompt that looks like the masks decoded so far, wherever it lies, and only ever among the peaks of
-the map. Here places between them are candidates too, and a prompt chosen takes value from what lies near it and looks
-like it in SAM's embedding, before anything is decoded: all prompts are one batch, and as many as asked for.
+The paper drops a prompt that resembles the masks decoded so far, wherever it lies, and only ever among the peaks of
+the map. Here places between them are candidates too, and a prompt chosen takes value from what lies near it and
+resembles it in SAM's embedding, before anything is decoded: all prompts are one batch, and as many as asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aopsam.prompting.grid import Grid
 SIDE = 20
 """Points of the grid between the peaks, to each side of the photo."""
 REACH = 3 / 16
-"""Distance at which a prompt chosen takes less from a place that looks just like it, shares of the long side."""
+"""Distance at which a prompt chosen takes less from a place with equal features, shares of the long side."""
 TOLERANCE = 1 / 8
 """Difference in the embedding at which it takes less, shares of the mean difference of two places of the photo."""
 
@@ -24,7 +24,7 @@ TOLERANCE = 1 / 8
 def with_grid(
     confidence: np.ndarray, peaks: np.ndarray, values: np.ndarray, *, smoothing_sigma: float, side: int = SIDE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks of the map, and a grid over all of it.
+    """Return the peaks of the map and a grid over all of it.
 
     A grid, because the next best places beside a peak are its own slopes, where objects end and prompts are poor.
 
@@ -45,7 +45,7 @@ def with_grid(
 
 
 def diverse_order(
-    confidence: torch.Tensor, places: torch.Tensor, looks: torch.Tensor, *, most: int, least_value: float
+    confidence: torch.Tensor, places: torch.Tensor, features: torch.Tensor, *, most: int, least_value: float
 ) -> torch.Tensor:
     """Choose places one by one, each time the one of most value.
 
@@ -57,14 +57,14 @@ def diverse_order(
     Args:
         confidence: (N,) float32, not negative.
         places: (N, 2) float32 XY, in shares of the photo's long side.
-        looks: (N, C) float32, SAM's embedding at the places, L2-normalised.
+        features: (N, C) float32, SAM's embedding at the places, L2-normalised.
         most: places chosen at most.
         least_value: of a place that is chosen; choosing ends where none is above it.
 
     Returns:
         Indices (n,) int64 in the order chosen, on the CPU.
     """
-    spread = 2 - 2 * looks.mean(dim=0).square().sum()
+    spread = 2 - 2 * features.mean(dim=0).square().sum()
     value = confidence.clone()
     chosen: list[int] = []
     while len(chosen) < min(most, len(value)):
@@ -73,7 +73,7 @@ def diverse_order(
             break
         chosen.append(best)
         distance = (places - places[best]).square().sum(dim=1)
-        difference = (2 - 2 * looks @ looks[best]).clamp(min=0)
+        difference = (2 - 2 * features @ features[best]).clamp(min=0)
         taken = torch.exp(-distance / (2 * REACH**2) - difference / (TOLERANCE * spread).clamp(min=1e-6))
         value = value * (1 - taken)
         value[best] = -torch.inf

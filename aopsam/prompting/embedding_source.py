@@ -1,4 +1,4 @@
-"""The embedding that a network proposes from: of the SAM that decodes, or of the one that it was trained on."""
+"""Embedding for a predictor or detector: of the SAM that decodes, or of the SAM that the network was trained on."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class EmbeddingSource:
         self.sam = None if own else load_sam(name).to(model.device)
 
     def __call__(self, photo: EncodedPhoto) -> EncodedPhoto:
-        """The photo as the network's SAM encodes it."""
+        """Return the photo as the network's SAM encodes it."""
         return photo if self.sam is None else encode(self.sam, photo.rgb)

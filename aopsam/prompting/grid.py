@@ -20,7 +20,7 @@ class Grid(Strategy):
     """The same points, relative to the photo's size, for every photo, in one round."""
 
     def __init__(self, points: np.ndarray) -> None:
-        """`points` is (N, 2), XY in [0, 1] of the photo's width and height."""
+        """Take `points` (N, 2), XY in [0, 1] of the photo's width and height."""
         self.points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Who reads the prompt confidence map off a photo: a predictor, on the embedding of the SAM that it was trained for."""
+"""From an encoded photo to its prompt confidence map: a predictor on the embedding of the SAM that it belongs to."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ class Proposer:
         self.source = EmbeddingSource(model, self.predictor.sam, own)
 
     def confidence(self, photo: EncodedPhoto) -> np.ndarray:
-        """The prompt confidence map of a photo, (h', w') float32 in [0, 1], without padding."""
+        """Return the prompt confidence map of a photo, (h', w') float32 in [0, 1], without padding."""
         return confidence_map(self.predictor, photo.rgb, self.source(photo).embedding)

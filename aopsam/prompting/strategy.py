@@ -1,4 +1,4 @@
-"""What a prompt strategy is: rounds of prompts out, what was decoded back in, and what it says of itself."""
+"""Base of prompt strategies: rounds of prompts out, the decoded rounds back in; options, weights and sweeps stated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aopsam.sam.prompts import Prompts
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of one round of N prompts with M masks each.
+    """One round of N prompts, decoded to M masks each.
 
     Attributes:
         prompts: the round's prompts.
@@ -33,7 +33,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy may be made from, besides its options.
+    """Model, predictor and number that a strategy is made from, besides its options.
 
     Attributes:
         model: the SAM that will decode.

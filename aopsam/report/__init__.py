@@ -1,1 +1,1 @@
-"""Pictures of masks, and the page that a labelling run leaves behind."""
+"""Masks drawn over photos, charts, and the HTML pages of labelling runs and of evaluations."""

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, coloured by the page's style sheet so that they follow light and dark."""
+"""Draw charts as inline SVG, coloured by the page's style sheet so that they follow light and dark mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BARS = 40
 
 
 def histogram_svg(histogram: Histogram, name: str, *, log: bool = False, mark: float | None = None) -> Markup:
-    """A histogram as an `<svg>` of `WIDTH` x `HEIGHT` units that scales with its box.
+    """Draw a histogram as an `<svg>` of `WIDTH` x `HEIGHT` units that scales with its box.
 
     Args:
         histogram: the counts; at most `MAX_BARS` bars are drawn.
@@ -43,7 +43,7 @@ def histogram_svg(histogram: Histogram, name: str, *, log: bool = False, mark: f
         if count:
             x, width = x_of(start), x_of(end) - x_of(start)
             gap = min(1.0, width * 0.2)
-            # A bar of one count among thousands is still seen.
+            # A bar of one count among thousands stays visible.
             y = min(y_of(count), HEIGHT - _BOTTOM - 1)
             parts.append(
                 f'<rect class="bar" x="{x + gap / 2:.1f}" y="{y:.1f}" width="{width - gap:.1f}" '
@@ -66,7 +66,7 @@ def histogram_svg(histogram: Histogram, name: str, *, log: bool = False, mark: f
 
 
 def short(value: float) -> str:
-    """A number as an axis shows it: 0.95, 12, 3.4k, 2M."""
+    """Format a number as an axis shows it: 0.95, 12, 3.4k, 2M."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{suffix}"
@@ -74,7 +74,7 @@ def short(value: float) -> str:
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """Round values between low and high, about so many."""
+    """Return about so many round values between low and high."""
     span = high - low
     if span <= 0:
         return [low]

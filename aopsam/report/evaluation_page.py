@@ -1,4 +1,4 @@
-"""The page that a measurement leaves behind: tables, pictures of quality against cost, failures side by side."""
+"""Make the HTML page of an evaluation: tables, charts of quality against cost, failures side by side."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Table:
     Attributes:
         title: what it shows.
         about: a line below the title.
-        heads: of the columns.
+        heads: titles of the columns.
         rows: cells as they are shown, as many as there are heads.
-        labels: columns, from the left, that name the row.
+        labels: number of columns, from the left, that name the row.
         note: a line below the table.
     """
 
@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of `aopsam.report.scatter`."""
+    """A chart of `aopsam.report.scatter`."""
 
     title: str
     svg: Markup
@@ -44,7 +44,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """One photo several times.
+    """One photo with the masks of several methods.
 
     Attributes:
         title: a line below the pictures.
@@ -63,14 +63,14 @@ def evaluation_html(
     failures: Sequence[SideBySide],
     details: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """The page as text.
+    """Return the page of an evaluation as HTML text.
 
     Args:
-        title: of the page.
-        lines: what the figures are of.
+        title: title of the page.
+        lines: lines below the title that say what was evaluated.
         tables: in order.
         charts: in order.
-        failures: photos to look at, in order.
+        failures: photos with the largest losses, in order.
         details: name → values (nested ones are flattened), listed at the end.
     """
     return render(

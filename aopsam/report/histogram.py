@@ -13,13 +13,13 @@ class Histogram:
     """Counts of values between edges."""
 
     edges: npt.NDArray[np.float64]
-    """(B + 1,) rising."""
+    """Edges of the bins, (B + 1,), rising."""
     counts: npt.NDArray[np.int64]
-    """(B,)"""
+    """Counts of the bins, (B,)."""
 
     @classmethod
     def of_edges(cls, edges: npt.ArrayLike) -> Histogram:
-        """An empty one."""
+        """Make an empty histogram."""
         array = np.asarray(edges, np.float64)
         return cls(array, np.zeros(len(array) - 1, np.int64))
 
@@ -32,18 +32,18 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """Values counted."""
+        """Number of values counted."""
         return int(self.counts.sum())
 
     def median(self) -> float | None:
-        """Lower edge of the bin of the (lower) median: exact for whole numbers in bins of 1; None if empty."""
+        """Return the lower edge of the (lower) median's bin: exact for whole numbers in bins of 1; None if empty."""
         if not self.total:
             return None
         place = int(np.searchsorted(np.cumsum(self.counts), (self.total + 1) // 2))
         return float(self.edges[place])
 
     def trimmed(self, max_bins: int) -> Histogram:
-        """The same without the empty bins at both ends, neighbours joined until there are at most `max_bins`."""
+        """Return the histogram without empty bins at its ends, neighbours joined to leave at most `max_bins`."""
         filled = np.flatnonzero(self.counts)
         if not len(filled):
             return self

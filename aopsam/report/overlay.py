@@ -1,4 +1,4 @@
-"""Masks drawn over their photo."""
+"""Draw masks over their photo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Segmentation = Mapping[str, Any] | npt.NDArray[np.bool_]
 """A mask: an RLE, or (h, w) bool."""
 
 FILL = 0.42
-"""Share of a mask's colour in what it covers."""
+"""Share of a mask's colour in the pixels that it covers."""
 
 
 def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
@@ -51,7 +51,7 @@ def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) ->
 
 
 def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """A mask at another size, without making its bitmap: (height, width) bool, the value at each pixel's centre.
+    """Resample a mask without making its bitmap: (height, width) bool, the value at each pixel's centre.
 
     Raises:
         ValueError: an RLE is malformed.
@@ -68,28 +68,28 @@ def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArra
 
 
 def _size(segmentation: Segmentation) -> tuple[int, int]:
-    """(height, width); of an RLE that has been checked."""
+    """Return (height, width) of a bitmap or of an RLE that has been checked."""
     if isinstance(segmentation, np.ndarray):
         return segmentation.shape[0], segmentation.shape[1]
     return segmentation["size"][0], segmentation["size"][1]
 
 
 def _colour(rank: int) -> npt.NDArray[np.float32]:
-    """RGB of the mask drawn as number `rank`: neighbours in size get far hues (golden angle)."""
+    """Return the RGB of the mask drawn as number `rank`: neighbours in size get far hues (golden angle)."""
     hue = (0.58 + rank * 0.618034) % 1.0
     saturation, value = ((0.85, 1.0), (0.6, 1.0), (0.9, 0.8))[rank % 3]
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask's own pixels that have a neighbour, above, below, left or right, outside it."""
+    """Find the mask's own pixels that have a neighbour, above, below, left or right, outside it."""
     padded = np.pad(mask, 1, mode="edge")
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inside
 
 
 def _draw_prompt(drawn: npt.NDArray[np.float32], record: Mapping[str, Any]) -> None:
-    """A white dot in a dark ring at each prompt point, or at the centre of a box."""
+    """Draw a white dot in a dark ring at each prompt point, or at the centre of a box."""
     points = [(float(x), float(y)) for x, y in record.get("point_coords") or []]
     box = record.get("box")
     if not points and box is not None:

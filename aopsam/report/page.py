@@ -1,4 +1,4 @@
-"""The page that a labelling run leaves behind: one HTML file, no scripts, nothing from the network."""
+"""Make the page of a labelling run: one HTML file, no scripts, nothing from the network."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Sample:
 
     file_name: str
     about: str
-    """One line below the picture."""
+    """Line below the picture."""
     photo: npt.NDArray[np.uint8] | None = None
-    """(H, W, 3) uint8, as small as it is to be shown; None where it could not be read again."""
+    """Photo (H, W, 3) uint8, at the size it is shown; None where it could not be read again."""
     masked: npt.NDArray[np.uint8] | None = None
-    """The same with its masks drawn."""
+    """Photo of the same size with its masks drawn."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Distribution:
 
     title: str
     about: str
-    """What is counted, and its unit."""
+    """Name and unit of the values counted."""
     histogram: Histogram
     log: bool = False
 
@@ -59,7 +59,7 @@ def report_html(
     samples: Sequence[Sample],
     failures: Sequence[Failure],
 ) -> str:
-    """The page as text.
+    """Return the page of a labelling run as HTML text.
 
     Args:
         summary: the run's manifest: `images`, `masks`, `seconds`, `images_per_second`, `status` and `reason` (name ->
@@ -67,7 +67,7 @@ def report_html(
             other threads do at the same time -> mean seconds an image), `bound_by` (`stage`, `share`),
             `configuration` (with `sam` and `prompts`), `configuration_sha256`; further mappings of it (`actors`,
             `weights`, `versions`, `machine`) are listed at the end.
-        prompts: step -> how many, in order: proposed, decoded, masks kept.
+        prompts: step -> count, in order: prompts proposed, prompts decoded, masks kept.
         distributions: the histograms, in order.
         samples: photos with their masks, in order.
         failures: images not labelled, as many as are to be listed.
@@ -90,7 +90,7 @@ def report_html(
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this folder, filled; what is not markup already is escaped."""
+    """Fill a template of this folder; what is not markup already is escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -103,7 +103,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters and those that turn its direction shown as escapes."""
+    """Return `text` with control characters and those that turn its direction shown as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -115,13 +115,13 @@ def _chart(entry: Distribution) -> str:
 
 
 def _shares(stages: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """(stage, mean seconds, share of all) in the order of the work."""
+    """Return (stage, mean seconds, share of all) in the order of the work."""
     total = sum(stages.values()) or 1.0
     return [(name, seconds, seconds / total) for name, seconds in stages.items()]
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as (dotted name, text)."""
+    """Flatten nested values to pairs (dotted name, text)."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -132,7 +132,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 
 def _jpeg_uri(rgb: npt.NDArray[np.uint8]) -> str:
-    """An image as a data URI."""
+    """Encode an image as a data URI of a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

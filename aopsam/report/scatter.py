@@ -1,4 +1,4 @@
-"""Quality against cost as inline SVG: a point a method, with its interval and its name."""
+"""Draw quality against cost as inline SVG: a point a method, with its interval and its name."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 42
 _LETTER, _LINE = 5.7, 12
 """Rough width and height of a letter of a label."""
 MOST_NAMED = 16
-"""Of more points those of the front and the marked ones are named; the others say their names under the pointer."""
+"""Most points that are all named; of more, those of the front and the marked ones are, the others by a tooltip."""
 STYLE = (
     "text{font:10.5px system-ui,sans-serif;fill:#5b6470}.label,.axis{fill:#16191d}.grid{stroke:#e2e5ea}"
     ".front{fill:none;stroke:#94a3b8;stroke-dasharray:4 3}.order{fill:none;stroke:#2f6fde}.span{stroke:#94a3b8}"
     ".point{fill:#fff;stroke:#2f6fde;stroke-width:1.5}.point.best{fill:#2f6fde}"
     ".point.marked{fill:#c2410c;stroke:#c2410c}"
 )
-"""How the classes look in a file of its own; a page has its own colours."""
+"""Style of the classes in a file of its own; a page has its own colours."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method.
+    """Cost and quality of one method.
 
     Attributes:
         x: its cost, above 0 where the axis is logarithmic.
@@ -35,7 +35,7 @@ class Point:
         label: its name.
         low: lower end of the quality's interval, None for none.
         high: upper end.
-        marked: whether it is the one that the picture is about.
+        marked: whether to highlight it.
     """
 
     x: float
@@ -47,7 +47,7 @@ class Point:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in both: none costs at most as much and is better, by rising cost."""
+    """Return the points that no other beats in both: none costs at most as much and is better, by rising cost."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
         if not front or point.y > front[-1].y:
@@ -58,12 +58,12 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 def scatter_svg(
     points: Sequence[Point], x_title: str, y_title: str, *, log: bool = False, in_order: bool = False
 ) -> Markup:
-    """Points as an `<svg>` of `WIDTH` x `HEIGHT` units that scales with its box.
+    """Draw points as an `<svg>` of `WIDTH` x `HEIGHT` units that scales with its box.
 
     Args:
-        points: at least one.
-        x_title: what `x` is, with its unit.
-        y_title: what `y` is.
+        points: at least one point.
+        x_title: name of `x`, with its unit.
+        y_title: name of `y`.
         log: draw the cost logarithmically.
         in_order: join all points by rising `x` and leave their names out, for the values of one option; else the
             Pareto front is joined and filled.
@@ -119,13 +119,13 @@ def scatter_svg(
 
 
 def standalone(svg: Markup) -> str:
-    """An `<svg>` of this file as a file of its own, dark on white."""
+    """Turn an `<svg>` of this module into the text of an SVG file, dark on white."""
     head, _, body = str(svg).partition(">")
     return f'{head}><style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>{body}\n'
 
 
 def _labels(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> list[tuple[float, float]]:
-    """Where each label begins: right of its point, left, above or below, where it covers least."""
+    """Place each label right of its point, left, above or below, where it covers least; return where each begins."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     chosen: list[tuple[float, float]] = []
     for (x, y), label in zip(places, labels, strict=True):
@@ -141,7 +141,7 @@ def _labels(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> lis
 
 
 def _cost(option: tuple[float, float], width: float, taken: Sequence[tuple[float, float, float, float]]) -> float:
-    """Area that a label covers of what is there, and how far it reaches out of the picture."""
+    """Compute the area that a label covers of others, plus 100 times how far it reaches out of the picture."""
     x0, y0, x1, y1 = option[0], option[1] - _LINE + 2, option[0] + width, option[1] + 2
     covered = sum(
         max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, bottom) - max(y0, top))
@@ -152,13 +152,13 @@ def _cost(option: tuple[float, float], width: float, taken: Sequence[tuple[float
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
-    """A range that holds the values with room around them."""
+    """Return a range that holds the values with room around them."""
     low, high = min(values), max(values)
     room = 0.07 * (high - low) or 0.05 * abs(high) or 1.0
     return low - room, high + room
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten."""
+    """Return 1, 2 and 5 times powers of ten between low and high."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [tick for power in powers for factor in (1, 2, 5) if low <= (tick := factor * 10.0**power) <= high]

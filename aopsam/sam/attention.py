@@ -1,7 +1,7 @@
-"""Whom a photo's cells attend to: one head of one global attention block, kept from the encoder's own forward pass.
+"""Attention of a photo's cells to each other: one head of a global block, kept from the encoder's own forward pass.
 
-An encoder's fused attention never writes its matrix down, and nothing here makes it: a hook copies the queries and keys
-of one head on their way, 2 * N * c numbers, and the rows that someone asks for are made of those.
+An encoder's fused attention never stores its matrix, and neither does this file: a hook copies the queries and keys of
+one head, 2 * N * c numbers, and only the rows that are needed are computed from them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ class Head(NamedTuple):
 
 
 def global_attention(encoder: nn.Module) -> dict[int, nn.Module]:
-    """The attention of each of an encoder's blocks that sees the whole photo, by the number of the block.
+    """Return the attention of each of an encoder's blocks that attends to the whole photo, by the block's number.
 
-    Found are blocks of `encoder.blocks`, or of its trunk's, without a window whose queries, keys and values come out of
-    one `qkv`: those of `tiny`, segment-anything's ViT, EfficientSAM's and SAM 2's Hiera. An encoder without any
-    has none.
+    These are blocks of `encoder.blocks`, or of its trunk's, without a window, whose queries, keys and values come out
+    of one `qkv`: those of `tiny`, segment-anything's ViT, EfficientSAM's and SAM 2's Hiera. Empty where there are none.
     """
     found = {}
     for number, block in enumerate(getattr(getattr(encoder, "trunk", encoder), "blocks", ())):
@@ -39,7 +38,7 @@ def global_attention(encoder: nn.Module) -> dict[int, nn.Module]:
 
 
 def head_count(attention: nn.Module) -> int:
-    """Heads of a block of `global_attention`."""
+    """Return the number of heads of a block of `global_attention`."""
     count = getattr(attention, "num_heads", None) or attention.heads
     assert isinstance(count, int)
     return count
@@ -47,7 +46,7 @@ def head_count(attention: nn.Module) -> int:
 
 @contextmanager
 def keeping_queries_and_keys(encoder: nn.Module, heads: frozenset[Head]) -> Iterator[dict[Head, torch.Tensor]]:
-    """While it is open, encoding one photo leaves (2, N, c) queries and keys of the heads in what it yields."""
+    """Keep the (2, N, c) queries and keys of heads while one photo is encoded, in the dict that it yields."""
     kept: dict[Head, torch.Tensor] = {}
 
     def keep(attention: nn.Module, wanted: Head, module: nn.Module, inputs: object, qkv: torch.Tensor) -> None:
@@ -72,13 +71,13 @@ def keeping_queries_and_keys(encoder: nn.Module, heads: frozenset[Head]) -> Iter
 def attention_rows(
     attention: nn.Module, queries_keys: torch.Tensor, cells_hw: tuple[int, int], content_hw: tuple[int, int]
 ) -> torch.Tensor:
-    """Rows of one head's attention matrix, of the cells that show the photo.
+    """Compute the rows of one head's attention matrix for the cells that show the photo.
 
     Args:
-        attention: the block's, of `global_attention`; its relative positions, where it has some, take part.
+        attention: attention of the block, from `global_attention`; its relative positions, where it has some, count.
         queries_keys: (2, N, c) of one head, N = h * w cells row by row.
         cells_hw: h and w of all cells.
-        content_hw: rows and columns whose rows are wanted, of the upper left.
+        content_hw: rows and columns of the cells that show the photo, the upper left ones.
 
     Returns:
         (rows * columns, N) float32; each row sums to 1.
@@ -97,15 +96,15 @@ def attention_rows(
 
 @torch.inference_mode()
 def similarity_rows(embedding: torch.Tensor, content_hw: tuple[int, int]) -> torch.Tensor:
-    """What stands for attention where an encoder has no global block: how alike the embedding's cells are.
+    """Compute cosine similarities of the embedding's cells, in place of attention where an encoder has no global block.
 
     Args:
         embedding: (1, C, h, w).
         content_hw: rows and columns that show the photo.
 
     Returns:
-        (rows * columns, rows * columns) float32 cosines, of what each cell has beyond the mean of all; with that mean
-        in them all cells are alike.
+        (rows * columns, rows * columns) float32 cosines of the cells less the mean of all; with that mean in them all
+        cells are similar.
     """
     cells = embedding[0, :, : content_hw[0], : content_hw[1]].float().flatten(1)
     cells = torch.nn.functional.normalize(cells - cells.mean(dim=1, keepdim=True), dim=0)

@@ -1,7 +1,7 @@
-"""Weights on disk: download them once, check them, read them without running what is inside.
+"""Download weights files once, check them, and read them without running code inside them.
 
 The only file of the project that downloads. A download goes to a temporary file, its digest is compared with the
-published one, and only a whole and true file gets its final name, so a cache never holds half a file.
+published one, and only a complete file with that digest gets its final name, so a cache never holds half a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 
 
 class CheckpointError(ValueError):
-    """Weights that cannot be had, read or used; the message is one line that says what to do."""
+    """Weights that cannot be found, downloaded, read or used; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class RemoteFile:
     """A published weights file.
 
     Attributes:
-        url: its authors' address.
+        url: address given by its authors.
         sha256: hex digest of the whole file, where one is published.
-        git_blob: else what its authors' git calls the file's content: SHA-1 of a header and the bytes.
+        git_blob: else the file's blob digest in its authors' git repository: SHA-1 of a header and the bytes.
     """
 
     url: str
@@ -49,12 +49,12 @@ class RemoteFile:
 
     @property
     def filename(self) -> str:
-        """The file's name in the cache, as its authors call it."""
+        """Name of the file in the cache: the one its authors gave it."""
         return self.url.rsplit("/", 1)[-1]
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: $AOPSAM_CACHE, else $XDG_CACHE_HOME/aopsam, else ~/.cache/aopsam."""
+    """Return the folder of downloads: $AOPSAM_CACHE, else $XDG_CACHE_HOME/aopsam, else ~/.cache/aopsam."""
     if chosen := os.environ.get("AOPSAM_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -62,7 +62,7 @@ def cache_dir() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes.
+    """Return the hex SHA-256 of a file's bytes.
 
     Raises:
         CheckpointError: no such file.
@@ -74,14 +74,14 @@ def file_sha256(path: Path) -> str:
 
 
 def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
-    """Path in the cache and SHA-256 of a published file, downloaded on first use.
+    """Return the path in the cache and the SHA-256 of a published file, downloaded on first use.
 
     Args:
-        name: the model, for messages.
-        remote: its weights.
+        name: name of the model, for messages.
+        remote: weights file of the model.
 
     Raises:
-        CheckpointError: no network, a broken transfer, no room, or bytes with another digest than the published one.
+        CheckpointError: no network, a broken transfer, a full disk, or another digest than the published one.
     """
     path = cache_dir() / remote.filename
     if path.exists():
@@ -100,7 +100,7 @@ def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
 
 
 def _fault(path: Path, remote: RemoteFile) -> str:
-    """What is wrong with a file's bytes; empty where they are those published."""
+    """Describe what is wrong with a file's bytes; empty where they are the published ones."""
     if remote.sha256 and (found := file_sha256(path)) != remote.sha256:
         return f"SHA-256 {found}, not the published {remote.sha256}"
     if remote.git_blob:
@@ -113,7 +113,7 @@ def _fault(path: Path, remote: RemoteFile) -> str:
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
-    """Write the file under its final name, or raise an OSError and leave nothing."""
+    """Download a file to its final name, or raise an OSError and leave nothing."""
     with (
         urllib.request.urlopen(remote.url, timeout=TIMEOUT_S) as response,
         # In the cache itself: a rename is atomic only within one file system.
@@ -128,7 +128,7 @@ def _download(remote: RemoteFile, path: Path) -> None:
             if received < expected_bytes:
                 raise ConnectionError(f"it ended after {received} of {expected_bytes} bytes")
             if fault := _fault(Path(partial.name), remote):
-                raise ConnectionError(f"what arrived has {fault}")
+                raise ConnectionError(f"the downloaded file has {fault}")
             Path(partial.name).replace(path)
         except BaseException:
             Path(partial.name).unlink(missing_ok=True)
@@ -136,11 +136,11 @@ def _download(remote: RemoteFile, path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors by name, and the file's metadata (empty for .pth), on the CPU.
+    """Read a weights file: tensors by name, on the CPU, and the file's metadata (empty for .pth).
 
     A `.safetensors` file holds no code; a `.pth` or `.pt` file is a pickle and is read with `weights_only=True`,
     which refuses everything but tensors and plain containers. As some authors publish them, tensors may lie under the
-    name `model` or `state_dict`, and the file alone in a `.zip`.
+    key `model` or `state_dict`, and a `.zip` may hold the file.
 
     Raises:
         CheckpointError: another format, a pickle with code in it, or no mapping of names to tensors.
@@ -166,7 +166,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 def _read_zipped(path: Path) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
-            # A Mac adds a file of attributes beside each.
+            # macOS adds a file of attributes for each file.
             inside = [name for name in archive.namelist() if name.endswith((".pth", ".pt")) and "__MACOSX" not in name]
             content = archive.read(inside[0]) if len(inside) == 1 else b""
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:

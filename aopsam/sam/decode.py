@@ -1,4 +1,4 @@
-"""From prompts to mask logits."""
+"""Decode prompts of an encoded photo into mask logits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from aopsam.sam.encode import SUBCELLS, EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
 PROMPTS_IN_CACHE = 16
-"""Prompts decoded at once on a CPU, at most: what they need then mostly stays in its cache. Measured, see
+"""Most prompts decoded at once on a CPU, so that their data mostly stays in its cache. Measured, see
 benchmarks/LOG.md."""
 
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """What the decoder made of N prompts with M masks each, of which K passed.
+    """Masks decoded for N prompts, M masks each, of which K passed.
 
     Attributes:
         predicted_iou: (N, M) float32, the decoder's own estimate.
-        index: (K, 2) int64, prompt and mask of each one that passed.
-        logits: (K, r, c) float32 of those, over the upper left part of the model's padded square that shows the photo
-            (4 · `EncodedPhoto.mask_cells`).
+        index: (K, 2) int64, prompt and mask number of each mask that passed.
+        logits: (K, r, c) float32 of the masks that passed, over the upper left part of the model's padded square that
+            shows the photo (4 · `EncodedPhoto.mask_cells`).
     """
 
     predicted_iou: torch.Tensor
@@ -87,14 +87,14 @@ def decode_passing(
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed to allocate: on a GPU it says so by the error's type, on a CPU by its text alone."""
+    """Check whether an error is torch's failure to allocate: by its type on a GPU, by its text alone on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def decode_prompts(
     photo: EncodedPhoto, prompts: Prompts, *, points_per_batch: int = 64, multimask: bool | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`decode_passing` where every mask passes.
+    """Decode N prompts as `decode_passing` does, with every mask passing.
 
     Returns:
         Low-resolution logits (N, M, r, c) float32, as in `DecodedMasks`, and predicted IoU (N, M) float32.
@@ -116,9 +116,9 @@ def upscale(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.Tensor:
 
 
 def masks_on_cells(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.Tensor:
-    """Share of each embedding cell that a mask covers.
+    """Compute the share of each embedding cell that a mask covers.
 
-    Shrinks by area, so that a mask smaller than a cell still has weight; cells of the padding count nothing.
+    Averages by area, so that a mask smaller than a cell still has weight; cells of the padding count 0.
 
     Args:
         photo: the encoded photo.
@@ -139,13 +139,13 @@ def masks_on_cells(photo: EncodedPhoto, low_res_logits: torch.Tensor) -> torch.T
 def inside_masks(
     photo: EncodedPhoto, low_res_logits: torch.Tensor, points_px: np.ndarray, logit: float
 ) -> torch.Tensor:
-    """Which points lie where masks are surer than `logit`.
+    """Return which points lie where the logits of masks are above a threshold.
 
     Args:
         photo: the encoded photo.
         low_res_logits: (K, r, c), as in `DecodedMasks`.
         points_px: (N, 2) XY, original pixels.
-        logit: a point is inside above it.
+        logit: threshold of the logits.
 
     Returns:
         (K, N) bool.

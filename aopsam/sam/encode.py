@@ -1,4 +1,4 @@
-"""From a photo to SAM's image embedding."""
+"""Encode a photo as SAM's image embedding."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SUBCELLS = 4
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = (*_DTYPES, "auto")
-"""What `set_encoder_precision` takes."""
+"""Names of the precisions that `set_encoder_precision` takes."""
 
 
 @dataclass(frozen=True)
 class EncodedPhoto:
-    """One photo as one SAM sees it.
+    """A photo and its embedding by one SAM.
 
     Attributes:
         rgb: (H, W, 3) uint8, original pixels.
         model: the SAM that encoded it.
         embedding: (1, C, h, w), the model's dtype and device.
         input_hw: rows and columns of the model's square that show the photo; the rest is padding.
-        finer: what SAM 2's decoder reads beside the embedding, (1, C', 2h, 2w) and (1, C'', 4h, 4w).
+        finer: further inputs of SAM 2's decoder, (1, C', 2h, 2w) and (1, C'', 4h, 4w).
         queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
     """
 
@@ -61,7 +61,7 @@ class EncodedPhoto:
     @property
     def mask_cells(self) -> tuple[int, int]:
         """Rows and columns of the embedding whose masks reach into the photo: those of the content, and one more where
-        interpolation between low-resolution positions looks beyond."""
+        interpolation between low-resolution positions reads beyond them."""
         size = self.model.image_encoder.img_size
         rows, columns = (
             min(cells, int((side - 0.5) * SUBCELLS * cells / size + 0.5) // SUBCELLS + 1)
@@ -71,7 +71,7 @@ class EncodedPhoto:
 
     @cached_property
     def decoder(self) -> PromptedDecoder:
-        """The mask decoder with what follows from this photo alone computed once."""
+        """The mask decoder for this photo, with what depends on the photo alone computed once."""
         prompt_encoder = self.model.prompt_encoder
         # What prompts without a mask add to the embedding is the same for all.
         _, no_mask = prompt_encoder(points=None, boxes=None, masks=None)
@@ -80,7 +80,7 @@ class EncodedPhoto:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """From low-resolution masks to original pixels."""
+        """Resampling of low-resolution masks to original pixels."""
         rows, columns = (SUBCELLS * cells for cells in self.mask_cells)
         side = SUBCELLS * self.embedding.shape[-1]
         square, shown = self.enlarged
@@ -89,7 +89,7 @@ class EncodedPhoto:
     @property
     def enlarged(self) -> tuple[int, tuple[int, int]]:
         """Side of the square that low-resolution masks are first enlarged to, and its rows and columns that show the
-        photo. A `StretchedSam` goes on from the low resolution itself."""
+        photo. For a `StretchedSam` it is the low resolution itself."""
         if isinstance(self.model, StretchedSam):
             side = SUBCELLS * self.embedding.shape[-1]
             return side, (side, side)
@@ -128,15 +128,15 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
 
 
 def keep_head(model: Sam, head: Head) -> None:
-    """From now on every photo that `encode` makes with this model holds the queries and keys of this head too."""
+    """Make `encode` also keep the queries and keys of a head in every photo that it encodes with a model."""
     model.kept_heads = getattr(model, "kept_heads", frozenset()) | {head}
 
 
 def set_encoder_precision(model: Sam, precision: str) -> None:
-    """Let a SAM's image encoder alone compute in another precision; `encode` casts what goes in and what comes out.
+    """Set the precision of a SAM's image encoder alone; `encode` casts its input and output.
 
     Args:
-        model: any SAM of the registry, where it is to run: `.to(dtype)` later changes the encoder as well.
+        model: any SAM of the registry, already on its device: `.to(dtype)` later changes the encoder as well.
         precision: one of `PRECISIONS`. `auto` is bfloat16 where the device multiplies such matrices (CUDA from compute
             capability 8.0 on, a CPU with AMX or AVX512-BF16), else float32.
 
@@ -147,7 +147,11 @@ def set_encoder_precision(model: Sam, precision: str) -> None:
 
 
 def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What a name in `PRECISIONS` stands for on a device."""
+    """Return the dtype that a name in `PRECISIONS` stands for on a device.
+
+    Raises:
+        ValueError: unknown precision.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r} of the image encoder; the names are {', '.join(PRECISIONS)}")
     if precision != "auto":
@@ -164,7 +168,7 @@ def _dtype(encoder: torch.nn.Module, default: torch.dtype) -> torch.dtype:
 
 
 def _stretch(model: StretchedSam, rgb: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 -> (1, 3, S, S), normalised."""
+    """Stretch a photo to the model's square and normalise it: (H, W, 3) uint8 -> (1, 3, S, S)."""
     tensor = torch.as_tensor(rgb, device=model.device).permute(2, 0, 1)[None].float()
     size = model.image_encoder.img_size
     square = functional.interpolate(
@@ -174,7 +178,7 @@ def _stretch(model: StretchedSam, rgb: np.ndarray) -> torch.Tensor:
 
 
 def _resize(rgb: np.ndarray, size: int) -> np.ndarray:
-    """segment-anything's resize; a side that would round to nothing keeps one pixel."""
+    """Resize a photo as segment-anything does; a side that would round to 0 keeps one pixel."""
     height, width = ResizeLongestSide.get_preprocess_shape(rgb.shape[0], rgb.shape[1], size)
     if height and width:
         return ResizeLongestSide(size).apply_image(rgb)

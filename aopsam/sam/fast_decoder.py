@@ -1,15 +1,14 @@
 """segment-anything's mask decoder with the same weights and the same result, for a fraction of the arithmetic.
 
 The decoder spends nearly all its time on the image's side: thousands of cells times 256 channels, for every prompt.
-Here no prompt ever gets cells of its own: `shared_cells.py` says how, and computes with them; this file is the order of
-the layers.
+Here no prompt gets cells of its own: `shared_cells.py` explains and computes this form; this file runs the layers in
+order.
 
-EfficientSAM's decoder and SAM 2's fit in: the one normalises the upscaled features over the whole photo, the
-other adds a photo's finer features to them and may take one of three masks for the single one.
+EfficientSAM's and SAM 2's decoders run here too: the first normalises the upscaled features over the whole photo, the
+second adds a photo's finer features to them and may take one of three masks for the single one.
 
-Exact up to rounding. Besides, masks are made only for prompts with a predicted IoU that passes, and only where the
-photo is: what lies over the padding is cut off later anyway. `MaskDecoder.forward` is the slow reference; tests hold
-the two together.
+Exact up to rounding. Masks are made only where the predicted IoU passes, and only over the photo: masks over the
+padding are cut off later anyway. `MaskDecoder.forward` is the slow reference that tests compare with.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _UPSCALED_AT_ONCE = 2
 
 
 class PromptedDecoder:
-    """The mask decoder of one photo: what follows from the photo alone is computed once, at the start."""
+    """The mask decoder for one photo: what depends on the photo alone is computed once, at the start."""
 
     def __init__(
         self,
@@ -38,7 +37,7 @@ class PromptedDecoder:
         content: tuple[int, int],
         finer: tuple[Tensor, ...] = (),
     ) -> None:
-        """Compute the photo's side.
+        """Compute what depends on the photo alone.
 
         Args:
             decoder: segment-anything's, or one derived from it.
@@ -74,11 +73,11 @@ class PromptedDecoder:
 
         Returns:
             Predicted IoU (B, M); logits of the masks that pass (K, 4 · content rows, 4 · content columns) float32; and
-            which those are, (K, 2) prompt and mask.
+            the prompt and mask number of each, (K, 2).
         """
         decoder = self._decoder
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        if isinstance(decoder, Sam2MaskDecoder):  # first in the reference; tokens know no order
+        if isinstance(decoder, Sam2MaskDecoder):  # first in the reference; the order of tokens does not matter
             output_tokens = torch.cat([output_tokens, decoder.obj_score_token.weight])
         tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, cells = self._two_way(tokens)
@@ -102,7 +101,7 @@ class PromptedDecoder:
     def _steadiest(
         self, cells: Cells, mask_tokens: Tensor, predicted_iou: Tensor, min_iou: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One mask a prompt as SAM 2 makes it: the single one where it is stable, else the surest of the three."""
+        """Make one mask a prompt as SAM 2 does: the single one if stable, else that of three with the highest IoU."""
         surest = predicted_iou[:, 1:].argmax(dim=1) + 1
         pair = torch.stack([torch.zeros_like(surest), surest], dim=1)
         hyper = self._hyper(mask_tokens, slice(None))
@@ -120,17 +119,17 @@ class PromptedDecoder:
         return single_iou, torch.cat(logits), (single_iou > min_iou).nonzero()
 
     def _hyper(self, mask_tokens: Tensor, heads: slice) -> Tensor:
-        """(B, M, C) mask tokens of some heads -> (B, M, C / 8), weights of the upscaled features in each mask."""
+        """Turn (B, M, C) mask tokens of some heads into (B, M, C / 8) weights of the upscaled features."""
         networks = self._decoder.output_hypernetworks_mlps[heads]
         return torch.stack([network(mask_tokens[:, i]) for i, network in enumerate(networks)], dim=1).float()
 
     def _portions(self, prompts: Tensor) -> Sequence[Tensor]:
-        """Indices of prompts, as many together as masks are made at once."""
+        """Split indices of prompts into portions whose masks are made at once."""
         step = len(prompts) if prompts.is_cuda else _UPSCALED_AT_ONCE
         return prompts.split(max(step, 1)) if len(prompts) else ()
 
     def _two_way(self, tokens: Tensor) -> tuple[Tensor, Cells]:
-        """`TwoWayTransformer.forward` on tokens (B, T, C)."""
+        """Run `TwoWayTransformer.forward` on tokens (B, T, C); return the tokens and the cells."""
         transformer = self._decoder.transformer
         cells: Cells | None = None
         queries = tokens
@@ -149,7 +148,7 @@ class PromptedDecoder:
         return transformer.norm_final_attn(queries), cells
 
     def _cut(self, per_cell: Tensor) -> Tensor:
-        """(..., N) of all cells → (..., content cells)."""
+        """Select the content cells: (..., N) → (..., content cells)."""
         rows, columns = self._content
         if columns == self._grid[1]:
             return per_cell[..., : rows * columns]

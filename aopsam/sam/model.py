@@ -29,7 +29,7 @@ class SamPromptEncoder(PromptEncoder):
     Args:
         grid: rows and columns of the embedding.
         image_px: side of the square that prompts are given in.
-        trained_px: side of the square that the weights know them in; by default the same.
+        trained_px: side of the square in which prompts were given during training; `image_px` by default.
     """
 
     def __init__(self, grid: tuple[int, int], image_px: int, trained_px: int | None = None) -> None:
@@ -46,7 +46,10 @@ class SamPromptEncoder(PromptEncoder):
         boxes: torch.Tensor | None,
         masks: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in segment-anything; the (float32, empty) start of its concatenation is cast to the weights' dtype."""
+        """Encode prompts as segment-anything does, then cast the tokens to the weights' dtype.
+
+        segment-anything concatenates the tokens to an empty float32 tensor.
+        """
         if masks is not None:
             masks = masks.to(self.no_mask_embed.weight.dtype)
         if points is not None:
@@ -76,7 +79,7 @@ def assemble(image_encoder: nn.Module, stride: int = 16, prompt_px: int | None =
         image_encoder: has `img_size` (S, pixels of the padded square it reads) and maps (B, 3, S, S) to
             (B, 256, S / stride, S / stride).
         stride: pixels of the padded square per cell of the embedding.
-        prompt_px: side of the square in which prompts were given when the weights were trained, where it is not S.
+        prompt_px: side of the square in which prompts were given during training, where it is not S.
     """
     size = int(image_encoder.img_size)  # type: ignore[arg-type]
     grid = (size // stride, size // stride)

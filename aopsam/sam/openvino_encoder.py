@@ -19,7 +19,7 @@ _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 class OpenVINOEncoder(nn.Module):
-    """Stands where a SAM's image encoder stood: the same photo in, the same embedding out, and no weights to train.
+    """A SAM's image encoder compiled by OpenVINO: the same input and output, and no weights to train.
 
     Args:
         encoder: in float32, on the CPU, in eval mode; it is compiled (seconds to a minute) and can be dropped then.
@@ -42,13 +42,13 @@ class OpenVINOEncoder(nn.Module):
         }
         with warnings.catch_warnings():  # PyTorch's export warns of its own deprecations
             warnings.simplefilter("ignore", FutureWarning)
-            # With gradients the encoders write to no buffer of their own, of which a graph can make nothing.
+            # Without gradients the encoders write to a buffer of their own, which a graph cannot represent.
             with torch.inference_mode(False), torch.enable_grad():
                 graph = openvino.convert_model(torch.export.export(encoder, (torch.zeros(1, 3, size, size),)))
         self._request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) normalised RGB -> (B, 256, S / stride, S / stride), of the dtype and on the device of `x`."""
+        """Encode photos: (B, 3, S, S) normalised RGB -> (B, 256, S / stride, S / stride), dtype and device of `x`."""
         embeddings = [
             torch.from_numpy(self._request.infer([photo.float().cpu().numpy()], share_outputs=False)[0])
             for photo in x.split(1)
@@ -60,7 +60,7 @@ def use_openvino(model: Sam, precision: str = "float32") -> None:
     """Replace a SAM's image encoder by an `OpenVINOEncoder` of the same weights, with PyTorch's number of threads.
 
     Raises:
-        ValueError: SAM 2, whose encoder gives more than an embedding; besides, what `OpenVINOEncoder` raises.
+        ValueError: SAM 2, whose encoder gives more than an embedding; also the errors of `OpenVINOEncoder`.
     """
     if isinstance(model, Sam2):
         raise ValueError(

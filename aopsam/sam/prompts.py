@@ -9,13 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prompts:
-    """N prompts of one kind, S slots each: a point and its padding, or the two corners of a box; further points.
+    """N prompts of one kind, S slots each: a point and its padding, or the two corners of a box; then further points.
 
     Attributes:
         coords_px: (N, S, 2) float32, XY in original pixels; the padding slot, the last, is (0, 0).
         labels: (N, S) int64, segment-anything's: [1, -1] for a point (and padding), [2, 3] for a box's corners;
             further points are 1 (part of the object) or 0 (not) behind a box's corners or before the padding.
-        confidence: (N,) float32, the strategy's own; higher is surer.
+        confidence: (N,) float32, the strategy's own score of each prompt; higher is better.
     """
 
     coords_px: np.ndarray
@@ -24,19 +24,19 @@ class Prompts:
 
     @classmethod
     def from_points(cls, points_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:
-        """One foreground point each; `points_px` is (N, 2) XY in original pixels."""
+        """Make N prompts of one foreground point each; `points_px` is (N, 2) XY in original pixels."""
         points = np.asarray(points_px, dtype=np.float32).reshape(-1, 1, 2)
         coords = np.concatenate([points, np.zeros_like(points)], axis=1)
         return cls(coords, np.tile(np.array([1, -1]), (len(points), 1)), _confidence(confidence, len(points)))
 
     @classmethod
     def from_boxes(cls, boxes_xyxy_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:
-        """One box each; `boxes_xyxy_px` is (N, 4), corners in original pixels."""
+        """Make N prompts of one box each; `boxes_xyxy_px` is (N, 4), corners in original pixels."""
         coords = np.asarray(boxes_xyxy_px, dtype=np.float32).reshape(-1, 2, 2)
         return cls(coords, np.tile(np.array([2, 3]), (len(coords), 1)), _confidence(confidence, len(coords)))
 
     def with_points(self, points_px: np.ndarray, labels: np.ndarray) -> Prompts:
-        """The same prompts with P further points each: (N, P, 2) XY in original pixels, and (N, P) labels, 1 or 0."""
+        """Return the prompts with P further points each: (N, P, 2) XY in original pixels, (N, P) labels 1 or 0."""
         at = self.coords_px.shape[1] if self.are_boxes else self.coords_px.shape[1] - 1
         coords = [self.coords_px[:, :at], np.asarray(points_px, np.float32), self.coords_px[:, at:]]
         return Prompts(
@@ -47,14 +47,14 @@ class Prompts:
 
     @property
     def are_boxes(self) -> bool:
-        """Whether these are boxes (False for points, and where there are none)."""
+        """True for boxes, False for points and for no prompts."""
         return bool(len(self)) and int(self.labels[0, 0]) == 2
 
     def __len__(self) -> int:
         return len(self.coords_px)
 
     def __getitem__(self, which: slice | np.ndarray) -> Prompts:
-        """The prompts at a slice, an index array or a boolean mask."""
+        """Return the prompts at a slice, an index array or a boolean mask."""
         return Prompts(self.coords_px[which], self.labels[which], self.confidence[which])
 
 

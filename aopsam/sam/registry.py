@@ -1,4 +1,4 @@
-"""The Segment Anything models by name: how each is built, where its weights are, what it keeps."""
+"""Load a Segment Anything model by name: builder, weights file, licence and thresholds of each model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOBILE_SAM = "https://github.com/ChaoningZhang/MobileSAM/raw/34bbbfdface3c18e52
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Which masks a model keeps in everything mode, unless the caller says otherwise.
+    """Default thresholds of a model's masks in everything mode.
 
     The defaults are those of segment-anything's `SamAutomaticMaskGenerator`.
 
@@ -49,14 +49,14 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model that `load_sam` knows.
+    """A model of the registry.
 
     Attributes:
-        build: the model with random weights, in eval mode.
+        build: function that returns the model with random weights, in eval mode.
         weights: the published file, or the one that comes with the package.
         terms: licence of the weights.
-        thresholds: what the model keeps where its file says nothing.
-        part: takes the model's own weights, under its names, from all that the published file holds by name.
+        thresholds: thresholds of the model where its file states none.
+        part: function that selects the model's weights, under its names, from the tensors of the published file.
     """
 
     build: Callable[[], Sam]
@@ -67,7 +67,7 @@ class ModelSpec:
 
 
 def _sam2_specs() -> dict[str, ModelSpec]:
-    """SAM 2 and SAM 2.1 differ in their weights alone, and in modules for videos."""
+    """Return the models of SAM 2 and SAM 2.1, which differ in their weights alone, and in modules for videos."""
     folders = {"sam2": "072824", "sam2.1": "092824"}
     sizes = {"t": "tiny", "s": "small", "b+": "base_plus", "l": "large"}
     digests = {
@@ -97,7 +97,7 @@ def _sam2_specs() -> dict[str, ModelSpec]:
 # for the same addresses: https://github.com/computational-cell-analytics/micro-sam micro_sam/util.py at 00006fc6 (SAM
 # and MobileSAM) and micro_sam/v2/util.py at 4f6cca85 (SAM 2), https://github.com/open-edge-platform/model_api/issues/351
 # (vit_h) and /350 (mobile_sam), scripts/install.sh of https://github.com/InterDigitalInc/CompressAI-Vision
-# (EfficientViT-SAM). Nobody does for EfficientSAM: its files lie in its authors' git, which names them by a digest.
+# (EfficientViT-SAM). None is published for EfficientSAM: the digests are those of its authors' git repository.
 #
 # Thresholds: SAM's, and those of sam2/automatic_mask_generator.py; EfficientSAM's are those of
 # notebooks/EfficientSAM_segment_everything_example.ipynb.
@@ -164,11 +164,11 @@ MODELS: dict[str, ModelSpec] = {
 """Models by the name that `load_sam` and `--sam` take."""
 
 TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h")
-"""Those that `aopsam.training` knows: padded photos, prompts in the encoder's pixels, segment-anything's decoder."""
+"""Models that `aopsam.training` takes: padded photos, prompts in the encoder's pixels, segment-anything's decoder."""
 
 
 def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
-    """A segment-anything `Sam` in eval mode, float32, on the CPU; `.to()` and `.half()` work.
+    """Load a segment-anything `Sam` in eval mode, float32, on the CPU; `.to()` and `.half()` work.
 
     It carries three more attributes: `name` (as given), `sha256` (hex digest of the weights file) and `thresholds`
     (`Thresholds`: the file's own where its metadata states them, else the model's).
@@ -180,7 +180,7 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 
     Raises:
         ValueError: unknown name.
-        CheckpointError: weights that cannot be had, cannot be read or do not fit the model.
+        CheckpointError: weights that cannot be found, downloaded or read, or that do not fit the model.
     """
     if name not in MODELS:
         raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
@@ -215,7 +215,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:
-    """Path of the weights and their SHA-256."""
+    """Return the path of the weights and their SHA-256."""
     weights = MODELS[name].weights
     if checkpoint is not None:
         return Path(checkpoint), file_sha256(Path(checkpoint))

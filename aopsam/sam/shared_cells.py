@@ -1,6 +1,6 @@
-"""The image's side of SAM's mask decoder for many prompts of one photo, without cells of a prompt's own.
+"""The image's side of SAM's mask decoder for many prompts of one photo, without a copy of the cells for each prompt.
 
-All that a prompt adds to a cell is a mixture of a handful of token vectors, so the cells of one prompt are
+All that a prompt adds to a cell is a mixture of a few token vectors, so the cells of one prompt are
 
     cells = scale · base + factorsᵀ · rows + constant
 
@@ -10,7 +10,7 @@ with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `sc
 - an attention of the tokens to the cells, or of the cells to the tokens, needs products of the cells with some vectors:
   those with `base` are products of 16 numbers a head with a projection made once for the photo, the rest is R numbers
   a cell;
-- what cells read off tokens is a softmax over tokens (new factors) times the tokens' values (new rows);
+- what the cells' attention to the tokens adds is a softmax over tokens (new factors) times their values (new rows);
 - layer normalisation centres rows and base once, and its deviation follows from the rows' inner products;
 - the first convolution of the upscaling is one more product.
 
@@ -31,13 +31,13 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Cells:
-    """What B prompts have made of the photo's cells; None stands for nothing yet, before the first layer.
+    """The photo's cells after some layers, for B prompts; None stands for the cells before the first layer.
 
     Attributes:
-        scale: (B, 1, N).
-        factors: (B, R, N).
-        values: the tokens' values behind the rows, (B, heads, T, d) of each layer so far. Rows come layer by layer:
-            heads · T of the layer's values and before them, from the second layer on, one of a constant.
+        scale: (B, 1, N), factor of the base.
+        factors: (B, R, N), factors of the rows.
+        values: the tokens' values that the rows are made of, (B, heads, T, d) of each layer so far. Rows come layer by
+            layer: heads · T of the layer's values and before them, from the second layer on, one of a constant.
     """
 
     scale: Tensor
@@ -45,20 +45,20 @@ class Cells:
     values: tuple[Tensor, ...]
 
     def of(self, prompts: Tensor, cut: Callable[[Tensor], Tensor]) -> Cells:
-        """Those of some prompts, over the cells that `cut` keeps."""
+        """Return the cells of some prompts, only those that `cut` keeps."""
         values = tuple(value[prompts] for value in self.values)
         return Cells(cut(self.scale[prompts]), cut(self.factors[prompts]), values)
 
 
 class _Rows:
-    """The rows of `Cells` times a matrix (C, K): values times the maps behind them, each times that matrix, once."""
+    """The rows of `Cells` times a matrix (C, K): values times their maps, each multiplied with that matrix once."""
 
     def __init__(self, maps: Sequence[Tensor], matrix: Tensor | None = None) -> None:
-        """`maps` are (heads, d, C) for values and (1, C) for constants, in the order of the rows."""
+        """Multiply the maps, in the order of the rows: (heads, d, C) for values, (1, C) for constants."""
         self._maps = [rows if matrix is None else rows @ matrix for rows in maps]
 
     def __call__(self, values: Sequence[Tensor]) -> Tensor:
-        """(B, R, K)."""
+        """Return the rows times the matrix, (B, R, K)."""
         waiting = iter(values)
         batch = values[0].shape[0]
         return torch.cat(
@@ -71,7 +71,7 @@ class _Rows:
 
 
 class CellsAsKeys:
-    """Tokens attend to cells."""
+    """Attention of the tokens to the cells."""
 
     def __init__(
         self, attention: Attention, base: Tensor, constant: Tensor, place: Tensor, maps: Sequence[Tensor]
@@ -84,7 +84,7 @@ class CellsAsKeys:
         self._constant = constant @ value + attention.v_proj.bias.float()
 
     def __call__(self, queries: Tensor, cells: Cells | None) -> Tensor:
-        """(B, T, C) queries to what they read, (B, T, C)."""
+        """Attend with queries (B, T, C) to the cells; return what they read, (B, T, C)."""
         heads = self._heads
         q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1)).transpose(1, 2)
         weights = torch.softmax(self._keys(q, cells), dim=-1)
@@ -92,7 +92,7 @@ class CellsAsKeys:
             read = _shared_product(weights.transpose(0, 1), self._base).transpose(0, 1)
         else:
             scaled = torch.empty_like(weights.transpose(0, 1), memory_format=torch.contiguous_format)
-            torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # laid out as the next product wants
+            torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # in the layout of the next product
             read = _shared_product(scaled, self._base).transpose(0, 1)
             of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (heads, -1))
             read = read + of_rows @ self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
@@ -101,7 +101,13 @@ class CellsAsKeys:
 
 
 class CellsAsQueries:
-    """Cells attend to tokens, take in what they read and are normalised; `base`, `constant`, `maps` are those after."""
+    """Attention of the cells to the tokens, its sum with the cells, and the norm.
+
+    Attributes:
+        base: (N, C), base of the cells after the norm.
+        constant: (C,), constant of the cells after the norm.
+        maps: maps of the rows after the norm, as `_Rows` takes them.
+    """
 
     def __init__(
         self,
@@ -129,7 +135,7 @@ class CellsAsQueries:
         self.base, self.maps, self.constant = base * gain, [rows * gain for rows in maps], norm.bias.float()
 
     def __call__(self, keys: Tensor, values: Tensor, cells: Cells | None) -> Cells:
-        """The cells after tokens (B, T, C) with these keys and values were read."""
+        """Return the cells after their attention to tokens (B, T, C) with these keys and values."""
         heads = self._heads
         k, v = (
             projection(tokens).float().unflatten(2, (heads, -1)).transpose(1, 2)
@@ -145,7 +151,7 @@ class CellsAsQueries:
         return Cells(scale * cells.scale, factors.mul_(scale), all_values)
 
     def _deviation(self, scale: Tensor | None, factors: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        """1 / standard deviation of each cell over its channels, (B, 1, N).
+        """Compute 1 / standard deviation of each cell over its channels, (B, 1, N).
 
         With everything centred, |s·b + fᵀR|² = s²|b|² + f · (2 s (R bᵀ) + (R Rᵀ) f).
         """
@@ -191,7 +197,7 @@ class _Scores:
         self._rows = _Rows(maps, weight)
 
     def __call__(self, tokens: Tensor, cells: Cells | None) -> Tensor:
-        """(B, heads, T, d) → (B, heads, T, N)."""
+        """Compute the scores of tokens (B, heads, T, d) for all cells, (B, heads, T, N)."""
         tokens = (tokens * self._shrink).transpose(0, 1).contiguous()
         placed = _shared_product(tokens, self._placed).transpose(0, 1)
         if cells is None or self._base is None:
@@ -204,7 +210,7 @@ class _Scores:
 
 class Upscale:
     """`MaskDecoder.output_upscaling` and the product with the hypernetworks: transposed convolutions of stride 2 and
-    kernel 2 are products of each cell with a matrix; the places that come of it are put in order last, as masks."""
+    kernel 2 are products of each cell with a matrix; the resulting places are put in order last, as masks."""
 
     def __init__(
         self,
@@ -231,7 +237,7 @@ class Upscale:
             self._finest = within.transpose(2, 3).flatten(2)
 
     def __call__(self, cells: Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Cells of B prompts and hyper (B, M, C / 8) → logits (B, M, 4 rows, 4 columns)."""
+        """Compute logits (B, M, 4 rows, 4 columns) from the cells of B prompts and hyper (B, M, C / 8)."""
         features = torch.addcmul(self._constant, cells.scale.mT, self._base)
         features = features.baddbmm_(cells.factors.mT, self._rows(cells.values)).unflatten(2, (4, -1))
         if self._of_whole_photo:
@@ -249,17 +255,17 @@ class Upscale:
 
 
 def _places(fine: Tensor) -> Tensor:
-    """(1, O, 2h, 2w) → (h · w, 4, O): the four places that each cell becomes, row by row."""
+    """Group features by cell: (1, O, 2h, 2w) → (h · w, 4, O), the four places of each cell, row by row."""
     return functional.pixel_unshuffle(fine[0].float(), 2).unflatten(0, (-1, 4)).permute(2, 3, 1, 0).flatten(0, 1)
 
 
 def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:
-    """(C, 4 · O): the four places that a cell becomes, row by row."""
+    """Return a transposed convolution as a matrix (C, 4 · O): the four places of a cell, row by row."""
     return convolution.weight.float().permute(0, 2, 3, 1).flatten(1)
 
 
 def _bias(convolution: nn.ConvTranspose2d) -> Tensor:
-    """(4 · O): the same for the four places."""
+    """Return a convolution's bias, (4 · O): the same for the four places of a cell."""
     assert convolution.bias is not None
     return convolution.bias.float().repeat(4)
 
@@ -269,10 +275,10 @@ def _centred(rows: Tensor) -> Tensor:
 
 
 def _by_head(projected: Tensor, heads: int) -> Tensor:
-    """(N, heads · d) → (heads, N, d)."""
+    """Split channels by head: (N, heads · d) → (heads, N, d)."""
     return projected.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
 
 
 def _shared_product(left: Tensor, right: Tensor) -> Tensor:
-    """(heads, B, T, K) @ (heads, K, N), the same for all prompts → (heads, B, T, N)."""
+    """Multiply (heads, B, T, K) @ (heads, K, N), the same for all prompts → (heads, B, T, N)."""
     return torch.bmm(left.flatten(1, 2), right).unflatten(1, left.shape[1:3])

@@ -1,1 +1,1 @@
-"""Training loops that run without Ray on any map-style dataset."""
+"""Training of every model on any map-style dataset, without Ray."""

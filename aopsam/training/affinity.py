@@ -1,7 +1,7 @@
-"""A dense auxiliary task for the image encoder: which positions belong to the region of this point?
+"""Compute a dense auxiliary loss of the image encoder: which positions belong to the region of a point?
 
-Through the mask decoder, an encoder learns what belongs together only as fast as the decoder learns to compare; this
-loss tells it directly, for every position of every mask. Its head is thrown away after training.
+Through the mask decoder, an encoder learns to group positions only as fast as the decoder learns to compare them; this
+loss trains it directly, for every position of every mask. Its head is discarded after training.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from aopsam.sam.encoders.tiny import descriptors
 from aopsam.training.losses import mask_iou
 
 REACH = 2
-"""Cells of 16 pixels by which a mask is dilated; what this adds must differ from the mask more than the rest does."""
+"""Cells of 16 pixels by which a mask is dilated; the ring that this adds has a larger weight than the rest."""
 RING, REST = 0.6, 0.4
-"""Weights of that ring and of everything beyond it, beside 1 for the mask."""
+"""Weights of that ring and of everything beyond it; the mask has weight 1."""
 THRESHOLDS = (0.5, 0.8, 0.93)
-"""Start of each level's likeness (a cosine) from which a position belongs to the region."""
+"""Initial thresholds of the levels: cosine from which a position belongs to the region."""
 STEEPNESS = 8.0
+"""Initial logits per unit of cosine above the threshold."""
 OTHERS = 0.1
-"""Weight of the mean over the levels beside the best one."""
+"""Weight of the mean loss over the levels; the best level has weight 1."""
 
 
 class Affinity(nn.Module):
-    """Reads the embedding's descriptors; how alike two positions of a region are differs between three levels.
+    """Head that compares the embedding's descriptors with three learnt thresholds, the levels of a region.
 
-    Of the levels the best one counts, as among SAM's three masks.
+    The best level counts, as among SAM's three masks.
     """
 
     def __init__(self) -> None:
@@ -38,15 +39,15 @@ class Affinity(nn.Module):
     def forward(
         self, embeddings: torch.Tensor, window: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of P masks and their (P,) IoU.
+        """Compute the loss of P masks and their (P,) IoU.
 
-        Each is asked for by its mean descriptor and by that around one random position inside.
+        Each mask has two queries: its mean descriptor, and the one around a random position inside.
 
         Args:
             embeddings: (W, 256, h, w).
             window: (P,) int64, the window of each mask, rising.
             targets: (P, 4h, 4w) in [0, 1].
-            generator: draws the positions, on the CPU.
+            generator: source of the random positions, on the CPU.
         """
         features = descriptors(embeddings.float())
         around = F.normalize(F.avg_pool2d(features, 3, 1, 1), dim=1).flatten(2)
@@ -65,9 +66,12 @@ class Affinity(nn.Module):
 
 
 def _loss(logits: torch.Tensor, inside: torch.Tensor, ring: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Balanced cross entropy plus Dice of (P, 2, levels, N) logits, best level, and the better answers' IoU (P,).
+    """Return cross entropy (balanced) plus Dice of the best level, and the IoU (P,) of the best query and level.
 
-    `inside` and `ring` are (P, N) of 0 and 1.
+    Args:
+        logits: (P, 2, levels, N).
+        inside: (P, N) 0 or 1.
+        ring: (P, N) 0 or 1.
     """
     rest = 1 - inside - ring
     weight = inside / (inside.sum(1, keepdim=True) + 1)
@@ -83,7 +87,7 @@ def _loss(logits: torch.Tensor, inside: torch.Tensor, ring: torch.Tensor) -> tup
 
 
 def _around(inside: torch.Tensor) -> torch.Tensor:
-    """(P, H, W) 0 or 1: pixels outside each mask whose 4 x 4 block is at most REACH blocks from it."""
+    """Return the ring of each mask, (P, H, W) 0 or 1: outside pixels whose 4 x 4 block is at most REACH blocks away."""
     blocks = F.max_pool2d(inside, 4)
     near = F.max_pool2d(blocks, 2 * REACH + 1, 1, REACH)
     return F.interpolate(near.unsqueeze(1), scale_factor=4.0, mode="nearest")[:, 0] * (1 - inside)

@@ -1,4 +1,4 @@
-"""Annotated photos, checked once and decoded when they are asked for, from shards of any reader."""
+"""Load annotated photos from shards of any reader: checked once, stored compressed, decoded on access."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Annotated:
 
 
 Problem = Callable[[str], None]
-"""Told one line for whatever cannot be used."""
+"""Callback that gets one line for each problem."""
 
 
 def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
-    """Decode a shard's sample; a mask without `point_coords` gets the point deepest inside it.
+    """Decode a sample of a shard; a mask without `point_coords` gets the point deepest inside it.
 
-    A mask that is malformed, empty or of another size costs itself, and a photo that cannot be decoded or is of another
-    size than its JSON says costs itself; each is a line to `on_problem` that names the photo.
+    A mask that is malformed, empty or of another size is left out, and so is a photo that cannot be decoded or has
+    another size than its JSON says; each is a line to `on_problem` that names the photo.
 
     Returns:
-        None where no mask is left.
+        The photo, or None if it has no usable mask.
     """
     try:
         rgb = open_photo(sample.jpeg).rgb
@@ -78,13 +78,13 @@ def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
 
 
 class StoredPhotos(Sequence[Annotated]):
-    """Photos of which memory holds the ids and places alone; they lie as they were read, compressed, in a file.
+    """Photos stored compressed, as they were read, in a temporary file; memory holds only their ids and offsets.
 
-    The temporary file has no name, lies where `tempfile.gettempdir()` (TMPDIR) says and goes with the process. It is
-    read without a position, so that forked workers and threads may share it; it cannot be pickled.
+    The file has no name, is in `tempfile.gettempdir()` (TMPDIR) and is deleted with the process. It is read with
+    `pread`, so that forked workers and threads may share it; it cannot be pickled.
 
     Attributes:
-        ids: of every photo.
+        ids: id of every photo.
     """
 
     def __init__(self, photos: Iterable[tuple[bytes, Annotated]]) -> None:
@@ -103,7 +103,7 @@ class StoredPhotos(Sequence[Annotated]):
         self._places = np.array(places, np.int64).reshape(-1, 3)
 
     def take(self, indices: Sequence[int]) -> StoredPhotos:
-        """Some of the photos, in the given order, from the same file."""
+        """Return some of the photos, in the given order, from the same file."""
         part = copy.copy(self)
         part.ids, part._places = [self.ids[index] for index in indices], self._places[list(indices)]
         return part
@@ -131,15 +131,15 @@ def load_photos(
     on_problem: Problem | None = None,
     read: Callable[[Any, Problem], Iterator[Sample]] = read_shard,
 ) -> StoredPhotos:
-    """All annotated photos of the shards, stored as they are read; photos without any usable mask are left out.
+    """Load all annotated photos of the shards, except those without any usable mask.
 
     Args:
-        shards: what to read.
-        on_problem: told one line for whatever is broken; the rest is used.
-        read: reads one shard; by default as a tar in SA-1B's layout.
+        shards: paths of the shards.
+        on_problem: callback that gets one line for each broken photo or mask; the rest is used.
+        read: reader of one shard; by default of a tar in SA-1B's layout.
 
     Raises:
-        ValueError: something is broken and there is no `on_problem`; the line names it.
+        ValueError: a photo or mask is broken and there is no `on_problem`; the message lists all of them.
     """
     problems: list[str] = []
     report = problems.append if on_problem is None else on_problem

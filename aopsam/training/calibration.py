@@ -1,4 +1,4 @@
-"""Choose the sampling threshold that belongs to a trained predictor."""
+"""Choose the sampling threshold of a trained predictor from its confidence maps."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aopsam.prompting.asf import adaptive_sampling
 
 
 def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, prompts: int) -> Sampling:
-    """The threshold at which half of the photos have at least `prompts` prompts.
+    """Choose the threshold at which half of the photos have at least `prompts` prompts.
 
-    Mean squared error makes a predictor answer with the expected target, whose peaks depend on kernel, data and how
-    long it learnt; a threshold fixed beforehand (the paper's 0.2) means something else for every training.
+    Mean squared error makes a predictor output the expected target, whose peaks depend on kernel, data and length of
+    training; a fixed threshold (the paper's 0.2) has another effect for every training.
 
     Args:
         confidences: maps (h, w) in [0, 1] of photos that the predictor was not trained on.
         sampling: smoothing and spacing that the threshold is for.
-        prompts: wanted median.
+        prompts: wanted median number of prompts of a photo.
 
     Returns:
         `sampling` with that threshold, rounded down to four decimals; 0 where the maps have too few peaks for it.

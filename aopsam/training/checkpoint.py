@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one file, replaced atomically, read without unpickling code."""
+"""Write and read the checkpoint of a training run: one file, replaced atomically, read without unpickling code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
-    """Write `folder/checkpoint.pt` (tensors, numbers, strings and containers of them); a kill leaves the old one."""
+    """Write `folder/checkpoint.pt` (tensors, numbers, strings and containers of them); a killed write
+    leaves the old file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     partial = path.with_suffix(".partial")
@@ -22,7 +23,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU, or None if the folder holds no checkpoint."""
+    """Read the state written by `save_checkpoint`, on the CPU; None if the folder has no checkpoint."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -34,8 +35,9 @@ class Average:
     """Exponential moving average of a module's parameters and buffers.
 
     Args:
-        module: the one that trains.
-        decay: the average's memory; it grows from 0 over the first steps, so that the start is forgotten.
+        module: module that is trained.
+        decay: largest weight of the old average in an update; smaller in the first updates, so that the initial weights
+            fade.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -44,7 +46,7 @@ class Average:
         self.values = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
     def update(self, module: nn.Module) -> None:
-        """Move the average towards the module's present values; integers are copied."""
+        """Move the average towards the module's current values; integers are copied."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         now = module.state_dict()
@@ -54,9 +56,9 @@ class Average:
             self.values[name].copy_(now[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the state for a checkpoint."""
         return {"updates": self.updates, "values": self.values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Load the state of a checkpoint."""
         self.updates, self.values = int(state["updates"]), state["values"]

@@ -1,8 +1,8 @@
-"""Prompt encoder and mask decoder over many windows at once.
+"""Run prompt encoder and mask decoder over prompts of many windows at once.
 
 A *window* is a rectangle of the model's padded square (the *frame*), aligned with the cells of the embedding. Its
-prompts are given in frame pixels and its positional encoding is cut out of the frame's, so that a window of 256
-pixels trains exactly the localisation that a whole frame needs, for a quarter of the work.
+prompts are in frame pixels and its positional encoding is cut out of the frame's, so that a window of 256 pixels trains
+the same localisation as a whole frame of 512, for a quarter of the work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STRIDE = 16
 """Pixels of the frame per cell of the embedding."""
 
 POINT, NEGATIVE, PAD, CORNER_A, CORNER_B = 1, 0, -1, 2, 3
-"""segment-anything's point labels: foreground, background, none, and the two corners of a box."""
+"""Point labels of segment-anything: foreground, background, padding, and the two corners of a box."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Prompts:
     Attributes:
         window: (P,) int64, which window each prompt belongs to.
         points_px: (P, N, 2) float32, x and y in frame pixels.
-        labels: (P, N) int64, see `POINT` and its neighbours.
+        labels: (P, N) int64: `POINT`, `NEGATIVE`, `PAD`, `CORNER_A` or `CORNER_B`.
     """
 
     window: torch.Tensor
@@ -38,9 +38,9 @@ class Prompts:
 
 
 def prompt_tokens(sam: Sam, prompts: Prompts) -> torch.Tensor:
-    """(P, N, 256) sparse tokens, as `PromptEncoder.forward` makes them.
+    """Return the (P, N, 256) sparse tokens of prompts, equal to those of `PromptEncoder.forward`.
 
-    segment-anything pads points with a "not a point" token and boxes with none; both arrive here with their labels.
+    segment-anything pads points with a "not a point" token and does not pad boxes; here points have the label `PAD`.
     """
     encoder = sam.prompt_encoder
     table = torch.cat([encoder.not_a_point_embed.weight] + [e.weight for e in encoder.point_embeddings])
@@ -51,7 +51,7 @@ def prompt_tokens(sam: Sam, prompts: Prompts) -> torch.Tensor:
 
 
 def window_pe(sam: Sam, cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(W, 256, height, width) dense positions of windows whose top left cells are `cells` (W, 2) as (x, y)."""
+    """Return (W, 256, height, width) dense positions of windows whose top left cells are `cells` (W, 2) as (x, y)."""
     whole = sam.prompt_encoder.get_dense_pe()[0]
     return torch.stack([whole[:, y : y + height, x : x + width] for x, y in cells.tolist()])
 
@@ -63,9 +63,9 @@ def decode(
     prompts: Prompts,
     mask_input: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All four masks of every prompt; equal to `MaskDecoder.predict_masks` prompt by prompt.
+    """Decode all four masks of every prompt; equal to `MaskDecoder.predict_masks` prompt by prompt.
 
-    The first block's projections of the image are computed once a window, not once a prompt.
+    The first block's projections of the image are computed once per window, not once per prompt.
 
     Args:
         sam: the model; its image encoder is not used.
@@ -89,7 +89,7 @@ def decode(
         source, which = embeddings[prompts.window] + dense, torch.arange(count, device=embeddings.device)
         pe = pe[prompts.window]
     if torch.is_autocast_enabled(embeddings.device.type):
-        # Sums of a float32 and a bfloat16 tensor would run, and be kept, in float32.
+        # Sums of a float32 and a bfloat16 tensor would be computed and stored in float32.
         source, pe, tokens = source.bfloat16(), pe.bfloat16(), tokens.bfloat16()
     keys, key_pe = source.flatten(2).transpose(1, 2), pe.flatten(2).transpose(1, 2)
     hs, keys = _two_way(sam, keys, key_pe, tokens, which)
@@ -99,7 +99,7 @@ def decode(
 
 
 def _draw(upscaling: Any, keys: torch.Tensor, filters: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """`output_upscaling` of keys (P, cells, 256) times filters (P, 4, 32): logits (P, 4, 4 height, 4 width).
+    """Compute logits (P, 4, 4 height, 4 width): `output_upscaling` of keys (P, cells, 256) times filters (P, 4, 32).
 
     Both transposed convolutions have kernel = stride = 2, so each is a matrix product; channels stay last and only
     the four finished masks are laid out as pictures.
@@ -117,7 +117,7 @@ def _draw(upscaling: Any, keys: torch.Tensor, filters: torch.Tensor, height: int
 def _two_way(
     sam: Sam, keys: torch.Tensor, key_pe: torch.Tensor, tokens: torch.Tensor, which: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`TwoWayTransformer.forward` with images (W, cells, 256) shared by the prompts that `which` (P,) sends there."""
+    """Run `TwoWayTransformer.forward` with images (W, cells, 256) shared by prompts; `which` (P,) is their image."""
     transformer, queries = sam.mask_decoder.transformer, tokens
     shared: torch.Tensor | None = which
     for block in transformer.layers:
@@ -136,7 +136,7 @@ def _block(
     key_pe: torch.Tensor,
     shared: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One two-way block; with `shared`, keys come one a window and leave one a prompt."""
+    """Run one two-way block; with `shared` (P,), keys are one per window before it and one per prompt after it."""
     if block.skip_first_layer_pe:
         queries = block.norm1(block.self_attn(q=queries, k=queries, v=queries))
     else:
@@ -154,7 +154,7 @@ def _block(
 
 
 def _attend(layer: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Multi-head attention of projected q (P, M, C), k and v (P, N, C), with the output projection."""
+    """Compute multi-head attention of projected q (P, M, C), k and v (P, N, C), with the output projection."""
     heads = layer.num_heads
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5)

@@ -1,4 +1,4 @@
-"""Train the class-agnostic box detector on embeddings, boxes and masks (Zhang et al. 2023, MobileSAMv2)."""
+"""Train the class-agnostic box detector on stored embeddings, boxes and masks (Zhang et al. 2023, MobileSAMv2)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from aopsam.training.losses import dice_loss
 from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
 
 JUDGED = 100
-"""Boxes of a photo that validation counts."""
+"""Most boxes of a photo that validation counts."""
 PICTURES, SHOWN = 4, 20
-"""Photos that validation draws, and boxes on each."""
+"""Photos that validation draws, and boxes drawn on each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorRecipe(Recipe):
-    """Hyper-parameters; the figures behind them are in benchmarks/LOG.md."""
+    """Hyper-parameters of the box detector; the measurements behind them are in benchmarks/LOG.md."""
 
     steps: Count = 1600
     batch: Count = 8
     """Rows of one batch."""
     learning_rate: float = 2e-3
-    """Peak, of AdamW; after a linear warm-up it falls along a cosine to 0."""
+    """Peak learning rate of AdamW; after a linear warm-up it falls along a cosine to 0."""
     warmup: int = 50
     """Updates of the warm-up."""
     weight_decay: float = 0.02
@@ -45,20 +45,20 @@ class DetectorRecipe(Recipe):
     clip: float | None = 10.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     box_weight: float = 2.0
-    """Of the boxes' loss beside the scores'."""
+    """Weight of the boxes' loss; the scores' loss has weight 1."""
     mask_share: Share = 0.5
-    """Share of the updates in which masks are learnt beside boxes; after it boxes alone (MobileSAMv2, section 4.2; the
-    paper does not say when). Short runs with and without masks measured the same."""
+    """First share of the updates, which train masks as well as boxes; later ones train boxes only (MobileSAMv2, section
+    4.2; the paper does not give the share). Short runs with and without masks measured the same."""
     mask_weight: float = 1.0
-    """Of the masks' loss while they are learnt."""
+    """Weight of the masks' loss in that share."""
     width: int = 64
     """Channels of the detector."""
 
 
 class MaskHead(nn.Module):
-    """Masks as all that is alike an object's mean key; learnt beside the boxes and thrown away.
+    """Head that predicts an object's mask as all positions whose key resembles the object's mean key; discarded later.
 
-    How alike the parts of an object are differs between a shirt and a person: three levels answer, the best counts.
+    The parts of a shirt are more alike than those of a person: of three learnt thresholds the best one counts.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class MaskHead(nn.Module):
         self.bias = nn.Parameter(-8.0 * torch.tensor([0.5, 0.7, 0.9]))
 
     def forward(self, keys: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Mean Dice loss of G objects of one photo, from its keys (C, r, c) and masks (G, r, c) in [0, 1]."""
+        """Return the mean Dice loss of G objects of a photo, from its keys (C, r, c) and masks (G, r, c) in [0, 1]."""
         flat = keys.flatten(1)
         mean = F.normalize(masks.flatten(1) @ flat.T, dim=1)
         alike = (mean @ F.normalize(flat, dim=0)).unflatten(1, keys.shape[1:])
@@ -76,8 +76,10 @@ class MaskHead(nn.Module):
 
 
 class DetectorTask(Task):
-    """Only the detector learns: scores estimate the boxes' IoU, boxes learn by GIoU, and in the first part, beside
-    them, masks; the SAM that made the embeddings is not there."""
+    """Training of the detector on stored embeddings, without the SAM that made them.
+
+    Scores learn the boxes' IoU, boxes learn by GIoU; the first part of the run trains masks as well.
+    """
 
     model: BoxDetector
     heads: MaskHead
@@ -92,7 +94,7 @@ class DetectorTask(Task):
             held_out: rows to validate on.
 
         Raises:
-            ValueError: no rows.
+            ValueError: the dataset has no rows.
         """
         if len(dataset) == 0:
             raise ValueError("no prompt maps to train on")
@@ -107,25 +109,25 @@ class DetectorTask(Task):
         return -(-len(self.dataset) // self.recipe.batch)
 
     def batch(self, index: int) -> DetectorBatch:
-        """The next rows of an endless stream of shuffled epochs."""
+        """Return the next rows of an endless stream of shuffled epochs."""
         size = self.recipe.batch
         return collate(self.dataset, shuffled(len(self.dataset), self.recipe.seed, index * size, size))
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over detector and mask head."""
+        """Make AdamW of detector and mask head."""
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         group = {"params": parameters, "part": "detector"}
         return torch.optim.AdamW([group], lr=0.0, weight_decay=self.recipe.weight_decay)
 
     def rates(self, step: int) -> Mapping[str, float]:
-        """One rate for all."""
+        """Return the learning rate of an update, one for all parameters."""
         recipe = self.recipe
         return {"detector": recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)}
 
     def loss(
         self, batch: DetectorBatch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Scores and boxes of the answers that each object teaches, and in the first part its mask."""
+        """Compute the loss of scores, of the boxes assigned to each object, and in the first part of its mask."""
         with_masks = step < self.recipe.mask_share * self.recipe.steps
         with self.recipe.mixed(batch.embedding.device):
             features = self.model.features(batch.embedding)
@@ -154,7 +156,7 @@ class DetectorTask(Task):
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> Validation | None:
-        """Box AR@100 over all objects of the rows held out."""
+        """Measure box AR@100 over all objects of the held-out rows."""
         assert isinstance(model, BoxDetector)
         if self.held_out is None or not len(self.held_out):
             return None
@@ -176,7 +178,7 @@ class DetectorTask(Task):
 
 
 def boxes_of_row(model: BoxDetector, row: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(K, 4) XYXY in pixels of the row's frame, by falling score."""
+    """Return the detector's boxes of a row, (K, 4) XYXY in pixels of its frame, by falling score."""
     embedding = torch.from_numpy(row["embedding"])[None].to(next(model.parameters()))
     frame, cells = row["valid"].shape[-1], embedding.shape[-1]
     rows, columns = (float(side) * cells / frame for side in row["content_hw"])
@@ -185,7 +187,7 @@ def boxes_of_row(model: BoxDetector, row: Mapping[str, np.ndarray]) -> np.ndarra
 
 
 def draw(rgb: np.ndarray, boxes_xyxy_px: np.ndarray) -> np.ndarray:
-    """The photo (H, W, 3) uint8 with the outlines of boxes."""
+    """Draw the outlines of boxes on a photo (H, W, 3) uint8."""
     picture = Image.fromarray(rgb)
     pen = ImageDraw.Draw(picture)
     for box in boxes_xyxy_px.tolist():
@@ -194,12 +196,12 @@ def draw(rgb: np.ndarray, boxes_xyxy_px: np.ndarray) -> np.ndarray:
 
 
 def score_loss(logits: torch.Tensor, taught: Assignment, punish: torch.Tensor) -> torch.Tensor:
-    """Quality focal loss (Li et al. 2020): each logit learns its box's IoU, 0 where nothing was assigned.
+    """Compute the quality focal loss (Li et al. 2020): the target of a logit is its box's IoU, 0 without an object.
 
     Args:
         logits: (N,).
-        taught: the answers with an object.
-        punish: (N,) weight of the others.
+        taught: predictions that were assigned to an object.
+        punish: (N,) weight of the other predictions.
     """
     target = torch.zeros_like(logits)
     target[taught.answers] = taught.iou

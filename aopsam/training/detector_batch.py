@@ -1,4 +1,4 @@
-"""What one step of the detector's training reads: embeddings, boxes and masks of some photos."""
+"""Make batches for the detector's training: embeddings, boxes and masks of photos."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Objects(Protocol):
     """A map-style dataset of embeddings and objects; `stages.prompt_maps.rows.PromptMapRows` is one."""
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `valid` (S, S) uint8, `weight`
-        () float32, among others."""
+        """Return a row: `image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `valid` (S, S)
+        uint8, `weight` () float32, among others."""
 
     def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 4) float32 XYXY boxes and (N, S, S) bool masks in pixels of the row's frame of S x S."""
+        """Return (N, 4) float32 XYXY boxes and (N, S, S) bool masks of a row, in pixels of its frame of S x S."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class DetectorBatch:
 
     Attributes:
         embedding: (B, C, h, w) float32.
-        valid: (B, 2h, 2w) float32, share of each half cell where the annotation is complete enough to punish.
-        boxes: B of (N, 4) XYXY in cells.
-        masks: B of (N, 2h, 2w) float32 in [0, 1].
-        weight: (B,).
+        valid: (B, 2h, 2w) float32, share of each half cell where the annotation is complete enough to penalise extra
+            boxes.
+        boxes: B tensors (N, 4) XYXY in cells.
+        masks: B tensors (N, 2h, 2w) float32 in [0, 1].
+        weight: (B,) weight of each row.
     """
 
     embedding: torch.Tensor
@@ -45,7 +46,7 @@ class DetectorBatch:
     weight: torch.Tensor
 
     def to(self, device: torch.device) -> DetectorBatch:
-        """The same batch, where the model is."""
+        """Return the batch on a device."""
         moved: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -54,7 +55,7 @@ class DetectorBatch:
 
 
 def punishable(valid: torch.Tensor, levels: int) -> torch.Tensor:
-    """(B, 2h, 2w) -> (B, N): how far the annotation is complete around each answer's position."""
+    """Return how complete the annotation is around each prediction's position, from `valid` (B, 2h, 2w): (B, N)."""
     parts, level = [], valid[:, None]
     for number in range(levels):
         if number:
@@ -83,5 +84,5 @@ def collate(rows: Objects, indices: list[int]) -> DetectorBatch:
 
 
 def _shrink(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(N, S, S) -> (N, *size) float32, by area."""
+    """Shrink pictures (N, S, S) to (N, *size) float32, by area."""
     return F.adaptive_avg_pool2d(pictures.float(), size)

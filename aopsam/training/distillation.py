@@ -1,9 +1,9 @@
-"""Decoupled distillation (Zhang et al. 2023, MobileSAM, section 3.2).
+"""Train a light encoder to give the teacher's embedding of a picture: decoupled distillation.
 
-SAM's image encoder and mask decoder need not learn together: the light encoder learns the embedding that the heavy one
-gives to the same picture, by mean squared error, with no decoder in the loop. The teacher's prompt encoder and mask
-decoder then serve the student as they are. (MobileSAM computes the teacher's embeddings once and stores them; here they
-are made as the pictures come, since these are random views.)
+As in MobileSAM (Zhang et al. 2023, section 3.2), the light encoder learns the heavy one's embedding of the same picture
+by mean squared error, without a decoder. The student then uses the teacher's prompt encoder and mask decoder unchanged.
+(MobileSAM computes the teacher's embeddings once and stores them; here they are computed in each step, since pictures
+are random views.)
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from aopsam.training.views import Views, normalised
 
 
 class DecoupledTask(StudentTask):
-    """Student embedding -> teacher embedding."""
+    """Training of a student's encoder: picture in, teacher's embedding out."""
 
     def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
-        """The student's embedding of the whole picture."""
+        """Return the student's embedding of the whole picture, (B, 256, h, w)."""
         with self.recipe.mixed(batch.student.device):
             embedding: torch.Tensor = model(normalised(self.student, batch.student, batch.cells * STRIDE))
         return embedding

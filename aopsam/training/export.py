@@ -1,4 +1,4 @@
-"""Write a trained model as the weights that the project ships."""
+"""Write the weights file of a trained SAM, in the format that the project ships."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from segment_anything.modeling import Sam
 
 
 def export_weights(sam: Sam, path: Path, metadata: Mapping[str, str]) -> None:
-    """Save a Sam's state in half precision as safetensors; integers (BatchNorm's step counts) stay integers.
+    """Save a SAM's state in half precision as safetensors; integers (BatchNorm's step counts) stay integers.
 
     Args:
         sam: the averaged model.
-        path: of the file to write; its folder must exist.
-        metadata: what a loader must know (`pred_iou_thresh`, `stability_score_thresh`, `box_nms_thresh`) and what a
-            reader wants to (recipe, seed, data); text to text.
+        path: file to write; its folder must exist.
+        metadata: thresholds that a loader needs (`pred_iou_thresh`, `stability_score_thresh`, `box_nms_thresh`) and
+            notes for readers (recipe, seed, data); text to text.
+
+    Raises:
+        ValueError: weights that are not finite in half precision.
     """
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()

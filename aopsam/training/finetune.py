@@ -1,7 +1,7 @@
-"""Fine-tuning a light encoder inside SAM (Xiong et al. 2023, EfficientSAM, section 3.3).
+"""Fine-tune a light encoder inside SAM on annotated photos (Xiong et al. 2023, EfficientSAM, section 3.3).
 
-The encoder takes the place of SAM's own; prompt encoder and mask decoder are frozen, so that it learns through them
-what their answers to points and boxes need.
+The encoder replaces SAM's own. Prompt encoder and mask decoder are frozen; the loss of their masks for points and boxes
+trains the encoder.
 """
 
 from __future__ import annotations
@@ -27,28 +27,30 @@ from aopsam.training.views import normalised, shown
 from aopsam.training.windows import Batch, make_batch
 
 OUTSIDE = -30.0
-"""Logit of what lies outside the photo: as sure a "no" as float32's sigmoid needs."""
+"""Logit of pixels outside the photo, whose sigmoid is 0 for the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe(Recipe):
-    """The paper's optimiser and loss; it takes 5 epochs of SA-1B in batches of 128 whole photos of 1024 px.
+    """Hyper-parameters: the paper's optimiser and loss.
+
+    The paper trains 5 epochs of SA-1B in batches of 128 whole photos of 1024 px.
 
     Attributes:
         student: name of the model.
-        start_sha256: of the weights that it begins with.
+        start_sha256: hex digest of the initial weights.
         windows: pictures in a batch.
-        window_px: side of a picture in frame pixels, a multiple of 16; None for 256 with `tiny`, and whole frames with
-            encoders that take nothing else.
-        prompts: at most this many a picture.
+        window_px: side of a picture in frame pixels, a multiple of 16; None for 256 with `tiny`, and for whole frames
+            with encoders that accept nothing else.
+        prompts: most prompts of a picture.
         scale: smallest and largest size of a photo relative to the frame.
         box_share: share of the prompts that are boxes.
-        cross_entropy: weight of the binary cross entropy, averaged over the picture's pixels, beside Dice. 1 is the
-            paper's; in short runs 0 measured better (benchmarks/LOG.md).
-        others: weight of the losing alternatives among the three masks.
+        cross_entropy: weight of the binary cross entropy, averaged over the picture's pixels; Dice has weight 1. The
+            paper's is 1; in short runs 0 measured better (benchmarks/LOG.md).
+        others: weight of the mean loss over the three masks; the best one has weight 1.
         single: weight of the single mask for a point; for a box it is 1.
-        rate: first learning rate; it falls linearly to 0.
-        weight_decay: AdamW's, on matrices and kernels.
+        rate: initial learning rate; it falls linearly to 0.
+        weight_decay: weight decay of AdamW, on matrices and kernels.
     """
 
     student: str = "tiny"
@@ -68,7 +70,7 @@ class FinetuneRecipe(Recipe):
 
 
 class FinetuneTask(Task):
-    """Annotated photos, prompted with points and boxes -> masks, through a frozen decoder."""
+    """Training of an image encoder on annotated photos with points and boxes, through a frozen decoder."""
 
     recipe: FinetuneRecipe
     model: Sam
@@ -80,16 +82,16 @@ class FinetuneTask(Task):
         photos: Sequence[Annotated],
         held_out: Sequence[Annotated] = (),
     ) -> None:
-        """Set up; freezes prompt encoder and mask decoder.
+        """Freeze prompt encoder and mask decoder.
 
         Args:
-            recipe: what to do.
-            sam: a whole model, whose image encoder trains from the weights that it has.
-            photos: to train on.
-            held_out: to judge by.
+            recipe: hyper-parameters.
+            sam: whole model, whose image encoder is trained from its current weights.
+            photos: photos to train on.
+            held_out: photos to validate on.
 
         Raises:
-            ValueError: windows that the encoder cannot take.
+            ValueError: windows of a size that the encoder does not accept.
         """
         self.recipe, self.photos, self.held_out = recipe, photos, held_out
         self.model, self.heads = sam, nn.ModuleList()
@@ -106,7 +108,7 @@ class FinetuneTask(Task):
         return -(-len(self.photos) // self.recipe.windows)
 
     def batch(self, index: int) -> Batch:
-        """Windows or whole frames, with prompts and masks."""
+        """Return windows or whole frames, with prompts and masks."""
         recipe = self.recipe
         return make_batch(
             self.photos,
@@ -120,7 +122,7 @@ class FinetuneTask(Task):
         )
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the encoder; norms, biases and single vectors do not decay."""
+        """Make AdamW of the encoder; norms, biases and single vectors do not decay."""
         parameters = list(self.model.image_encoder.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
@@ -129,13 +131,13 @@ class FinetuneTask(Task):
         return torch.optim.AdamW([group | {"part": "encoder"} for group in groups], lr=0.0, betas=(0.9, 0.999))
 
     def rates(self, step: int) -> Mapping[str, float]:
-        """Linear decay."""
+        """Return the learning rate of an update: linear decay."""
         return {"encoder": self.recipe.rate * (1 - step / self.recipe.steps)}
 
     def loss(
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Cross entropy and Dice of the best of three masks and of the single one; `iou` of the best."""
+        """Compute cross entropy and Dice of the best of three masks and of the single one, and `iou` of the best."""
         recipe, sam = self.recipe, self.model
         inside = batch.inside.flip(1)
         with recipe.mixed(batch.rgb.device):
@@ -146,7 +148,7 @@ class FinetuneTask(Task):
         return mask_loss(logits, batch.targets, photo, single, recipe)
 
     def validate(self, model: nn.Module) -> Validation | None:
-        """Best-of-three IoU of one interior point and of one box a mask; the score is their mean."""
+        """Measure best-of-three IoU with one interior point and with one box per mask; the score is their mean."""
         if not self.held_out:
             return None
         sam = model.to("cpu")
@@ -157,14 +159,14 @@ class FinetuneTask(Task):
 def mask_loss(
     logits: torch.Tensor, targets: torch.Tensor, photo: torch.Tensor, single: torch.Tensor, recipe: FinetuneRecipe
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """Binary cross entropy plus Dice of the best alternative (and a little of the others) and of the single mask.
+    """Compute binary cross entropy plus Dice of the best alternative, of the mean of the three, and of the single mask.
 
     Args:
         logits: (P, 4, h, w); mask 0 is the single one.
         targets: (P, h, w) in [0, 1].
-        photo: (P, 1, h, w) bool, what is not padding; nothing else counts.
+        photo: (P, 1, h, w) bool, pixels of the photo; padding does not count.
         single: (P,) weight of the single mask.
-        recipe: weights.
+        recipe: recipe with the weights of the loss.
 
     Returns:
         Scalar loss, and the mean `iou` of the best alternative.

@@ -1,4 +1,4 @@
-"""What a training run says of itself: `steps.jsonl`, and curves and pictures for TensorBoard."""
+"""Write the log of a training run: `steps.jsonl`, and curves and pictures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 
 
 class Log:
-    """Lines of `folder/steps.jsonl`, which travels with the checkpoints, and TensorBoard's events where asked for."""
+    """Log of a run: lines of `folder/steps.jsonl`, next to the checkpoints, and optionally TensorBoard's events."""
 
     def __init__(self, folder: Path, curves: str | None, first: int) -> None:
-        """Open the log of a run that begins or goes on at update `first`.
+        """Open the log of a run that starts or resumes at update `first`.
 
         Args:
-            folder: of the run.
+            folder: folder of the run.
             curves: folder or URI of TensorBoard's events; None for none. Needs the package `tensorboard`.
-            first: what a killed run wrote beyond it is hidden in the curves.
+            first: number of the update; later points that a killed run wrote are hidden in the curves.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = folder / "steps.jsonl"
         self._began = time.monotonic()
         self._writer = None
         if curves is not None:
-            from torch.utils.tensorboard import SummaryWriter  # an import of seconds, and not everyone's
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds to import, and is optional
 
             self._writer = SummaryWriter(curves, purge_step=first)
 
     def figures(self, done: int, figures: Mapping[str, float], part: str) -> None:
-        """One line, and one point a curve; `part` is `train` or `validation`."""
+        """Write one line, and one point of each curve; `part` is `train` or `validation`."""
         line = {"step": done, "part": part} | {name: round(value, 6) for name, value in figures.items()}
         line["seconds"] = round(time.monotonic() - self._began, 1)
         with self._lines.open("a", encoding="utf-8") as file:
@@ -41,12 +41,12 @@ class Log:
                 self._writer.add_scalar(f"{part}/{name}", value, done)
 
     def pictures(self, done: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """(H, W, 3) uint8 pictures, for TensorBoard alone."""
+        """Write (H, W, 3) uint8 pictures, to TensorBoard only."""
         if self._writer is not None:
             for name, picture in pictures.items():
                 self._writer.add_image(name, picture, done, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is still waiting."""
+        """Write pending events and close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""Losses of promptable segmentation, as pure functions of logits and targets."""
+"""Compute losses of promptable segmentation, as pure functions of logits and targets."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 
 def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """1 - Dice of sigmoid(logits) (..., h, w) and targets in [0, 1] of the same shape -> (...).
+    """Return 1 - Dice of sigmoid(logits) (..., h, w) and targets in [0, 1] of the same shape: (...).
 
-    The 1 in numerator and denominator (Milletari et al. 2016, as in SAM) makes an empty answer to an empty target
-    cost nothing.
+    The 1 in numerator and denominator (Milletari et al. 2016, as in SAM) makes the loss of an empty mask for
+    an empty target 0.
     """
     p = logits.sigmoid()
     both = (p * targets).sum((-1, -2))
@@ -18,7 +18,7 @@ def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def mask_iou(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """IoU of logits > 0 and targets > 0.5, (..., h, w) -> (...); 0 where both are empty."""
+    """Return the IoU (...) of logits > 0 and targets > 0.5, both (..., h, w); 0 where both are empty."""
     answer, truth = logits > 0, targets > 0.5
     both = (answer & truth).sum((-1, -2)).float()
     either = (answer | truth).sum((-1, -2)).float()
@@ -34,18 +34,18 @@ def prompt_loss(
     others: float,
     estimate: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of P prompts, each answered with one single mask and three alternatives.
+    """Compute the loss of P prompts, each with one single mask and three alternatives.
 
-    The alternatives learn by Dice of the best of the three (Kirillov et al. 2023, section 3) with a small share for the
-    other two, so that none dies; the IoU estimates learn by squared error. No cross entropy beside Dice: balanced, it
-    counts the inside of a small mask as much as all the outside, and small masks grow (benchmarks/LOG.md); averaged
-    over all pixels, it pulls uncertain masks to empty.
+    The alternatives learn by Dice of the best of the three (Kirillov et al. 2023, section 3) with a small weight for
+    the other two, so that none stops learning; the IoU estimates learn by squared error. There is no cross entropy:
+    balanced, it counts the inside of a small mask as much as all the outside, and small masks grow (benchmarks/LOG.md);
+    averaged over all pixels, it makes uncertain masks empty.
 
     Args:
         logits: (P, 4, h, w); mask 0 is the single one.
         iou_estimates: (P, 4).
         targets: (P, h, w) in [0, 1].
-        single_weight: (P,), how much the single mask counts beside the best alternative.
+        single_weight: (P,) weight of the single mask; the best alternative has weight 1.
         others: weight of the mean over the three alternatives.
         estimate: weight of the IoU estimates' squared error.
 

@@ -1,4 +1,4 @@
-"""Losses between a prompt confidence map and its target."""
+"""Compute losses between a prompt confidence map and its target."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch.nn import functional as F
 
 
 def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(sigmoid(logits) - target)², the paper's (AoP-SAM, "Training and inference")."""
+    """Return (sigmoid(logits) - target)² per pixel, the paper's loss (AoP-SAM, "Training and inference")."""
     return (logits.sigmoid() - target).square()
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy with a target in [0, 1], less its least value there, so that a perfect map costs 0."""
+    """Return the binary cross entropy per pixel less its minimum for that target, so that a perfect map costs 0."""
     least = F.binary_cross_entropy(target, target, reduction="none")
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
 
 
 def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """|target - p|² · cross entropy: quality focal loss (Li et al. 2020, Eq. 4, β = 2)."""
+    """Return |target - p|² · cross entropy per pixel: quality focal loss (Li et al. 2020, Eq. 4, β = 2)."""
     distance = (logits.sigmoid() - target).square()
     return distance * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
@@ -30,19 +30,19 @@ MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cross-entropy": cross_entropy,
     "focal": focal,
 }
-"""Name -> loss of every pixel: logits and target in [0, 1], the same shape out."""
+"""Loss per pixel by name: logits and target in [0, 1] in, the same shape out."""
 
 
 def masked_mean(error: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean of a batch's pixels, every valid one worth the same.
+    """Return the mean error of a batch, with equal weight for every valid pixel of a row.
 
     Args:
         error: (B, S, S).
-        valid: (B, S, S), 0 where the annotation cannot tell.
-        weight: (B,) of each row.
+        valid: (B, S, S), 0 where the annotation is incomplete.
+        weight: (B,) weight of each row.
 
     Returns:
-        Scalar: the sum over valid pixels, divided by all pixels of the batch. (Dividing by the valid ones alone would
-        make a pixel of a sparsely annotated photo worth many of a fully annotated one.)
+        Scalar: the sum over valid pixels, divided by all pixels of the batch. (Dividing by the valid ones only
+        would give a pixel of a sparsely annotated photo the weight of many of a fully annotated one.)
     """
     return ((error * valid).mean(dim=(1, 2)) * weight).mean()

@@ -1,4 +1,4 @@
-"""What a training will cost, from some measured seconds of it."""
+"""Estimate time and memory of a training run from some measured updates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from aopsam.training.trainer import Run, Worker
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a run on machines like this one.
+    """Cost of a run on machines like this one.
 
     Attributes:
         steps: updates of the whole run.
         measured: updates that were measured.
-        seconds_step: of an update, its batches included.
-        steps_epoch: updates that show every sample about once.
-        peak_bytes: largest memory of this process so far.
-        checkpoint_bytes: on disk.
+        seconds_step: seconds of an update, its batches included.
+        steps_epoch: updates of an epoch, which shows every sample about once.
+        peak_bytes: peak memory of this process so far.
+        checkpoint_bytes: size of a checkpoint on disk.
     """
 
     steps: int
@@ -45,24 +45,24 @@ class Plan:
 
 
 def clock(seconds: float) -> str:
-    """H:MM:SS."""
+    """Format seconds as H:MM:SS."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def measure(task: Task, worker: Worker, seconds: float = 60.0, most: int = 100) -> Plan:
-    """Run updates for some seconds, at least three and the first not counted, and throw them away.
+    """Measure updates for some seconds, at least three of which the first is not counted, and discard them.
 
     Args:
-        task: what would train; its model is left as it was.
-        worker: one of how many, and where.
-        seconds: to measure for.
-        most: updates to measure.
+        task: training to measure; its model is not changed.
+        worker: number of workers, and device.
+        seconds: time to measure for.
+        most: most updates to measure.
     """
     task = copy.copy(task)
     task.model, task.heads = copy.deepcopy(task.model), copy.deepcopy(task.heads)
     run = Run(task, Worker(0, 1, worker.device))
-    # The middle of a run: what begins easier or ends harder is met half-way.
+    # At the middle of a run: steps may be cheaper at its start or dearer at its end.
     middle = task.recipe.steps // 2
     batches = run.batches(middle, middle + most + 1, loader_workers=1)
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Train the Prompt Predictor on prompt maps (AoP-SAM, "Training and inference"), on any map-style dataset."""
+"""Train the Prompt Predictor on a map-style dataset of prompt maps (AoP-SAM, "Training and inference")."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ class PromptMaps(Protocol):
     """A map-style dataset of prompt maps; `stages.prompt_maps.rows.PromptMapRows` is one."""
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `map` (S, S) float16,
-        `valid` (S, S) uint8, `weight` () float32."""
+        """Return a row: `image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `map` (S, S)
+        float16, `valid` (S, S) uint8, `weight` () float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorRecipe(Recipe):
-    """Hyper-parameters.
+    """Hyper-parameters of the Prompt Predictor.
 
-    The paper: MSE, Adam, gradient accumulation, 1000 epochs; its learning rate is missing from the text. Under MSE the
-    map of one seed in six dies with the kernels here, under cross entropy that of none (benchmarks/LOG.md).
+    The paper: MSE, Adam, gradient accumulation, 1000 epochs; it does not state the learning rate. With the kernels
+    here, the map of one seed in six becomes 0 everywhere under MSE, that of none under cross entropy
+    (benchmarks/LOG.md).
 
     Attributes:
         batch: rows in memory at once on each worker.
-        learning_rate: peak; after a linear warm-up it falls along a cosine to 0.
+        learning_rate: peak learning rate; after a linear warm-up it falls along a cosine to 0.
         warmup: updates of the warm-up.
         loss: a name of `MAP_LOSSES`.
     """
@@ -56,7 +57,7 @@ class PredictorRecipe(Recipe):
 
 @dataclass(frozen=True)
 class MapBatch:
-    """B rows as they are stored, which is a quarter of what they become where the model is.
+    """B rows in their stored types, a quarter of the memory of `inputs`.
 
     Attributes:
         image: (B, S, S, 3) uint8.
@@ -64,7 +65,7 @@ class MapBatch:
         embedding: (B, C, h, w) float16.
         map: (B, S, S) float16.
         valid: (B, S, S) uint8.
-        weight: (B,) float32.
+        weight: (B,) float32, weight of each row.
     """
 
     image: torch.Tensor
@@ -75,11 +76,11 @@ class MapBatch:
     weight: torch.Tensor
 
     def to(self, device: torch.device) -> MapBatch:
-        """The batch on a device."""
+        """Return the batch on a device."""
         return MapBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the predictor reads: image (B, 3, S, S), normalised, and embedding (B, C, h, w), float32."""
+        """Return the predictor's inputs: image (B, 3, S, S), normalised, and embedding (B, C, h, w), float32."""
         image = normalise(self.image, self.content_hw)
         return image.contiguous(memory_format=torch.channels_last), self.embedding.float()
 
@@ -90,9 +91,9 @@ def collate(rows: list[dict[str, np.ndarray]]) -> MapBatch:
 
 
 class PredictorTask(Task):
-    """Only the predictor learns; the SAM that made the embeddings is not there.
+    """Training of the predictor on stored embeddings, without the SAM that made them.
 
-    Flips move map, photo and embedding together because the rows of mirrored photos were encoded as such.
+    There are no random flips: mirrored photos are rows of the dataset, with embeddings of their own.
     """
 
     model: PromptPredictor
@@ -113,12 +114,12 @@ class PredictorTask(Task):
             dataset: rows to train on.
             recipe: hyper-parameters.
             held_out: rows to validate on.
-            photos: judges by the masks that come of the map; without, the loss on `held_out` does.
-            sampling: of the map in that judgement; its threshold is chosen on `held_out` each time.
-            prompts: wanted median a photo that it is chosen for.
+            photos: photos whose masks give the validation score; without them, the loss on `held_out` does.
+            sampling: sampling of the map for those masks; its threshold is chosen on `held_out` each time.
+            prompts: median number of prompts per photo that the threshold is chosen for.
 
         Raises:
-            ValueError: no rows.
+            ValueError: the dataset has no rows.
         """
         if len(dataset) == 0:
             raise ValueError("no prompt maps to train on")
@@ -133,23 +134,23 @@ class PredictorTask(Task):
         return -(-len(self.dataset) // self.recipe.batch)
 
     def batch(self, index: int) -> MapBatch:
-        """The next rows of an endless stream of shuffled epochs."""
+        """Return the next rows of an endless stream of shuffled epochs."""
         rows = shuffled(len(self.dataset), self.recipe.seed, index * self.recipe.batch, self.recipe.batch)
         return collate([self.dataset[row] for row in rows])
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam, as in the paper."""
+        """Make Adam, as in the paper."""
         return torch.optim.Adam([{"params": list(self.model.parameters()), "part": "predictor"}])
 
     def rates(self, step: int) -> Mapping[str, float]:
-        """One rate for all."""
+        """Return the learning rate of an update, one for all parameters."""
         recipe = self.recipe
         return {"predictor": recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)}
 
     def loss(
         self, batch: MapBatch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """The recipe's loss over the valid pixels of the maps."""
+        """Compute the recipe's loss over the valid pixels of the maps."""
         return self._loss(self.model, batch), {}
 
     def _loss(self, model: nn.Module, batch: MapBatch) -> torch.Tensor:
@@ -161,7 +162,7 @@ class PredictorTask(Task):
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> Validation | None:
-        """Loss on the rows held out, then mIoU and prompts a photo through the real generator."""
+        """Compute the loss on held-out rows, then mIoU, prompts and masks of the photos with `AutoMaskGenerator`."""
         assert isinstance(model, PromptPredictor)
         if self.held_out is None or not len(self.held_out):
             return None
@@ -179,7 +180,7 @@ class PredictorTask(Task):
 
 @torch.inference_mode()
 def confidence_maps(predictor: PromptPredictor, rows: PromptMaps) -> list[np.ndarray]:
-    """The predictor's map (h, w) in [0, 1] of every row that is annotated all over; of every row where none is."""
+    """Return the predictor's map (h, w) in [0, 1] of every completely annotated row; of every row if none is."""
     maps, complete = [], []
     for index in range(len(rows)):
         row = rows[index]

@@ -1,4 +1,4 @@
-"""How good are the prompts of a predictor? Its masks on a few annotated photos, by the generator that users call."""
+"""Evaluate the prompts of a predictor: its masks on annotated photos, from the `AutoMaskGenerator` that users call."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.training.annotated import Annotated
 
 PICTURES = 4
-"""Photos shown with their maps."""
+"""Photos that are drawn with their maps."""
 
 
 class PromptedPhotos:
-    """Annotated photos, encoded once."""
+    """Annotated photos, encoded once, on which predictors are evaluated."""
 
     def __init__(self, sam: Sam, photos: Sequence[Annotated]) -> None:
-        """Encode the photos, each with at least one mask (1 MiB each with an embedding of 32×32 cells)."""
+        """Encode the photos, each with at least one mask; an embedding of 32×32 cells takes 1 MiB."""
         self.sam = sam
         with torch.inference_mode():
             self._photos: list[tuple[EncodedPhoto, Annotated]] = [(encode(sam, photo.rgb), photo) for photo in photos]
 
     def per_photo(self, predictor: PromptPredictor, **options: object) -> list[dict[str, float]]:
-        """`miou` (best IoU, mean over ground-truth masks), `prompts` decoded and `masks` kept of each photo.
+        """Return each photo's `miou` (best IoU, mean over ground-truth masks), `prompts` decoded and `masks` kept.
 
         Args:
-            predictor: with its `sampling`.
-            options: of `aop`.
+            predictor: predictor with its `sampling`; its `sam` and `sam_sha256` are set to this SAM's.
+            options: options of the strategy `aop`.
         """
-        predictor.sam, predictor.sam_sha256 = self.sam.name, self.sam.sha256  # no other SAM is to propose
+        predictor.sam, predictor.sam_sha256 = (
+            self.sam.name,
+            self.sam.sha256,
+        )  # so that no other SAM makes the embeddings
         generator = AutoMaskGenerator(
             self.sam, prompts="aop", predictor=predictor, output_mode="coco_rle", strategy_options=options
         )
@@ -50,12 +53,12 @@ class PromptedPhotos:
         return rows
 
     def judge(self, predictor: PromptPredictor) -> dict[str, float]:
-        """Means of `per_photo`."""
+        """Return the means of `per_photo` over photos."""
         rows = self.per_photo(predictor)
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def pictures(self, predictor: PromptPredictor) -> dict[str, np.ndarray]:
-        """The first photos in grey, the map over them in red, its peaks in white: (H, W, 3) uint8 each."""
+        """Draw the first photos in grey, their maps in red and the peaks in white: (H, W, 3) uint8 each, by name."""
         shown = {}
         for number, (encoded, photo) in enumerate(self._photos[:PICTURES]):
             confidence = confidence_map(predictor, photo.rgb, encoded.embedding)

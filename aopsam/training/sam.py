@@ -1,4 +1,4 @@
-"""Train a promptable SAM from annotated photos."""
+"""Train a promptable SAM on annotated photos."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aopsam.training.windows import Batch
 
 
 class SamTask(Task):
-    """Encoder, prompt encoder and mask decoder learn together, on windows and whole frames of photos.
+    """Joint training of image encoder, prompt encoder and mask decoder on windows and whole frames of photos.
 
-    Best of three masks by Dice, the encoder's dense auxiliary loss beside it, correction clicks (`sam_step.py`).
+    Losses and correction clicks are in `sam_step.py`: Dice of the best of three masks, dense auxiliary loss.
     """
 
     recipe: SamRecipe
@@ -35,14 +35,14 @@ class SamTask(Task):
         start: Mapping[str, torch.Tensor] | None = None,
         workers: int = 1,
     ) -> None:
-        """Set up the model.
+        """Build the model and the head of the auxiliary loss.
 
         Args:
-            photos: to train on.
-            recipe: what to do.
-            held_out: to validate on.
-            start: a state dict of the recipe's model, to begin with in place of the recipe's own weights.
-            workers: how many take part: the recipe's phases are told from a batch's number.
+            photos: photos to train on.
+            recipe: hyper-parameters.
+            held_out: photos to validate on.
+            start: state dict of the recipe's model to start from, in place of the recipe's initial weights.
+            workers: number of workers; needed to compute a batch's update, and so its phase, from its number.
         """
         self.photos, self.recipe, self.held_out = photos, recipe, held_out
         self._batches_an_update = workers * recipe.accumulate
@@ -57,26 +57,26 @@ class SamTask(Task):
         return -(-len(self.photos) // self.recipe.windows)
 
     def batch(self, index: int) -> Batch:
-        """Windows of the phase that the batch's update lies in."""
+        """Return windows or whole frames, by the phase of the batch's update."""
         return step_batch(self.photos, self.recipe, index // self._batches_an_update, index)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, see `make_optimizer`."""
+        """Make AdamW, see `make_optimizer`."""
         return make_optimizer(self.model, self.heads, self.recipe)
 
     def rates(self, step: int) -> Mapping[str, float]:
-        """See `SamRecipe.rates`."""
+        """Return the learning rates of an update, see `SamRecipe.rates`."""
         return self.recipe.rates(step)
 
     def loss(
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Loss, and `iou` of each prompt's best mask in the first round."""
+        """Compute the loss, and the mean `iou` of each prompt's best mask in the first round."""
         loss, iou = step_loss(self.model, self.heads, batch, self.recipe, step, generator)
         return loss, {"iou": iou.mean()}
 
     def validate(self, model: nn.Module) -> Validation | None:
-        """Best-of-three IoU of one interior point and of one box a mask; the score is their mean."""
+        """Measure best-of-three IoU with one interior point and with one box per mask; the score is their mean."""
         if not self.held_out:
             return None
         sam = model.to("cpu")

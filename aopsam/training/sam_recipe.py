@@ -1,4 +1,4 @@
-"""The hyper-parameters of a promptable SAM, and what they build."""
+"""Hyper-parameters of a promptable SAM, and the model and optimizer built from them."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ from aopsam.training.initial_decoder.program import start_decoder, start_descrip
 from aopsam.training.task import Recipe
 
 FRAME_PX = 512
-"""Side of the padded square that the model reads."""
+"""Side of the padded square that the model reads, in pixels."""
 
 LEVEL_RATE = 0.02
-"""Peak learning rate of the auxiliary loss's six scalars, which travel further than weights do."""
+"""Peak learning rate of the auxiliary loss's six scalars, which change more than weights do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamRecipe(Recipe):
-    """Hyper-parameters; the defaults are those of the shipped `tiny`.
+    """Hyper-parameters of a promptable SAM; the defaults are those of the shipped `tiny`.
 
     Attributes:
         dense_share: first share of the run, which trains the encoder's descriptors alone, without the decoder.
-        dense_windows: windows a step there.
+        dense_windows: windows a step in that share.
         windows: windows a step after that.
         window_px: side of a window in frame pixels.
         frames: whole frames a step, in a step that takes frames.
-        frame_share: share of steps on whole frames before and after `late`.
-        late: progress in [0, 1] of the whole run after which the second of each pair holds.
-        prompts: at most this many prompts a window; a frame gets `frame_prompts`.
-        frame_prompts: at most this many prompts a frame.
-        scale: size of a photo relative to the frame, in windows.
-        frame_scale: the same in whole frames.
+        frame_share: share of steps on whole frames, before and after `late`.
+        late: progress in [0, 1] of the run from which the second value of such pairs is used.
+        prompts: most prompts of a window.
+        frame_prompts: most prompts of a whole frame.
+        scale: smallest and largest size of a photo relative to the frame, for windows.
+        frame_scale: the same for whole frames.
         box_share: share of box prompts.
-        correction_share: share of steps with a second round, before and after `late`.
-        others: weight of the losing alternatives.
-        affinity: weight of the encoder's dense auxiliary loss beside the decoder's.
+        correction_share: share of steps with a second round of prompts, before and after `late`.
+        others: weight of the mean loss over the three alternatives; the best one has weight 1.
+        affinity: weight of the encoder's dense auxiliary loss; the decoder's loss has weight 1.
         estimate: weight of the IoU estimates' squared error.
         encoder_rate: peak learning rate of the image encoder, in the first, dense share of the run and after it.
-        decoder_rate: of prompt encoder and mask decoder; 5e-4 destroys the program they begin as (benchmarks/LOG.md).
-        estimate_rate: of the head that estimates IoU, which begins as nothing.
+        decoder_rate: peak learning rate of prompt encoder and mask decoder; 5e-4 destroys their initial weights
+            (benchmarks/LOG.md).
+        estimate_rate: peak learning rate of the head that estimates IoU, whose weights begin at random.
         warmup: steps of linear warm-up.
         cooldown: last share of the run in which the rates fall linearly to zero.
         weight_decay: AdamW's, on matrices and kernels.
@@ -82,11 +83,11 @@ class SamRecipe(Recipe):
 
     @property
     def dense_steps(self) -> int:
-        """Steps without the decoder."""
+        """Number of first steps without the decoder."""
         return int(self.dense_share * self.steps)
 
     def rates(self, step: int) -> dict[str, float]:
-        """Learning rates of a step by part of the model: warm-up, constant, linear cool-down."""
+        """Return the learning rates of a step by part of the model: warm-up, constant, linear cool-down."""
         up = min(1.0, (step + 1) / self.warmup)
         left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
         share = min(up, max(0.0, min(1.0, left)))
@@ -100,7 +101,7 @@ class SamRecipe(Recipe):
 
 
 def build_sam(recipe: SamRecipe) -> Sam:
-    """The untrained model of a recipe; the same recipe, the same weights."""
+    """Build the untrained model of a recipe; the same recipe gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         encoder = TinyEncoder(recipe.encoder_widths, FRAME_PX)
@@ -111,7 +112,7 @@ def build_sam(recipe: SamRecipe) -> Sam:
 
 
 def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.optim.AdamW:
-    """AdamW; each group's `part` names its rate in `SamRecipe.rates`. Norms, biases and tokens do not decay."""
+    """Make AdamW; each group's `part` names its rate in `SamRecipe.rates`. Norms, biases and tokens do not decay."""
     parts: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "estimate": []}
     for name, parameter in sam.named_parameters():
         part = (

@@ -1,4 +1,4 @@
-"""One training step of a promptable SAM: its batch, its loss, its second round of prompts."""
+"""Make the batch and compute the loss of one training step of a promptable SAM, with its second round of prompts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aopsam.training.windows import Batch, make_batch
 
 
 def step_batch(photos: Sequence[Annotated], recipe: SamRecipe, step: int, index: int) -> Batch:
-    """Batch number `index` of the whole run, for update `step`: a function of the seed and these alone.
+    """Return batch number `index` of the whole run, for update `step`; it depends only on the seed and these numbers.
 
-    All batches of an update are of one kind (windows or whole frames), so that no worker waits long for another.
+    All batches of an update are windows, or all are whole frames, so that no worker waits long for another.
     """
     dense = step < recipe.dense_steps
     share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
@@ -43,7 +43,10 @@ def _phase(recipe: SamRecipe, step: int, pair: tuple[float, float]) -> float:
 def step_loss(
     sam: Sam, affinity: Affinity, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of one batch and the (P,) IoU of each prompt's best mask in the first round (of its best dense answer)."""
+    """Compute the loss of a batch, and the (P,) IoU of each prompt's best mask in the first round.
+
+    In the dense share of the run, it is the IoU of the auxiliary loss's best region.
+    """
     device = batch.rgb.device
     pixels = (batch.rgb.float() - sam.pixel_mean) / sam.pixel_std
     size = pixels.shape[-1]
@@ -76,13 +79,13 @@ def step_loss(
 def correction(
     batch: Batch, logits: torch.Tensor, iou: torch.Tensor, generator: torch.Generator
 ) -> tuple[Prompts, torch.Tensor, torch.Tensor]:
-    """A second round for a third of the prompts: the first prompt, a click where the best mask errs, and that mask.
+    """Make second-round prompts for a third of the prompts: first prompt, click on an error of the best mask, the mask.
 
     Args:
-        batch: of the first round.
+        batch: batch of the first round.
         logits: (P, 4, h, w) of the first round.
-        iou: (P,) of its best alternative.
-        generator: picks prompts and clicks.
+        iou: (P,) IoU of the best alternative in the first round.
+        generator: source of the random choice of prompts and clicks, on the CPU.
 
     Returns:
         K prompts of three points, their (K, 1, h, w) mask input, and their (K,) indices in the batch.
@@ -95,7 +98,7 @@ def correction(
     best = (logits[kept, 1:].sigmoid() - truth.unsqueeze(1)).abs().sum((-1, -2)).argmin(1)
     mask_input = logits[kept, 1 + best]
     error = ((mask_input > 0) != (truth > 0.5)).float().flatten(1) + 1e-6
-    # Drawn on the CPU, where the generator lives, so that a GPU clicks in the same places.
+    # Drawn on the CPU, where the generator is, so that a GPU gets the same clicks.
     pick = torch.multinomial(error.cpu(), 1, generator=generator)[:, 0].to(error.device)
     width = truth.shape[-1]
     click = torch.stack([pick % width, pick // width], dim=1) * 4 + 1.5

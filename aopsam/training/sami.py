@@ -1,17 +1,16 @@
-"""SAMI, masked pretraining against SAM's features (Xiong et al. 2023, EfficientSAM, section 3.2).
+"""Pretrain a light encoder on masked photos to predict SAM's features (SAMI).
 
-A share of the picture's 16x16 patches is masked; the student encodes what is visible; a cross-attention decoder
-predicts the masked tokens: its queries are the masked positions, its keys and values the encoder's output and the
-masked tokens. Both together, in their places, pass a linear head and are compared with the teacher's features of the
-whole picture.
+Xiong et al. 2023, EfficientSAM, section 3.2: a share of the picture's 16x16 patches is masked; the student encodes what
+is visible; a cross-attention decoder predicts the masked tokens: its queries are the masked positions, its keys and
+values the encoder's output and the masked tokens. Visible and predicted tokens, in their places, pass a linear head and
+are compared with the teacher's features of the whole picture.
 
-The encoder has then never seen a whole picture: judge it by its answers to masked ones, and fine-tune it (finetune.py)
-before it is used.
+The encoder has then never seen a whole picture: validate it on masked ones, and fine-tune it (finetune.py) before use.
 
-Readings. The paper's student is a plain transformer that drops masked tokens; the encoders here (convolutions, windowed
-attention) cannot, so masked patches are blanked in the normalised picture, and of the embedding only the cells under
-visible patches count as encoder output: the same for all encoders. The teacher's features are its 256-channel
-embedding, which every SAM has, not the 1280 channels inside ViT-H.
+Differences from the paper. Its student is a plain transformer that drops masked tokens; the encoders here
+(convolutions, windowed attention) cannot, so masked patches are blanked in the normalised picture, and of the embedding
+only the cells under visible patches count as encoder output: the same for all encoders. The teacher's features are its
+256-channel embedding, which every SAM has, not the 1280 channels inside ViT-H.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from aopsam.training.student import StudentRecipe, StudentTask
 from aopsam.training.views import Photos, Views, normalised, shown
 
 HEAD_WIDTH = 32
-"""Channels of an attention head of the decoder, as in MAE's (16 heads of 512)."""
+"""Channels of an attention head of the decoder, as in MAE's (16 heads for 512 channels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamiRecipe(StudentRecipe):
-    """The paper's hyper-parameters, batch and rate apart.
+    """Hyper-parameters of SAMI: the paper's, except batch and learning rate.
 
     The paper: 400 epochs of ImageNet in batches of 4,096 pictures of 224 px, peak rate 2.4e-3, 40 epochs of warm-up.
 
     Attributes:
-        masked: share of the patches.
-        decoder_blocks: of cross attention.
-        decoder_width: channels of a token there, a multiple of 32.
+        masked: share of the patches that are masked.
+        decoder_blocks: cross-attention blocks of the decoder.
+        decoder_width: channels of a token in the decoder, a multiple of 32.
     """
 
     masked: float = 0.75
@@ -55,7 +54,7 @@ class SamiRecipe(StudentRecipe):
 
 
 class SamiTask(StudentTask):
-    """Visible patches -> teacher embedding of all."""
+    """Training of a student's encoder: visible patches in, teacher's embedding of the whole picture out."""
 
     recipe: SamiRecipe
     heads: SamiDecoder
@@ -63,14 +62,14 @@ class SamiTask(StudentTask):
     def __init__(
         self, recipe: SamiRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
     ) -> None:
-        """See `StudentTask`; the decoder begins with random weights of the recipe's seed."""
+        """Set up as `StudentTask` does, with a decoder of random weights from the recipe's seed."""
         super().__init__(recipe, teacher, student, photos, held_out)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.heads = SamiDecoder(recipe.decoder_blocks, recipe.decoder_width)
 
     def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
-        """The decoder's tokens of the whole picture, from a random quarter of it."""
+        """Return the decoder's tokens of the whole picture, (B, 256, h, w), from a random share of it."""
         device = batch.student.device
         there = shown(batch.cells, batch.student.shape[-1] // STRIDE)[:, 0]
         visible = draw_visible(there.cpu(), self.recipe.masked, generator).to(device)
@@ -81,17 +80,17 @@ class SamiTask(StudentTask):
 
 
 def draw_visible(there: torch.Tensor, masked: float, generator: torch.Generator) -> torch.Tensor:
-    """(B, h, w) bool: of each picture's cells `there` (B, h, w), a random share of 1 - `masked`, at least one."""
+    """Draw visible cells, (B, h, w) bool: a random share 1 - `masked` of each picture's cells `there`, at least one."""
     order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0).flatten(1).argsort(1).argsort(1)
     kept = (there.flatten(1).sum(1, keepdim=True) * (1 - masked)).round().clamp_min(1)
     return (order < kept).view_as(there)
 
 
 class SamiDecoder(nn.Module):
-    """Predicts the teacher's embedding from the cells under visible patches.
+    """Decoder that predicts the teacher's embedding from the cells under visible patches.
 
-    The linear maps into and out of the decoder begin as each other's inverse, so that from the first step on it is the
-    student's embedding itself that is drawn towards the teacher's, and the mask decoder can read it afterwards.
+    The linear maps into and out of the decoder begin as each other's inverse, so that from the first step on the
+    student's embedding itself moves towards the teacher's, and the mask decoder can read it afterwards.
     """
 
     def __init__(self, blocks: int, width: int) -> None:
@@ -108,10 +107,10 @@ class SamiDecoder(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, embedding: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Tokens of all cells; those of padding are zero.
+        """Predict the tokens of all cells; those of padding are zero.
 
         Args:
-            embedding: (B, 256, h, w), read under visible patches alone.
+            embedding: (B, 256, h, w); only cells under visible patches are read.
             visible: (B, h, w) bool.
             masked: (B, h, w) bool.
 
@@ -135,7 +134,7 @@ class SamiDecoder(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """A block of MAE's decoder whose queries are the masked tokens alone; pre-norm."""
+    """Pre-norm block of MAE's decoder whose queries are only the masked tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -145,12 +144,12 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, queries: torch.Tensor, context: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """(B, M, C) masked tokens after looking at (B, V, C) visible ones and themselves.
+        """Return masked tokens (B, M, C) after attention to visible ones (B, V, C) and to themselves.
 
         Args:
             queries: masked tokens.
             context: visible tokens.
-            there: (B, V + M) bool, which of both are not filling.
+            there: (B, V + M) bool, which of visible and masked tokens are not padding.
         """
         normed = self.norm_queries(queries)
         keys, values = self.key_value(torch.cat([self.norm_context(context), normed], dim=1)).chunk(2, dim=-1)
@@ -162,7 +161,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 def positions(height: int, width: int, channels: int) -> torch.Tensor:
-    """(height, width, channels) fixed sines and cosines of column and row, a quarter of the channels each (MAE)."""
+    """Return (height, width, channels) fixed sines and cosines of column and row, a quarter of channels each (MAE)."""
     rates = torch.exp(-math.log(10000.0) * torch.arange(channels // 4) / (channels // 4))
     x = (torch.arange(width)[:, None] * rates).expand(height, -1, -1)
     y = (torch.arange(height)[:, None, None] * rates).expand(-1, width, -1)
@@ -170,5 +169,5 @@ def positions(height: int, width: int, channels: int) -> torch.Tensor:
 
 
 def _lengths(chosen: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
-    """(B, L) bool: which places of a padded list (B, L, C) hold one of the (B, h, w) chosen cells."""
+    """Return (B, L) bool: the places of a padded list (B, L, C) that hold one of the (B, h, w) chosen cells."""
     return torch.arange(padded.shape[1], device=chosen.device) < chosen.flatten(1).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What every distillation shares: pictures, the teacher's embeddings of them, how a student learns and is judged."""
+"""Base class of distillation: pictures, the teacher's embeddings of them, loss and validation of the student."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class StudentRecipe(Recipe):
 
     Attributes:
         teacher: name of the teacher.
-        teacher_sha256: of its weights.
+        teacher_sha256: hex digest of the teacher's weights.
         student: name of the student.
-        start_sha256: of the weights that it begins with; empty for random ones.
+        start_sha256: hex digest of the student's initial weights; empty for random ones.
         batch: pictures in memory at once on each worker.
         picture_px: side of the student's pictures in pixels, a multiple of 16; None for whole frames, which every
-            encoder takes. Less shows a part of a frame at the frame's own scale, and both models must take it.
+            encoder takes. A smaller side shows part of a frame at the frame's scale; both models must accept it.
         zoom: smallest and largest size of a photo relative to a frame that it just fills, log-uniform: a random resized
-            crop, flipped in half of the cases. MAE's crops of 0.2 to 1 of the area are zooms of 1 to 2.24.
+            crop, flipped with probability 0.5. MAE's crops of 0.2 to 1 of the area are zooms of 1 to 2.24.
         rate: peak learning rate; after a linear warm-up it falls along a cosine to 0. The convolutional `tiny` learns
             several times as fast at 4e-3 (benchmarks/LOG.md).
-        warmup: share of the steps.
-        weight_decay: AdamW's, on matrices and kernels.
-        betas: AdamW's.
+        warmup: share of the steps in the warm-up.
+        weight_decay: weight decay of AdamW, on matrices and kernels.
+        betas: betas of AdamW.
     """
 
     teacher: str = "tiny"
@@ -58,12 +58,12 @@ class StudentRecipe(Recipe):
 
 
 class StudentTask(Task):
-    """The student's encoder learns the teacher's embeddings; prompts and masks are not needed.
+    """Training of the student's encoder on the teacher's embeddings, without prompts or masks.
 
-    The teacher is in eval mode and embeds the very pictures that the student sees, at its own input size; on another
-    grid its embedding is resized to the student's. Cells of padding never count. (`tiny` packs descriptors of unit
-    length into most of its channels: as a student of another kind of teacher it can only resemble it, and as the
-    teacher of another grid it loses what its decoder draws within a cell.)
+    The teacher is in eval mode and embeds the same pictures as the student, at its own input size; an embedding of
+    another grid is resized to the student's. Cells of padding do not count. (`tiny` packs descriptors of unit length
+    into most of its channels: as the student of another kind of teacher it can only approximate the embedding, and as
+    a teacher of another grid it loses the detail within a cell.)
     """
 
     recipe: StudentRecipe
@@ -71,17 +71,17 @@ class StudentTask(Task):
     def __init__(
         self, recipe: StudentRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
     ) -> None:
-        """Set up.
+        """Freeze the teacher and store the held-out photos as pictures of the models' sizes.
 
         Args:
-            recipe: what to do.
-            teacher: never changed; it moves to where the student trains.
-            student: its image encoder is what trains, from the weights that it has.
-            photos: to train on.
-            held_out: (H, W, 3) uint8 photos to judge by; kept as pictures of the model's size.
+            recipe: hyper-parameters.
+            teacher: model whose weights do not change; it moves to the student's device.
+            student: model whose image encoder is trained, from its current weights.
+            photos: photos to train on.
+            held_out: (H, W, 3) uint8 photos to validate on.
 
         Raises:
-            ValueError: pictures of a size that a model cannot take.
+            ValueError: pictures of a size that a model does not accept.
         """
         self.recipe, self.photos = recipe, photos
         self.teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -96,14 +96,14 @@ class StudentTask(Task):
         return -(-len(self.photos) // self.recipe.batch)
 
     def batch(self, index: int) -> Views:
-        """Random views of the next photos."""
+        """Return random views of the next photos."""
         recipe = self.recipe
         return random_views(
             self.photos, self._frame, seed=recipe.seed, index=index, count=recipe.batch, zoom=recipe.zoom
         )
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; norms, biases and single vectors do not decay."""
+        """Make AdamW; norms, biases and single vectors do not decay."""
         parameters = [p for part in (self.model, self.heads) for p in part.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay, "part": "all"},
@@ -112,14 +112,14 @@ class StudentTask(Task):
         return torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas)
 
     def rates(self, step: int) -> Mapping[str, float]:
-        """Warm-up and cosine."""
+        """Return the learning rate of an update: linear warm-up, then a cosine."""
         recipe = self.recipe
         return {"all": recipe.rate * cosine(step, recipe.steps, int(recipe.warmup * recipe.steps))}
 
     def loss(
         self, batch: Views, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Mean squared error over cells and channels, and `cosine`, the mean over cells."""
+        """Compute the mean squared error over cells and channels, and `cosine`, the mean over cells."""
         target = self.teach(batch)
         answer = self.answer(self.model, batch, generator).float()
         error, likeness = compare(answer, target, batch.cells)
@@ -127,17 +127,17 @@ class StudentTask(Task):
 
     @abstractmethod
     def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
-        """(B, 256, h, w): what the student takes the teacher's embeddings to be, by what trains beside it too.
+        """Predict the teacher's embeddings, (B, 256, h, w), with the student's encoder and the task's heads.
 
         Args:
-            model: the student's image encoder, learning or averaged.
+            model: the student's image encoder, with current or averaged weights.
             batch: pictures.
-            generator: on the CPU; all that is drawn comes from it.
+            generator: source of all random draws, on the CPU.
         """
 
     @torch.no_grad()
     def teach(self, batch: Views) -> torch.Tensor:
-        """(B, 256, h, w) float32: the teacher's embeddings of the same views, on the student's grid."""
+        """Compute the teacher's embeddings of the same views on the student's grid, (B, 256, h, w) float32."""
         device = batch.teacher.device
         self.teacher.to(device)
         side = batch.student.shape[-1] // STRIDE
@@ -148,7 +148,7 @@ class StudentTask(Task):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> Validation | None:
-        """`cosine` (the score) and `mse` of the answers to whole held-out photos, mean over photos."""
+        """Measure `cosine` (the score) and `mse` on whole held-out photos, mean over photos."""
         if not self._held_out:
             return None
         device = next(model.parameters()).device
@@ -163,12 +163,12 @@ class StudentTask(Task):
 
 
 def compare(answer: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error over channels and cells of the photo, and mean cosine over those cells.
+    """Return the mean squared error over channels and cells of the photo, and the mean cosine over those cells.
 
     Args:
         answer: (B, C, h, h).
         target: (B, C, h, h).
-        cells: (B, 2) rows and columns that show the photo; every cell of the batch is worth the same.
+        cells: (B, 2) rows and columns that show the photo; every cell of the batch has the same weight.
     """
     counts = shown(cells, answer.shape[-1])[:, 0].float()
     total = counts.sum()
@@ -177,21 +177,21 @@ def compare(answer: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> 
 
 
 def build_student(name: str, seed: int) -> Sam:
-    """A model of the registry with random weights; the same seed, the same weights."""
+    """Build a model of the registry with random weights; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MODELS[name].build()
 
 
 def share_decoder(student: Sam, teacher: Sam) -> Sam:
-    """Give the student the teacher's prompt encoder and mask decoder (MobileSAM); in place, and returned."""
+    """Copy the teacher's prompt encoder and mask decoder into the student (MobileSAM), in place, and return it."""
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
     return student
 
 
 def takes_any_size(sam: Sam) -> bool:
-    """Whether the image encoder reads squares of other sizes than its own."""
+    """Return whether the image encoder accepts squares of other sizes than its own."""
     return isinstance(sam.image_encoder, TinyEncoder)
 
 

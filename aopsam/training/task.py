@@ -1,4 +1,4 @@
-"""What one kind of training brings to the loop that all kinds share (`trainer.py`)."""
+"""Base classes of recipes and tasks: batches, loss, learning rates and validation for the loop in `trainer.py`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from aopsam._options import Count, Share, check
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Hyper-parameters that every training has; each kind adds its own.
+    """Hyper-parameters of every training; each kind adds its own.
 
     Attributes:
-        seed: of the first weights, of the order of the data, and of all that is drawn.
+        seed: seed of the initial weights, the order of the data, and all random draws.
         steps: updates of the weights.
-        accumulate: batches to an update on each worker; N workers with accumulate 1 see what one with N sees.
-        average: decay of the weights' moving average, which is what is kept.
-        clip: largest norm of an update's gradient; None for any.
-        precision: what the model computes in; weights, gradients and averages stay float32.
+        accumulate: batches per update on each worker; N workers with accumulate 1 read the same as one with N.
+        average: decay of the moving average of the weights; the average is kept.
+        clip: largest norm of an update's gradient; None for no limit.
+        precision: number format of the forward pass; weights, gradients and averages stay float32.
 
     Raises:
         ValueError: a value of the wrong type or out of its limits.
@@ -41,25 +41,25 @@ class Recipe:
         check(self)
 
     def mixed(self, device: torch.device) -> torch.autocast:
-        """The context that the model computes in on a device."""
+        """Return the autocast context of the forward pass on a device."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 class Batch(Protocol):
-    """What a task's loss reads."""
+    """Batch that a task's loss reads."""
 
     def to(self, device: torch.device) -> Self:
-        """The batch on a device."""
+        """Return the batch on a device."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How good the averaged weights are on what was held out.
+    """Quality of the averaged weights on held-out data.
 
     Attributes:
-        score: what "best" means; the higher, the better.
-        figures: by name, for the logs.
-        pictures: by name, (H, W, 3) uint8.
+        score: number that the best weights are chosen by; higher is better.
+        figures: figures for the logs, by name.
+        pictures: (H, W, 3) uint8 pictures, by name.
     """
 
     score: float
@@ -68,12 +68,12 @@ class Validation:
 
 
 class Task(ABC):
-    """One kind of training: a model, its data, its loss, its rates, and how it is judged.
+    """One kind of training: model, data, loss, learning rates and validation.
 
     Attributes:
-        recipe: hyper-parameters; a checkpoint of another recipe is refused, `steps` apart.
-        model: what trains and is kept, on the CPU; its weights are a function of the recipe alone.
-        heads: what trains beside it and is thrown away.
+        recipe: hyper-parameters; a checkpoint whose recipe differs in more than `steps` is refused.
+        model: module that is trained and kept, on the CPU; its initial weights depend only on the recipe.
+        heads: modules that are trained with it and discarded.
     """
 
     recipe: Recipe
@@ -82,50 +82,50 @@ class Task(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Batches that show every sample about once: an epoch."""
+        """Return the batches of an epoch, which shows every sample about once."""
 
     @abstractmethod
     def batch(self, index: int) -> Batch:
-        """Batch number `index` of an endless run: a function of the seed and this number alone.
+        """Return batch number `index` of an endless run, which depends only on the seed and this number.
 
-        Workers and resumed runs share the numbers, so that all see what one unbroken worker would see. Called in
-        another process, on the CPU; uses neither the model nor a global random generator.
+        Workers and resumed runs share the numbers, so that together they read what one unbroken worker would read.
+        Called in another process, on the CPU; uses neither the model nor a global random generator.
         """
 
     @abstractmethod
     def optimizer(self) -> torch.optim.Optimizer:
-        """Over the parameters of model and heads that train; every group names its `part`."""
+        """Make the optimizer of the trainable parameters of model and heads; every group names its `part`."""
 
     @abstractmethod
     def rates(self, step: int) -> Mapping[str, float]:
-        """Learning rate of an update by `part`."""
+        """Return the learning rates of an update by `part`."""
 
     @abstractmethod
     def loss(
         self, batch: Any, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Scalar loss of one batch on the model's device, and scalars for the logs.
+        """Compute the scalar loss of one batch on the model's device, and scalars for the logs.
 
         Args:
             batch: of `batch`, on the model's device.
             step: number of the update.
-            generator: on the CPU, a function of the seed and the batch's number; all that is drawn comes from it.
+            generator: source of all random draws, on the CPU; depends only on the seed and the batch's number.
         """
 
     def validate(self, model: nn.Module) -> Validation | None:
-        """Judge averaged weights, in eval mode on the training device; None where nothing is held out."""
+        """Validate averaged weights, in eval mode on the training device; None without held-out data."""
         return None
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak rate: linear warm-up, then half a cosine down to 0 at `steps`."""
+    """Return the share of the peak learning rate: linear warm-up, then half a cosine down to 0 at `steps`."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
 def shuffled(count: int, seed: int, start: int, length: int) -> list[int]:
-    """Samples `start` to `start + length` of an endless stream of shuffled epochs of `count`."""
+    """Return samples `start` to `start + length` of an endless stream of shuffled epochs of `count` samples."""
     order: dict[int, np.ndarray] = {}
     indices = []
     for position in range(start, start + length):

@@ -1,4 +1,4 @@
-"""Choose what everything mode keeps, from a model's own scores on training photos."""
+"""Choose the thresholds of everything mode from a model's own scores on training photos."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import PAD, POINT, Prompts, decode, window_pe
 
 GRID = 16
+"""Points of the grid along each side of the photo."""
 UNSTABLE_SHARE = 0.1
 """Share of a grid's masks, the least stable ones, that the stability threshold drops."""
 BOX_NMS = 0.7
-"""segment-anything's own; it needs no tuning to a model's scores."""
+"""IoU threshold of non-maximum suppression: segment-anything's, which does not depend on a model's scores."""
 
 
 def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int = 200) -> dict[str, str]:
-    """Thresholds with which a 16 x 16 grid keeps about `masks_a_photo` masks of the median photo.
+    """Choose thresholds with which a 16 x 16 grid keeps about `masks_a_photo` masks of the median photo.
 
-    A small model's estimates are far below the .88 that the published models are cut at, so the cut is set by count:
-    the stability threshold drops the least stable tenth of all masks, and the threshold on the predicted IoU is the
-    one that leaves the wanted number after non-maximum suppression (on low-resolution masks).
+    A small model's IoU estimates are far below the published models' threshold of 0.88, so the number of masks decides:
+    the stability threshold drops the least stable tenth of all masks, and the threshold on the predicted IoU leaves the
+    wanted number after non-maximum suppression (on low-resolution masks).
 
     Args:
         sam: in eval mode.
-        photos: training photos; none of those that the model is measured on.
-        masks_a_photo: the wanted number; a photo of BSDS500 has 65 annotated masks, and a strategy that decodes fewer
-            prompts keeps fewer.
+        photos: training photos; none that the model is evaluated on.
+        masks_a_photo: wanted number of masks; a photo of BSDS500 has 65 annotated masks, and a strategy that decodes
+            fewer prompts keeps fewer.
 
     Returns:
         `pred_iou_thresh`, `stability_score_thresh` and `box_nms_thresh` as text with three decimals.
@@ -44,14 +45,14 @@ def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int 
         keep = stability >= stable
         kept = estimates[keep][box_nms(boxes[keep], estimates[keep], BOX_NMS)].sort(descending=True).values
         cuts.append(float(kept[min(masks_a_photo, len(kept)) - 1]) if len(kept) else 0.0)
-    # Rounded down, else the masks at the cut itself would go.
+    # Rounded down; rounded up, the masks exactly at the threshold would be dropped.
     values = {"pred_iou_thresh": np.median(cuts), "stability_score_thresh": stable, "box_nms_thresh": BOX_NMS}
     return {name: f"{np.floor(value * 1000 + 1e-9) / 1000:.3f}" for name, value in values.items()}
 
 
 @torch.no_grad()
 def _score_grid(sam: Sam, photo: Annotated) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Boxes (K, 4) XYXY in low-resolution pixels, IoU estimates (K,) and stability (K,) of a grid's masks."""
+    """Return boxes (K, 4) XYXY in low-resolution pixels, IoU estimates (K,) and stability (K,) of a grid's masks."""
     resize = ResizeLongestSide(sam.image_encoder.img_size)
     rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
     embedding = sam.image_encoder(sam.preprocess(rgb))
@@ -78,7 +79,7 @@ def _score_grid(sam: Sam, photo: Annotated) -> tuple[torch.Tensor, torch.Tensor,
 
 
 def _boxes(masks: torch.Tensor) -> torch.Tensor:
-    """(K, H, W) non-empty masks -> (K, 4) float XYXY of their outermost pixels."""
+    """Return (K, 4) float XYXY of the outermost pixels of non-empty masks (K, H, W)."""
     columns, rows = masks.any(1).float(), masks.any(2).float()
     right = masks.shape[2] - 1 - columns.flip(1).argmax(1)
     bottom = masks.shape[1] - 1 - rows.flip(1).argmax(1)

@@ -1,4 +1,4 @@
-"""The loop that every training shares: updates, workers, average, checkpoints, resume, validation, logs."""
+"""Run the training loop of any task: updates, workers, average, checkpoints, resume, validation, logs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from aopsam.training.log import Log
 from aopsam.training.task import Batch, Task, Validation
 
 LINE_EVERY = 10
-"""Updates between lines of the log, each a mean over them."""
+"""Updates per line of the log, which is their mean."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Which worker this is, where `torch.distributed` runs more than one, and where it trains."""
+    """Rank of a worker, number of workers (more than one under `torch.distributed`), and its device."""
 
     rank: int = 0
     world: int = 1
@@ -44,25 +44,25 @@ def train(
     on_log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
 ) -> dict[str, torch.Tensor]:
-    """Train, or go on where `folder` holds a checkpoint.
+    """Train a task, resuming from the checkpoint in `folder` if there is one.
 
-    What an update sees depends on the recipe and its number alone, so that a resumed run ends with the weights of an
-    unbroken one, bit for bit on one kind of machine with as many workers.
+    The data of an update depend only on the recipe and the update's number, so that a resumed run ends with the weights
+    of an unbroken one, bit for bit on the same kind of machine with as many workers.
 
     Args:
-        task: what to train.
-        folder: of `checkpoint.pt` and `steps.jsonl` (one line each ten updates); written by the first worker.
-        worker: this one.
-        stop_at: stop before this update, as a kill would, after a checkpoint.
+        task: training to run.
+        folder: folder of `checkpoint.pt` and `steps.jsonl` (one line per ten updates); written by the first worker.
+        worker: this worker; by default the only one, on the CPU.
+        stop_at: update to stop before, after a checkpoint.
         checkpoint_every: updates between checkpoints.
         validate_every: updates between validations; an epoch by default.
-        loader_workers: processes that make batches; 0 makes them between the updates.
+        loader_workers: processes that make batches; with 0, this process makes them between updates.
         curves: folder or URI for TensorBoard.
-        on_log: told the number of updates done and figures, whenever a line is logged.
-        on_checkpoint: the same after every checkpoint, on every worker.
+        on_log: called with the number of updates done and the figures, for every line of the log.
+        on_checkpoint: called with the same after every checkpoint, on every worker.
 
     Returns:
-        The weights to keep: of the best validation, else the average at the end.
+        The weights to keep: those of the best validation, else the average at the end.
 
     Raises:
         ValueError: the checkpoint belongs to another recipe, or the loss is not finite.
@@ -102,18 +102,18 @@ def train(
 
 
 def kept_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights that a checkpoint's run would keep: of its best validation, else the average, on the CPU."""
+    """Return the weights to keep of a checkpoint: those of the best validation, else the average, on the CPU."""
     values = state["average"]["values"] if state["best"] is None else state["best"]["values"]
     return {name: tensor.cpu() for name, tensor in values.items()}
 
 
 class Run:
-    """A task on its way: model, heads, average, optimizer, and the best validation so far."""
+    """State of a training run: model, heads, average, optimizer, and the best validation so far."""
 
     def __init__(self, task: Task, worker: Worker) -> None:
         self.task, self.worker = task, worker
         device = torch.device(worker.device)
-        # On a CPU, too, convolutions are quicker with their channels last.
+        # Convolutions are faster with channels last, on a CPU too.
         task.model.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task.heads.train().to(device)
         self.device = device
@@ -122,7 +122,7 @@ class Run:
         self.best: dict[str, Any] | None = None
 
     def batches(self, first: int, last: int, loader_workers: int) -> Iterator[tuple[int, Batch]]:
-        """This worker's batches of the updates `first` to `last`, with their numbers."""
+        """Return this worker's batches of the updates `first` to `last`, with their numbers."""
         per_worker = self.task.recipe.accumulate
         indices = [
             (step * self.worker.world + self.worker.rank) * per_worker + place
@@ -139,7 +139,7 @@ class Run:
         return zip(indices, loader, strict=True)
 
     def update(self, step: int, batches: Iterator[tuple[int, Batch]]) -> dict[str, float]:
-        """One update from the next batches; what the losses logged."""
+        """Run one update on the next batches, and return the mean figures of its losses."""
         recipe = self.task.recipe
         rates = self.task.rates(step)
         for group in self.optimizer.param_groups:
@@ -149,7 +149,7 @@ class Run:
         for _ in range(recipe.accumulate):
             index, batch = next(batches)
             draw = recipe.seed * 2**32 + index
-            torch.manual_seed(draw)  # of layers that draw by themselves, such as dropout
+            torch.manual_seed(draw)  # for layers with their own random draws, such as dropout
             loss, logged = self.task.loss(batch.to(self.device), step, torch.Generator().manual_seed(draw))
             (loss / recipe.accumulate).backward()
             for name, value in ({"loss": loss} | dict(logged)).items():
@@ -168,7 +168,7 @@ class Run:
     def _share(self, figures: dict[str, float]) -> None:
         """Average gradients, running statistics and figures over the workers, in one message.
 
-        Batch normalisation normalises each batch by itself, on one worker as on many.
+        Batch normalisation uses the statistics of each batch alone, with any number of workers.
         """
         if self.worker.world == 1:
             return
@@ -183,7 +183,7 @@ class Run:
         figures.update(zip(figures, shared[-1].tolist(), strict=True))
 
     def validate(self, done: int) -> Validation | None:
-        """Judge the average; the best so far is remembered."""
+        """Validate the averaged weights, and keep them if they are the best so far."""
         model = copy.deepcopy(self.task.model)
         model.load_state_dict(self.average.values)
         validation = self.task.validate(model.eval())
@@ -193,7 +193,7 @@ class Run:
         return validation
 
     def state(self, done: int) -> dict[str, Any]:
-        """Everything that the next update depends on; random numbers depend on its number alone."""
+        """Return all state that the next update depends on; random numbers depend only on the update's number."""
         return {
             "recipe": asdict(self.task.recipe),
             "step": done,
@@ -205,10 +205,10 @@ class Run:
         }
 
     def restore(self, folder: Path) -> int:
-        """Take up the folder's checkpoint, if there is one; the number of updates already done.
+        """Load the checkpoint of a folder, if there is one, and return the number of updates already done.
 
         Raises:
-            ValueError: it belongs to another recipe.
+            ValueError: the checkpoint belongs to another recipe.
         """
         state = load_checkpoint(folder)
         if state is None:

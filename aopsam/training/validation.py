@@ -1,4 +1,4 @@
-"""How good is a promptable model with one prompt a ground-truth mask? (`gt-point`, `gt-box`)"""
+"""Measure a promptable SAM with one point or box per ground-truth mask (`gt-point`, `gt-box`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, deco
 
 @torch.no_grad()
 def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Prompt once a mask, as segment-anything would, and compare at the photo's own resolution.
+    """Measure the IoU of one prompt per mask, pre-processed as in segment-anything, at the photo's own resolution.
 
     Args:
         sam: in eval mode.
-        photo: with M masks.
+        photo: photo with M masks.
         kind: "point" (each mask's interior point) or "box" (each mask's bounding box).
         chunk: prompts decoded at once.
 
     Returns:
-        (M, 3) true IoU of the three alternatives, and (M, 3) the model's estimates of them.
+        (M, 3) true IoU of the three alternatives, and (M, 3) IoU estimates of the model.
     """
     resize = ResizeLongestSide(sam.image_encoder.img_size)
     rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
@@ -55,5 +55,5 @@ def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 3
 
 
 def best_of_three(sam: Sam, photos: Sequence[Annotated], kind: str = "point") -> float:
-    """Mean over all masks of all photos of the best alternative's true IoU."""
+    """Return the true IoU of the best alternative, mean over all masks of all photos."""
     return float(np.concatenate([prompted_iou(sam, photo, kind)[0].max(1) for photo in photos]).mean())

@@ -1,4 +1,4 @@
-"""Photos as two models see them: one random view of a photo, drawn for the student's square and for the teacher's."""
+"""Make random views of photos, each drawn at the student's input size and at the teacher's."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from aopsam.training.task import shuffled
 
 
 class Photos(Protocol):
-    """Photos by number, without annotations; a list of arrays is one, so is a corpus that decodes on demand."""
+    """Photos by number, without annotations: a list of arrays, or a corpus that decodes on demand."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of photos."""
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """(H, W, 3) uint8; a ValueError for a photo that cannot be read, which is then left out."""
+        """Return a photo, (H, W, 3) uint8.
+
+        Raises:
+            ValueError: the photo cannot be read; it is then left out.
+        """
 
 
 class Frame(NamedTuple):
-    """How large the pictures are.
+    """Sizes of the pictures.
 
     Attributes:
         student_px: side of the student's square.
         teacher_px: side of the teacher's square.
-        share: of the side of the models' own squares, 1 for whole frames.
+        share: those sides relative to the models' own squares, 1 for whole frames.
     """
 
     student_px: int
@@ -41,7 +45,7 @@ class Frame(NamedTuple):
 
     @property
     def units(self) -> int:
-        """Cells along a side of the coarser of the two grids, which the photo's part is a whole number of."""
+        """Cells along a side of the coarser grid; the photo's part of a picture is a whole number of them."""
         return min(self.student_px, self.teacher_px) // STRIDE
 
 
@@ -50,7 +54,7 @@ class Views:
     """A batch of B pictures.
 
     Attributes:
-        student: (B, 3, S, S) uint8, the photo's part at the top left, zero outside it.
+        student: (B, 3, S, S) uint8, the photo's part at the top left, zeros outside it.
         teacher: (B, 3, T, T) uint8, the same views.
         cells: (B, 2) int64, rows and columns of the student's embedding that show the photo; the rest is padding.
     """
@@ -60,27 +64,27 @@ class Views:
     cells: torch.Tensor
 
     def to(self, device: torch.device) -> Views:
-        """The same batch, where the model is."""
+        """Return the batch on a device."""
         return Views(self.student.to(device), self.teacher.to(device), self.cells.to(device))
 
 
 def random_views(
     photos: Photos, frame: Frame, *, seed: int, index: int, count: int, zoom: tuple[float, float]
 ) -> Views:
-    """Batch number `index` of an endless shuffled stream: a function of the arguments alone.
+    """Return batch number `index` of an endless shuffled stream; it depends only on the arguments.
 
-    A photo that cannot be read gives its place to the next one.
+    A photo that cannot be read is replaced by the next one.
 
     Args:
-        photos: where from.
+        photos: photos to draw from.
         frame: sizes.
-        seed: of the order and of the views.
-        index: of the batch.
+        seed: seed of the order and of the views.
+        index: number of the batch.
         count: B.
         zoom: smallest and largest size of the photo relative to a frame that it just fills (log-uniform).
 
     Raises:
-        ValueError: no photo can be read.
+        ValueError: none of the photos can be read.
     """
     rng = np.random.default_rng([seed, index])
     chosen = shuffled(len(photos), seed, index * count, count)
@@ -95,10 +99,10 @@ def random_views(
 
 
 def readable(photos: Photos, number: int) -> np.ndarray:
-    """Photo `number`, or the next one that can be read.
+    """Return photo `number`, or the next one that can be read.
 
     Raises:
-        ValueError: there is none.
+        ValueError: none of the photos can be read.
     """
     for place in range(len(photos)):
         try:
@@ -111,15 +115,16 @@ def readable(photos: Photos, number: int) -> np.ndarray:
 def view(
     rgb: np.ndarray, frame: Frame, zoom: float = 1.0, place: Sequence[float] | np.ndarray = (0, 0), flip: bool = False
 ) -> Views:
-    """One picture: a part of the photo, scaled, padded to a square; whole frames of zoom 1 are SAM's own, but for
-    less than a cell at the right or lower edge.
+    """Make one picture: a part of the photo, scaled and padded to a square.
+
+    Whole frames of zoom 1 equal SAM's pre-processing, except for less than a cell at the right or lower edge.
 
     Args:
         rgb: (H, W, 3) uint8.
         frame: sizes.
         zoom: size of the photo relative to a frame that it just fills.
-        place: x and y in [0, 1], which part, where not all of it fits.
-        flip: left to right.
+        place: x and y in [0, 1] of the part, where not all of the photo fits.
+        flip: mirror the photo left to right.
     """
     height, width = rgb.shape[:2]
     pixels_a_unit = max(height, width) * frame.share / (frame.units * zoom)
@@ -143,7 +148,7 @@ def view(
 
 
 def stack(views: Sequence[Views]) -> Views:
-    """One batch of several."""
+    """Join batches into one."""
     student = torch.cat([one.student for one in views])
     same = all(one.teacher is one.student for one in views)
     teacher = student if same else torch.cat([one.teacher for one in views])
@@ -151,18 +156,18 @@ def stack(views: Sequence[Views]) -> Views:
 
 
 def shown(cells: torch.Tensor, side: int) -> torch.Tensor:
-    """(B, 1, side, side) bool: which cells of a square grid show the photo, of their (B, 2) rows and columns."""
+    """Return (B, 1, side, side) bool: cells of a square grid that show the photo, from (B, 2) rows and columns."""
     along = torch.arange(side, device=cells.device)
     return ((along < cells[:, :1])[:, :, None] & (along < cells[:, 1:])[:, None, :]).unsqueeze(1)
 
 
 def normalised(sam: Sam, rgb: torch.Tensor, rows_columns_px: torch.Tensor) -> torch.Tensor:
-    """(B, 3, S, S) uint8 as the encoder reads it, float32: SAM's mean and spread, zero where the photo is not.
+    """Normalise pictures (B, 3, S, S) uint8 to float32 by SAM's mean and deviation, with zeros outside the photo.
 
     Args:
-        sam: whose mean and spread.
+        sam: model with mean and deviation.
         rgb: pictures.
-        rows_columns_px: (B, 2) of the pictures that show the photo, from the top left.
+        rows_columns_px: (B, 2) rows and columns that show the photo, from the top left.
     """
     pixels = (rgb.float() - sam.pixel_mean.to(rgb.device)) / sam.pixel_std.to(rgb.device)
     pixels = pixels * shown(rows_columns_px, rgb.shape[-1])
@@ -170,15 +175,15 @@ def normalised(sam: Sam, rgb: torch.Tensor, rows_columns_px: torch.Tensor) -> to
 
 
 def resized(embedding: torch.Tensor, cells: torch.Tensor, side: int) -> torch.Tensor:
-    """The teacher's embedding on the student's grid: of each picture the photo's part alone, bilinear.
+    """Resize the teacher's embedding to the student's grid: the photo's part of each picture, bilinear.
 
     Args:
         embedding: (B, C, t, t).
         cells: (B, 2) rows and columns of the student's grid that show the photo.
-        side: of the student's grid.
+        side: cells along a side of the student's grid.
 
     Returns:
-        (B, C, side, side), zero where the photo is not.
+        (B, C, side, side), zero outside the photo.
     """
     own = embedding.shape[-1]
     out = embedding.new_zeros((*embedding.shape[:2], side, side))

@@ -1,6 +1,6 @@
-"""Windows of photos with prompts and mask targets: what one training step reads.
+"""Cut windows out of annotated photos, with prompts and mask targets: the batch of one training step.
 
-A photo is scaled around the model's working size, a window is cut out of it and put at a random cell of the frame,
+A photo is scaled to about the model's working size, a window is cut out of it and put at a random cell of the frame,
 and prompts are drawn from the annotations whose interior point lies in the window.
 """
 
@@ -19,12 +19,12 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, STRIDE, Prompts
 
 MIN_AREA_PX = 60.0
-"""A mask smaller than this, in frame pixels, has less than four pixels of the stride-4 target."""
+"""Smallest area of a mask that is prompted for, in frame pixels: about four pixels of the stride-4 target."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step reads.
+    """Windows, prompts and mask targets of one step.
 
     Attributes:
         rgb: (W, 3, S, S) uint8.
@@ -43,7 +43,7 @@ class Batch:
     is_box: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch, where the model is."""
+        """Return the batch on a device."""
         prompts = self.prompts
         return Batch(
             self.rgb.to(device),
@@ -69,12 +69,12 @@ def make_batch(
     """Cut `windows` windows of `size_px` out of random photos.
 
     Args:
-        photos: where from, each equally likely.
-        rng: the only source of chance.
+        photos: photos to cut from, each equally likely.
+        rng: the only source of random numbers.
         windows: W.
-        size_px: side of a window in frame pixels, a multiple of 16; `frame_px` makes whole frames.
+        size_px: side of a window in frame pixels, a multiple of 16; equal to `frame_px` for whole frames.
         frame_px: side of the model's padded square.
-        prompts: at most this many a window; a window with few masks gets at most three prompts a mask.
+        prompts: most prompts of a window; a window with few masks gets at most three prompts per mask.
         scale: smallest and largest size of the photo relative to the frame (log-uniform).
         box_share: share of the prompts that are boxes.
     """
@@ -110,7 +110,7 @@ def make_batch(
 
 
 class _Asked(NamedTuple):
-    """One prompt of a batch and its answer."""
+    """One prompt of a batch and its target."""
 
     window: int
     points_px: np.ndarray
@@ -121,7 +121,7 @@ class _Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class _Window:
-    """Where a window lies: in the (flipped, scaled) photo and in the frame."""
+    """Place of a window in the (flipped, scaled) photo and in the frame."""
 
     photo: Annotated
     flip: bool
@@ -150,12 +150,12 @@ class _Window:
         return cls(photo, bool(rng.random() < 0.5), factor, corner, size_px, cell, inside)  # type: ignore[arg-type]
 
     def _region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The rectangle of the unscaled photo under `width` x `height` pixels of the window."""
+        """Return the rectangle XYXY of the unscaled photo under `width` x `height` pixels of the window."""
         x, y = self.corner
         return x / self.scale, y / self.scale, (x + width) / self.scale, (y + height) / self.scale
 
     def rgb(self) -> np.ndarray:
-        """(S, S, 3) uint8, zero outside the photo."""
+        """Return the window's pixels, (S, S, 3) uint8, zero outside the photo."""
         pixels = self.photo.rgb[:, ::-1] if self.flip else self.photo.rgb
         x0, y0, x1, y1 = self._region(*self.inside)
         box = x0, y0, min(x1, pixels.shape[1]), min(y1, pixels.shape[0])
@@ -165,7 +165,7 @@ class _Window:
         return out
 
     def mask(self, index: int) -> np.ndarray:
-        """(H', W') uint8 0 or 255 in unscaled photo pixels, padded with zeros to cover the whole window."""
+        """Return a mask, (H', W') uint8 0 or 255 in unscaled photo pixels, zero-padded to cover the whole window."""
         mask = rle.decode(self.photo.rles[index]) * np.uint8(255)
         mask = mask[:, ::-1] if self.flip else mask
         _, _, x1, y1 = self._region(self.size_px, self.size_px)
@@ -174,25 +174,25 @@ class _Window:
         return canvas
 
     def target(self, mask: np.ndarray) -> np.ndarray:
-        """(S / 4, S / 4) uint8, covered share times 255."""
+        """Return the target of a mask, (S / 4, S / 4) uint8: covered share times 255."""
         side = self.size_px // 4
         region = self._region(self.size_px, self.size_px)
         return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.HAMMING, region))
 
     def interior_px(self) -> np.ndarray:
-        """(M, 2) interior points of all annotations, in unscaled pixels of the (flipped) photo."""
+        """Return the (M, 2) interior points of all annotations, in unscaled pixels of the (flipped) photo."""
         points = self.photo.points_px.copy()
         if self.flip:
             points[:, 0] = self.photo.rgb.shape[1] - 1 - points[:, 0]
         return points
 
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
-        """Unscaled photo pixels (..., 2) -> frame pixels, as `ResizeLongestSide.apply_coords` scales them."""
+        """Convert unscaled photo pixels (..., 2) to frame pixels, scaled as by `ResizeLongestSide.apply_coords`."""
         return xy * self.scale - self.corner + np.array(self.cell) * STRIDE
 
 
 def _choose(window: _Window, rng: np.random.Generator, most: int) -> np.ndarray:
-    """Indices of the masks to ask for: large enough, their interior point in the window."""
+    """Choose masks to prompt for, as indices: large enough, with the interior point in the window."""
     points = window.interior_px()
     x0, y0, x1, y1 = window._region(*window.inside)
     ok = (points >= (x0 + 1, y0 + 1)).all(1) & (points <= (x1 - 2, y1 - 2)).all(1)
@@ -204,14 +204,14 @@ def _choose(window: _Window, rng: np.random.Generator, most: int) -> np.ndarray:
 
 
 def _visible(window: _Window, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ys, xs) of the mask's pixels in the window, in unscaled pixels."""
+    """Return (ys, xs) of the mask's pixels in the window, in unscaled pixels."""
     x0, y0, x1, y1 = (int(v) for v in window._region(*window.inside))
     ys, xs = np.nonzero(mask[y0:y1, x0:x1])
     return ys + y0, xs + x0
 
 
 def _point(window: _Window, mask: np.ndarray, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
-    """One point inside the mask: near its deepest point (60 %) or anywhere in its visible part."""
+    """Draw one point inside the mask: near its deepest point (60 %) or anywhere in its visible part."""
     deep = window.interior_px()[index]
     if rng.random() < 0.6:
         spread = 0.12 * window.photo.areas_px[index] ** 0.5
@@ -228,7 +228,7 @@ def _point(window: _Window, mask: np.ndarray, index: int, rng: np.random.Generat
 
 
 def _box(window: _Window, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
-    """The visible part's box, each side moved by up to a tenth of the box (SAM's own noise, its appendix A)."""
+    """Draw the box of the visible part, each side moved by up to a tenth of the box (noise as in SAM, appendix A)."""
     ys, xs = _visible(window, mask)
     box = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]], dtype=np.float64)
     side = box[1] - box[0]
@@ -237,7 +237,7 @@ def _box(window: _Window, mask: np.ndarray, rng: np.random.Generator) -> tuple[n
 
 
 def _jitter(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, saturation (none at all in a tenth), a colour cast, noise."""
+    """Change brightness, contrast, saturation (a tenth become grey) and colour cast at random, and add noise."""
     x = rgb.astype(np.float32)
     grey = x.mean(axis=2, keepdims=True)
     x = grey + (x - grey) * np.float32(0.0 if rng.random() < 0.1 else rng.uniform(0.6, 1.4))

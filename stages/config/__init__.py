@@ -1,1 +1,1 @@
-"""What a run was asked for: configurations, strategies as text, command lines, and bad input turned into one line."""
+"""What the user asks of a run: configurations, strategies as text, command lines; bad input is one line."""

@@ -39,18 +39,18 @@ class StrategySpec:
 
     @classmethod
     def of(cls, name: str, options: dict[str, Option]) -> StrategySpec:
-        """With the text that would be written for it."""
+        """Build a strategy with the text that would be written for it."""
         written = ",".join(f"{key}={_shown(value)}" for key, value in options.items())
         return cls(f"{name}({written})" if written else name, name, options)
 
     @property
     def strategy_options(self) -> dict[str, Any]:
-        """Those of the strategy."""
+        """Options of the strategy itself."""
         return {key: value for key, value in self.options.items() if key not in GENERATOR_OPTIONS}
 
     @property
     def generator_options(self) -> dict[str, Any]:
-        """Those of `AutoMaskGenerator`."""
+        """Options of everything mode (`GeneratorOptions`)."""
         return {key: value for key, value in self.options.items() if key in GENERATOR_OPTIONS}
 
 
@@ -104,7 +104,7 @@ def _value(text: str) -> Option:
 
 
 def add_sweeps(specs: Sequence[StrategySpec], sweeps: Sequence[str]) -> list[StrategySpec]:
-    """Strategies and those of the sweeps, each once. Errors as for `expand_sweep`."""
+    """Return strategies and those of the sweeps, each once. Errors as for `expand_sweep`."""
     found = {spec.text: spec for spec in specs}
     for sweep in sweeps:
         found |= {spec.text: spec for spec in expand_sweep(sweep)}
@@ -112,7 +112,7 @@ def add_sweeps(specs: Sequence[StrategySpec], sweeps: Sequence[str]) -> list[Str
 
 
 def expand_sweep(text: str) -> list[StrategySpec]:
-    """Strategies that differ in one option: `aop:threshold=0.1,0.2` or `aop(k=1.3):spacing=4,6`.
+    """Return strategies that differ in one option: `aop:threshold=0.1,0.2` or `aop(k=1.3):spacing=4,6`.
 
     Raises:
         ValueError: not `strategy:option=value,value`, or a strategy that could not be written in `--prompts`.
@@ -127,7 +127,7 @@ def expand_sweep(text: str) -> list[StrategySpec]:
 
 
 def parse_values(text: str) -> tuple[str, list[Option]]:
-    """An option and its values: `threshold=0.1,0.2`.
+    """Parse an option and its values: `threshold=0.1,0.2`.
 
     Raises:
         ValueError: it is not written like that.
@@ -139,7 +139,7 @@ def parse_values(text: str) -> tuple[str, list[Option]]:
 
 
 def find_sweeps(specs: Sequence[StrategySpec], least: int = 3) -> dict[str, list[StrategySpec]]:
-    """Groups of at least so many strategies that differ in one option's number alone, by what the option is called."""
+    """Return groups of at least `least` strategies that differ in one option's number alone, by the option's name."""
     groups: dict[str, list[StrategySpec]] = defaultdict(list)
     for spec in specs:
         for key, value in spec.options.items():

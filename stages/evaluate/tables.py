@@ -1,4 +1,4 @@
-"""OUT/table.md: the tables of the papers, filled from one run. Which there are is data: `SHAPES`."""
+"""OUT/table.md: the tables of the papers, filled from one run. Which there are is data: `LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shape:
+class Layout:
     """A table to fill.
 
     Attributes:
         title: what it shows.
-        mirrors: the papers' tables of that shape.
+        mirrors: the papers' tables of that layout.
         rows: of all strategies of the run those that belong in it, in their order.
         columns: of one data.
         side_by_side: data beside each other, as papers have it, and not below each other.
@@ -108,8 +108,8 @@ RECALL = tuple(
     for size in ("", *SIZES)
 )
 
-SHAPES = (
-    Shape(
+LAYOUTS = (
+    Layout(
         "Prompt strategies",
         "AoP-SAM, Table 1; Efficient SAM2, Tables 1, 2, 4, 5, 6",
         _all,
@@ -120,7 +120,7 @@ SHAPES = (
         "LVIS, SA-1B: grid 32² 45.6, 41.2, 49.7; attention, low latency 60.5, 54.3, 41.7, high quality "
         "66.4, 61.0, 57.3",
     ),
-    Shape(
+    Layout(
         "At equal prompts",
         "the first strategy's kind against each other one: the one of it that decodes most without decoding more",
         _others,
@@ -131,7 +131,7 @@ SHAPES = (
             Column("higher by", lambda entry: _of_equal(entry, "gain")),
         ),
     ),
-    Shape(
+    Layout(
         "Parts of aop",
         "AoP-SAM, Table 2",
         _parts_of_aop,
@@ -142,7 +142,7 @@ SHAPES = (
         "with Adaptive Sampling 72.8 at 120, 70.5 at 98, 71.7 at 98; with filtering, too, 71.3 at 108, 70.1 "
         "at 91, 71.9 at 90",
     ),
-    Shape(
+    Layout(
         "After decoding",
         "Efficient SAM2, Table 3",
         _after_decoding,
@@ -150,7 +150,7 @@ SHAPES = (
         least=2,
         published="IoU of Hiera-L on COCO: grid with NMS 46.6, merged 47.0; attention with NMS 66.2, merged 66.9",
     ),
-    Shape(
+    Layout(
         "Time and memory",
         "AoP-SAM, Table 4; MobileSAMv2, Table 2",
         _all,
@@ -165,7 +165,7 @@ SHAPES = (
         published="prompts of MobileSAM on a Jetson Orin Nano: AoP 0.65 to 0.84 s and 42 MB, OAS 0.99 to 1.32 s and "
         "780 MB. Prompts and masks of ViT-H: grid 32² 1.616 s, 64² 6.464 s, 320 boxes 0.097 s",
     ),
-    Shape(
+    Layout(
         "Object proposals",
         "MobileSAMv2, Tables 3, 4, 5",
         _all,
@@ -174,7 +174,7 @@ SHAPES = (
         "42.9, 79.2, 83.6; 320 boxes 59.3, 47.9, 77.1, 79.9. Boxes with TinyViT 51.1, with EfficientViT-L2 "
         "56.3",
     ),
-    Shape(
+    Layout(
         "Instance segmentation",
         "EfficientSAM, and Adaptive Mask Refinement, Tables I and II; AP of one class, at most 100 masks a photo",
         _all,
@@ -187,7 +187,7 @@ SHAPES = (
         published="mIoU and AP on COCO, asked at ground truth: EfficientSAM-Ti 69.0, 45.2, refined 75.6, 54.7; "
         "EfficientSAM-S 70.7, 45.2, refined 75.2, 52.8",
     ),
-    Shape(
+    Layout(
         "Readings of mIoU",
         "of each ground-truth mask's best match over all masks, or by photo; of each prediction; of pairs",
         _all,
@@ -200,7 +200,7 @@ SHAPES = (
     ),
 )
 """In the order of the file."""
-SWEEP = Shape(
+SWEEP = Layout(
     "Sweep",
     "AoP-SAM, Table 3; MobileSAMv2, Table 7",
     _all,
@@ -227,17 +227,17 @@ def fill(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[Table]
         entries: of all data, models and strategies.
         specs: strategies, the first of which the others are compared to.
     """
-    wanted = [(shape, shape.title, shape.rows(specs)) for shape in SHAPES]
+    wanted = [(layout, layout.title, layout.rows(specs)) for layout in LAYOUTS]
     wanted += [(SWEEP, f"Sweep of {title}", list(chosen)) for title, chosen in find_sweeps(specs).items()]
     names = short_names([entry["data"] for entry in entries])
     tables: list[Table] = []
-    for shape, title, chosen in wanted:
-        if len(chosen) >= shape.least and entries:
+    for layout, title, chosen in wanted:
+        if len(chosen) >= layout.least and entries:
             strategies = [spec.text for spec in chosen]
-            groups = [list(names)] if shape.side_by_side else [[data] for data in names]
-            tables += [_table(shape, title, entries, strategies, group, names) for group in groups]
-            if shape.published:
-                note = f"Published, with other weights, photos and machines: {shape.published}."
+            groups = [list(names)] if layout.side_by_side else [[data] for data in names]
+            tables += [_table(layout, title, entries, strategies, group, names) for group in groups]
+            if layout.published:
+                note = f"Published, with other weights, photos and machines: {layout.published}."
                 tables[-1] = replace(tables[-1], note=note)
     return tables
 
@@ -261,7 +261,7 @@ def short_names(data: Sequence[str]) -> dict[str, str]:
 
 
 def _table(
-    shape: Shape,
+    layout: Layout,
     title: str,
     entries: Sequence[Entry],
     strategies: Sequence[str],
@@ -272,19 +272,19 @@ def _table(
     sams = sorted({entry["sam"] for entry in entries})
     several = len(data) > 1
     heads = [
-        f"{names[name]}: {column.head}" if several and column is shape.columns[0] else column.head
+        f"{names[name]}: {column.head}" if several and column is layout.columns[0] else column.head
         for name in data
-        for column in shape.columns
+        for column in layout.columns
     ]
     rows = [
-        [sam, strategy, *(column.cell(found[name, sam, strategy]) or "–" for name in data for column in shape.columns)]
+        [sam, strategy, *(column.cell(found[name, sam, strategy]) or "–" for name in data for column in layout.columns)]
         for sam in sams
         for strategy in strategies
     ]
     title = title if several else f"{title}, {names[data[0]]}"
     if len(sams) > 1:
-        return Table(title, shape.mirrors, ["SAM", "prompts", *heads], rows, labels=2)
-    return Table(f"{title}, {sams[0]}", shape.mirrors, ["prompts", *heads], [row[1:] for row in rows])
+        return Table(title, layout.mirrors, ["SAM", "prompts", *heads], rows, labels=2)
+    return Table(f"{title}, {sams[0]}", layout.mirrors, ["prompts", *heads], [row[1:] for row in rows])
 
 
 def _aligned(table: Table) -> str:

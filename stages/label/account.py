@@ -1,4 +1,4 @@
-"""What finished units of a run add up to, and what bounds its speed."""
+"""Sum of finished units of a run: rows, masks, seconds; and the stage that bounds the run's speed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Account:
 
     @property
     def seconds(self) -> float:
-        """How long a unit took in its actor."""
+        """Seconds that the units took in their actors."""
         return self.seconds_model + self.seconds_wait + self.seconds_write
 
 

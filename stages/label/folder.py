@@ -17,7 +17,7 @@ from stages.storage import atomic
 
 
 def unit_name(image_ids: list[str]) -> str:
-    """File name of a unit of images."""
+    """Return the file name of a unit of images."""
     return f"labels-{hashlib.sha256(' '.join(image_ids).encode()).hexdigest()[:24]}.parquet"
 
 
@@ -36,7 +36,7 @@ def write_table(table: pa.Table, uri: str) -> None:
 
 
 def done_images(folder: str) -> set[str]:
-    """Ids of the images that have a row; removes files that cannot be read and leftovers of killed writes."""
+    """Return ids of the images that have a row; remove files that cannot be read and leftovers of killed writes."""
     filesystem, root = fsspec.core.url_to_fs(folder)
     if not filesystem.exists(root):
         return set()

@@ -1,4 +1,4 @@
-"""A labelling run before its first photo: what is to be labelled, how, and what is done already."""
+"""From a configuration, photos and OUT to a checked labelling job: what is to be labelled, how, what is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stages.storage.location import redact
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What a run will do.
+    """A labelling run before its first photo.
 
     Attributes:
         config: what is done to each photo.
@@ -64,7 +64,7 @@ class LabelJob:
 
     @property
     def undone(self) -> int:
-        """How many photos have no row yet."""
+        """Number of photos that have no row yet."""
         return sum(image_id not in self.done for image_id in self.listing.column("image_id").to_pylist())
 
     def finished(self) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""OUT/manifest.json, as far as it says which run OUT belongs to: read, compared, written."""
+"""OUT/manifest.json: read, compared with the configuration of a run, written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What labelling a corpus will cost, from a few of its photos labelled here and thrown away."""
+"""From a labelling job to its cost: a few photos are labelled here, and the labels thrown away."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def plan_labelling(job: LabelJob, resources: Resources) -> LabelPlan:
 
 
 def _sizes_on_disk(todo: pa.Table, images: str) -> int:
-    """Bytes of the files on this machine that were listed without their size; what has gone counts nothing."""
+    """Return the bytes of local files that were listed without their size; files that are gone count nothing."""
     if locate(images).filesystem is not None:
         return 0
     unknown = todo.filter(pc.and_(pc.is_null(todo.column("bytes")), pc.equal(todo.column("kind"), "file")))

@@ -32,7 +32,7 @@ class PixelBudget:
     """
 
     def __init__(self, limit_px: int) -> None:
-        """`limit_px`: pixels inside at most; a photo with more comes in alone."""
+        """Admit at most `limit_px` pixels at once; a photo with more comes in alone."""
         self.limit_px = limit_px
         self.held_px = 0
         self._next = 0
@@ -47,7 +47,7 @@ class PixelBudget:
             self._changed.notify_all()
 
     def release(self, pixels: int) -> None:
-        """A photo of that many pixels has gone."""
+        """Give back the pixels of a photo that was taken out."""
         with self._changed:
             self.held_px -= pixels
             self._changed.notify_all()
@@ -75,7 +75,7 @@ class Prefetch:
     """Opens the photos of a listing's rows in threads; whatever happens to one, it becomes a row."""
 
     def __init__(self, images: str, max_pixels: int, threads: int, ahead_px: int = AHEAD_PX) -> None:
-        """Start no thread before there is a photo.
+        """Set up the threads; none starts before there is a photo.
 
         Args:
             images: the run's --images, from which storage credentials are read again.

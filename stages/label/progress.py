@@ -21,7 +21,7 @@ class Progress:
     """
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
-        """`total` is the number of images of this run."""
+        """Count from now; `total` is the number of images of this run."""
         self.total = total
         self.done = Account()
         self.seconds_start = self.seconds_first = 0.0
@@ -35,7 +35,7 @@ class Progress:
         return time.monotonic() - self._start
 
     def add(self, finished: Account) -> None:
-        """Take in finished work and, now and then, say so."""
+        """Add finished units; print a line now and then."""
         if self.done.rows == 0:
             self._first_images, self.seconds_first = finished.rows, self.seconds
             self.seconds_start = max(0.0, self.seconds_first - finished.seconds)
@@ -57,7 +57,7 @@ class Progress:
             self._stream.write("\n")
 
     def _rate(self) -> float:
-        """Images a second since the first result; until the second one, since the start."""
+        """Return images a second since the first result; until the second one, since the start."""
         if self.done.rows > self._first_images:
             return (self.done.rows - self._first_images) / max(self.seconds - self.seconds_first, 1e-9)
         return self.done.rows / max(self.seconds, 1e-9)

@@ -88,8 +88,9 @@ def row_mismatches(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"status {status} does not go with reason {reason}"
     if (status is Status.OK) != bool(masks):
         yield f"status {status} with {len(masks)} masks"
-    if row["prompts_proposed"] < 0 or row["prompts_decoded"] < 0:
-        yield f"{row['prompts_proposed']} prompts proposed, {row['prompts_decoded']} decoded"
+    proposed, decoded = row["prompts_proposed"], row["prompts_decoded"]
+    if not 0 <= decoded <= proposed or (masks and decoded == 0):
+        yield f"{len(masks)} masks of {decoded} prompts decoded, {proposed} proposed"
     if status in (Status.OK, Status.EMPTY):
         if len(row["content_sha256"] or "") != 64:
             yield f"content_sha256 {row['content_sha256']!r} has not 64 hex digits"

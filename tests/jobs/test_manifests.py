@@ -10,6 +10,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from stages.config.command_line import parse
 from tests.helpers import ROOT
 
 MANIFESTS = sorted((ROOT / "jobs").glob("*.yaml"))
@@ -64,9 +65,8 @@ def test_commands_name_pipelines_and_arguments_that_exist(path: Path) -> None:
     for script, *arguments in commands:
         name = Path(script).stem
         assert (ROOT / "pipelines" / f"{name}.py").is_file()
-        parser = importlib.import_module(f"pipelines.{name}").build_parser()
-        parsed = vars(parser.parse_args(arguments))  # SystemExit, with argparse's own words, where one does not fit
-        assert parsed["out"]
+        kind = importlib.import_module(f"pipelines.{name}").Arguments
+        assert parse(kind, arguments).out  # SystemExit, with a line that says why, where one does not fit
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)

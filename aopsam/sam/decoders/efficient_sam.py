@@ -1,6 +1,6 @@
 """EfficientSAM's prompt encoder and mask decoder (Xiong et al. 2023), where they differ from segment-anything's.
 
-Prompts fill six slots, empty ones included; nothing stands for "no mask given"; MLPs are shorter and use GELU; the
+Prompts fill six slots, empty ones included; there is no embedding of "no mask"; MLPs are shorter and use GELU; the
 tokens' attention to each other keeps a residual and the prompts' positions; masks are normalised over the whole photo.
 The names of the modules are those of the official weights.
 """
@@ -16,7 +16,7 @@ from aopsam.sam.encoders.efficient_sam import EfficientSamEncoder
 from aopsam.sam.model import EMBED_DIM, PositionEmbedding, StretchedSam
 
 _SLOTS = 6
-"""Points that every prompt has, most of them empty: `decoder_max_num_input_points` of the reference."""
+"""Point slots of every prompt, most of them empty: `decoder_max_num_input_points` of the reference."""
 
 
 class EfficientSam(StretchedSam):
@@ -26,7 +26,7 @@ class EfficientSam(StretchedSam):
 
 
 class _PromptEncoder(nn.Module):
-    """Points and boxes -> tokens. Called like segment-anything's, whose mask prompts it lacks."""
+    """Prompt encoder of points and boxes, called like segment-anything's; it takes no mask prompts."""
 
     def __init__(self, grid: tuple[int, int], image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _PromptEncoder(nn.Module):
         self.bbox_bottom_right_embeddings = nn.Embedding(1, EMBED_DIM)
 
     def get_dense_pe(self) -> torch.Tensor:
-        """(1, 256, h, w), position of each cell of the embedding."""
+        """Return the positional encoding of the embedding's cells, (1, 256, h, w)."""
         return self.pe_layer(self.image_embedding_size)[None]
 
     def forward(
@@ -47,11 +47,11 @@ class _PromptEncoder(nn.Module):
         boxes: torch.Tensor | None,
         masks: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (B, 6, 256) and what is added to the embedding, which is zero (B, 256, h, w).
+        """Encode prompts as tokens (B, 6, 256), and as zeros (B, 256, h, w) to add to the embedding.
 
         Args:
-            points: (B, n, 2) XY in pixels of the model's square, and (B, n) labels, 1 for a point of the object. The
-                weights know no points of the background: those of label 0 have a position alone, as in the reference.
+            points: (B, n, 2) XY in pixels of the model's square, and (B, n) labels, 1 for a point of the object. No
+                weights exist for points of the background: those of label 0 have a position alone, as in the reference.
             boxes: (B, 4) XYXY in those pixels.
             masks: must be None.
 
@@ -154,10 +154,10 @@ def _efficient_sam(channels: int, heads: int, img_size: int) -> EfficientSam:
 
 
 def efficient_sam_ti(img_size: int = 1024) -> EfficientSam:
-    """EfficientSAM-Ti, 10 M parameters, random weights; `img_size` is the side of its square in pixels."""
+    """Build EfficientSAM-Ti, 10 M parameters, random weights; `img_size` is the side of its square in pixels."""
     return _efficient_sam(192, 3, img_size)
 
 
 def efficient_sam_s(img_size: int = 1024) -> EfficientSam:
-    """EfficientSAM-S, 26 M parameters, random weights; `img_size` is the side of its square in pixels."""
+    """Build EfficientSAM-S, 26 M parameters, random weights; `img_size` is the side of its square in pixels."""
     return _efficient_sam(384, 6, img_size)

@@ -1,7 +1,7 @@
 """SAM 2 for single images (Ravi et al. 2024): its prompt encoder, its mask decoder, and the model around them.
 
-What SAM 2 keeps of a video (memory attention and encoder, object pointers) is no part of it. The names of the modules
-are those of the official weights, but for a leading `sam_`.
+SAM 2's modules for videos (memory attention and encoder, object pointers) are left out. The names of the modules are
+those of the official weights, but for a leading `sam_`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _VIDEO = (
     "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
 )
-"""How the names of those published weights start that only videos need."""
+"""Prefixes of the published weights that only videos need."""
 
 
 def image_weights(published: Mapping[str, T]) -> dict[str, T]:
-    """The part of a published file that belongs to `Sam2`, under the names it has there."""
+    """Select the weights of `Sam2` from a published file, under the names of its modules."""
     return {name.removeprefix("sam_"): value for name, value in published.items() if not name.startswith(_VIDEO)}
 
 
 class Sam2PromptEncoder(SamPromptEncoder):
-    """segment-anything's prompt encoder; boxes come as two points here, and so with the token of padding too."""
+    """segment-anything's prompt encoder; SAM 2 gives boxes as two points, and so with the padding token too."""
 
     def forward(
         self,
@@ -48,7 +48,7 @@ class Sam2PromptEncoder(SamPromptEncoder):
         boxes: torch.Tensor | None,
         masks: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `SamPromptEncoder`."""
+        """Encode prompts as `SamPromptEncoder` does, with a padding token after boxes."""
         sparse, dense = super().forward(points, boxes, masks)
         if boxes is None:
             return sparse, dense
@@ -69,17 +69,19 @@ class Sam2MaskDecoder(MaskDecoder):
         self.conv_s0 = nn.Conv2d(EMBED_DIM, EMBED_DIM // 8, 1)
         self.conv_s1 = nn.Conv2d(EMBED_DIM, EMBED_DIM // 4, 1)
         self.obj_score_token = nn.Embedding(1, EMBED_DIM)
-        # Says whether there is an object, for videos: part of the official file, never called.
+        # Object score, for videos: part of the official file, never called.
         self.pred_obj_score_head = MLP(EMBED_DIM, EMBED_DIM, 1, num_layers=3)
 
     def is_stable(self, logits: torch.Tensor) -> torch.Tensor:
-        """(B, h, w) low-resolution logits -> (B,) bool, whether the single masks can be kept: intersection over union
-        of their areas above 0.05 and above -0.05 from 0.98 on (`dynamic_multimask_via_stability` of the reference)."""
+        """Return which single masks can be kept: (B, h, w) low-resolution logits -> (B,) bool.
+
+        The area above 0.05 is at least 0.98 of that above -0.05 (`dynamic_multimask_via_stability` of the reference).
+        """
         inner, outer = (torch.sum(logits.flatten(1) > bar, dim=1).float() for bar in (0.05, -0.05))
         return torch.where(outer > 0, inner / outer, 1.0) >= 0.98
 
     def forward(self, *arguments: object, **options: object) -> NoReturn:
-        """Not by itself: it needs the photo's finer features."""
+        """Raise a TypeError: the decoder needs the photo's finer features."""
         raise _several_levels()
 
 
@@ -94,14 +96,14 @@ class Sam2(StretchedSam):
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, EMBED_DIM))
 
     def preprocess(self, x: torch.Tensor) -> NoReturn:
-        """What `SamPredictor` calls first; it can hold one embedding."""
+        """Raise a TypeError: `SamPredictor`, which calls this first, can hold one embedding."""
         raise _several_levels()
 
     def levels(
         self, coarse: torch.Tensor, middle: torch.Tensor, fine: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the decoder reads, of what the encoder gives: the embedding with what stands for no memory of a video,
-        (1, 256, h, w), and finer features (1, 64, 2h, 2w) and (1, 32, 4h, 4w)."""
+        """Compute the decoder's inputs from the encoder's outputs: the embedding plus `no_mem_embed`, (1, 256, h, w),
+        and finer features (1, 64, 2h, 2w) and (1, 32, 4h, 4w)."""
         decoder = self.mask_decoder
         return coarse + self.no_mem_embed.view(1, -1, 1, 1), decoder.conv_s1(middle), decoder.conv_s0(fine)
 
@@ -122,4 +124,4 @@ SAM2_MODELS = {
     "hiera_b+": partial(_build, hiera_b_plus),
     "hiera_l": partial(_build, hiera_l),
 }
-"""Models with random weights by the official name of their encoder; `img_size` is the side of the square in pixels."""
+"""Builders of models with random weights, by the official name of the encoder; `img_size` is the square's side, px."""

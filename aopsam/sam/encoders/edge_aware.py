@@ -1,9 +1,9 @@
-"""Averaging that stops at edges: what tells the regions of a photo apart before anything is learnt about objects.
+"""Average features along rows and columns up to edges, so that positions of one region get similar values.
 
 The domain transform's recursive filter (Gastal and Oliveira 2011; inside a network: Chen et al. 2016): along each row
 and column a running mean whose memory is short where neighbours differ. Averaged that way, the plain coordinates of a
-position become the coordinates of its region, so two positions of one region look alike and two regions of one colour
-do not. The colour contrast that stops the averaging is there from the start; training learns where to trust it.
+position become the coordinates of its region, so two positions of one region are similar and two regions of one colour
+are not. The colour contrast that stops the averaging works before training, which learns its weight at each position.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from torch.nn import functional as F
 
 HEADS = 4
 LEARNED = 8
-"""Channels a head averages beside the coordinates."""
+"""Learned channels that a head averages in addition to the coordinates."""
 WAVES_PX = (96.0, 384.0)
 """Wavelengths of the coordinates' sines and cosines, in pixels of the photo that the encoder reads."""
 ROUNDS = 2
 STRIDE = 4
 WIDTH = LEARNED + 4 * len(WAVES_PX)
 CONTRAST = (0.7, 1.5, 3.0, 6.0)
-"""Start of each head's weight on the colour contrast (sum over normalised channels) of neighbours."""
+"""Initial weight, for each head, of the colour contrast (sum over normalised channels) of neighbours."""
 STEP = 0.03
-"""Start of the loss of memory from one position to the next where nothing differs."""
+"""Initial loss of memory from one position to the next where nothing differs."""
 FAINT = 0.05
-"""Contrast that every pair of neighbours has at least, so that a learnt edge can stop where colour does not."""
+"""Least contrast of every pair of neighbours, so that a learnt edge can stop the averaging where colour does not."""
 
 
 class EdgeAware(nn.Module):
-    """(B, C, H, W) features at stride 4 and the (B, 3, 4H, 4W) normalised photo -> (B, HEADS * WIDTH, H, W)."""
+    """Averages up to edges of (B, C, H, W) features at stride 4 and of coordinates, (B, HEADS * WIDTH, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,7 +44,10 @@ class EdgeAware(nn.Module):
         nn.init.zeros_(self.edges.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-        """Computed in float32: a memory of 0.97 a step does not survive half precision."""
+        """Average features `x` up to edges of the (B, 3, 4H, 4W) normalised photo.
+
+        Computed in float32: a memory of 0.97 a step does not survive half precision.
+        """
         batch, _, height, width = x.shape
         across, down = self._memory(x, photo)
         learnt = self.values(x).float().view(batch, HEADS, LEARNED, height, width)
@@ -57,7 +60,11 @@ class EdgeAware(nn.Module):
         return values[..., :-1].permute(1, 2, 4, 3, 0).reshape(batch, HEADS * WIDTH, height, width).to(x.dtype)
 
     def _memory(self, x: torch.Tensor, photo: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is kept in [0, 1] from the position before: (W, B, HEADS, H, 1) across and (H, B, HEADS, W, 1) down."""
+        """Compute the share in [0, 1] kept from the position before.
+
+        Returns:
+            (W, B, HEADS, H, 1) across and (H, B, HEADS, W, 1) down.
+        """
         colour = F.avg_pool2d(photo.float(), STRIDE)
         right = F.pad((colour[..., 1:] - colour[..., :-1]).abs().sum(1), (1, 0))
         below = F.pad((colour[:, :, 1:] - colour[:, :, :-1]).abs().sum(1), (0, 0, 1, 0))
@@ -68,11 +75,11 @@ class EdgeAware(nn.Module):
 
 
 def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Mean over a line, weighted by what is left of the memory between two positions.
+    """Average values over a line, weighted by what is left of the memory between two positions.
 
     Args:
-        values: (L, ..., C), the last channel all the weight there is (ones at first).
-        kept: (L, ..., 1) in [0, 1], what passes from position i - 1 to i; the first is not used.
+        values: (L, ..., C), the last channel the total weight (ones at first).
+        kept: (L, ..., 1) in [0, 1], the share kept from position i - 1 to i; the first is not used.
 
     Returns:
         The same shape as `values`, divided by its last channel.
@@ -85,9 +92,10 @@ def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
 
 
 def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """`running_mean` by the weights of all pairs, for runtimes that would unroll the recursion into thousands of steps.
+    """Compute `running_mean` by the weights of all pairs.
 
-    What is kept between two positions falls exponentially with the way between them, so ways add up along the line.
+    For runtimes that would unroll the recursion into thousands of steps. The share kept between two positions falls
+    exponentially with their distance, so distances add up along the line.
     """
     way = -kept[1:].clamp_min(torch.finfo(kept.dtype).tiny).log()
     place = F.pad(way.movedim(0, -1).cumsum(-1), (1, 0)).squeeze(-2)
@@ -122,7 +130,7 @@ class _Scan(torch.autograd.Function):
 
 
 def _coordinates(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """(4 * len(WAVES_PX), height, width): sines and cosines of x and y."""
+    """Return sines and cosines of x and y, (4 * len(WAVES_PX), height, width)."""
     x = (torch.arange(width, device=device) + 0.5) * STRIDE
     y = (torch.arange(height, device=device) + 0.5)[:, None] * STRIDE
     waves = [

@@ -64,7 +64,7 @@ class _Block(nn.Module):
 
 
 class EfficientSamEncoder(nn.Module):
-    """(B, 3, S, S) normalised RGB -> (B, 256, S/16, S/16).
+    """EfficientSAM's image encoder: (B, 3, S, S) normalised RGB -> (B, 256, S/16, S/16).
 
     Args:
         channels: width of the ViT; 192 in EfficientSAM-Ti, 384 in EfficientSAM-S.
@@ -87,7 +87,7 @@ class EfficientSamEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, 256, S/16, S/16)."""
+        """Encode photos: (B, 3, S, S) -> (B, 256, S/16, S/16)."""
         x = self.patch_embed.proj(x)
         table = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (_TABLE_CELLS, _TABLE_CELLS))
         x = x + F.interpolate(table, x.shape[-2:], mode="bicubic", align_corners=False)

@@ -15,7 +15,7 @@ from aopsam.sam.encoders.fold import conv_norm
 from aopsam.sam.model import assemble
 
 _EPS = 1e-6
-"""Of every norm, those of the mask decoder's transformer too: `set_norm_eps` in the reference's model zoo."""
+"""Epsilon of every norm, those of the mask decoder's transformer too: `set_norm_eps` in the reference's model zoo."""
 _HEAD_DIM = 32
 _STRIDE = 8
 
@@ -103,7 +103,7 @@ class _LinearAttention(nn.Module):
         qkv = torch.cat([qkv, self.aggreg[0](qkv)], dim=1)
         # Sums over all positions: in single precision whatever the weights are in.
         q, k, v = qkv.float().flatten(2).unflatten(1, (-1, 3, _HEAD_DIM)).unbind(2)
-        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # one more row counts the weights
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # one more row sums the weights
         read = (v @ F.relu(k).mT) @ F.relu(q)
         mixed = (read[:, :, :-1] / (read[:, :, -1:] + 1e-15)).flatten(1, 2).unflatten(2, x.shape[2:])
         projected: torch.Tensor = self.proj(mixed.to(x.dtype))
@@ -111,7 +111,7 @@ class _LinearAttention(nn.Module):
 
 
 class _Main(nn.Module):
-    """A block, and around it an identity unless it changes the shape."""
+    """A block with a residual connection unless it changes the shape."""
 
     def __init__(self, main: nn.Module, *, shortcut: bool = True) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class _LayerNorm(nn.LayerNorm):
 
 
 class EfficientViTEncoder(nn.Module):
-    """(B, 3, S, S) normalised RGB -> (B, 256, S / 8, S / 8).
+    """EfficientViT-SAM's image encoder: (B, 3, S, S) normalised RGB -> (B, 256, S / 8, S / 8).
 
     Args:
         img_size: S, side in pixels of the padded square that the model reads, a multiple of 32; officially 512.
@@ -216,16 +216,16 @@ class EfficientViTEncoder(nn.Module):
         self.norm = _LayerNorm(256)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, 256, S / 8, S / 8)."""
+        """Encode photos: (B, 3, S, S) -> (B, 256, S / 8, S / 8)."""
         embedding: torch.Tensor = self.norm(self.neck(self.backbone(x)))
         return embedding
 
 
 def efficientvit_sam_l2(img_size: int = 512) -> Sam:
-    """EfficientViT-SAM-L2, 61 M parameters, random weights.
+    """Build EfficientViT-SAM-L2, 61 M parameters, random weights.
 
-    Its decoder knows prompts in a square of 1024 px, twice the one that the encoder reads. The reference rounds the
-    photo's sides in both; here prompts and masks follow what the encoder sees, up to half a pixel of 1024 apart.
+    Its decoder takes prompts in a square of 1024 px, twice the one that the encoder reads. The reference rounds the
+    photo's sides in both; here prompts and masks follow the encoder's square, up to half a pixel of 1024 apart.
     """
     sam = assemble(EfficientViTEncoder(img_size), stride=_STRIDE, prompt_px=2 * img_size)
     for module in sam.modules():

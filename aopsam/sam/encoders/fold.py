@@ -1,4 +1,4 @@
-"""Convolution and batch normalisation as one convolution, where the statistics no longer move."""
+"""Compute a convolution and its batch normalisation as one convolution, where the statistics are fixed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def conv_norm(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
-    """`norm(conv(x))`, for a convolution without bias.
+    """Compute `norm(conv(x))` for a convolution without bias.
 
     In eval mode the norm is folded into the weights, at each call anew: that costs as little as copying the weights,
     and no copy can go stale. Gradients pass.

@@ -39,7 +39,7 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(outputs, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, h, w, inputs) -> (B, h, w, outputs), or half of h and w."""
+        """Attend over all cells: (B, h, w, inputs) -> (B, h, w, outputs), or half of h and w."""
         q, k, v = self.qkv(x).chunk(3, dim=3)
         if self._pools:
             q = _pooled(q)
@@ -64,7 +64,7 @@ class _Block(nn.Module):
             self.proj = nn.Linear(inputs, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, h, w, inputs) -> (B, h, w, outputs), or half of h and w where it pools."""
+        """Apply the block: (B, h, w, inputs) -> (B, h, w, outputs), or half of h and w where it pools."""
         kept = x
         x = self.norm1(x)
         if hasattr(self, "proj"):
@@ -85,12 +85,12 @@ class _Block(nn.Module):
 
 
 def _pooled(x: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, C) -> (B, h / 2, w / 2, C), the greatest of each 2 x 2."""
+    """Take the maximum of each 2 x 2: (B, h, w, C) -> (B, h / 2, w / 2, C)."""
     return F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 class _Trunk(nn.Module):
-    """(B, 3, S, S) -> features at strides 4, 8, 16 and 32, channels doubling from stage to stage."""
+    """Hiera without a neck: (B, 3, S, S) -> features at strides 4, 8, 16 and 32, channels doubling at each stage."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class _Trunk(nn.Module):
         for stage, depth in enumerate(depths):
             for place in range(depth):
                 starts = stage > 0 and place == 0
-                # The block that pools still sees the windows of the stage before.
+                # The block that pools still attends in the windows of the stage before.
                 window = 0 if len(blocks) in global_blocks else windows[stage - 1 if starts else stage]
                 inputs, channels = channels, channels * (2 if starts else 1)
                 heads *= 2 if starts else 1
@@ -133,7 +133,7 @@ class _Trunk(nn.Module):
 
 
 class _Neck(nn.Module):
-    """Every stage to 256 channels; the coarsest is added to the one before it, the finer ones stay alone."""
+    """Projection of every stage to 256 channels, the coarsest stage first."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,11 +145,11 @@ class _Neck(nn.Module):
 
 
 class HieraEncoder(nn.Module):
-    """(B, 3, S, S) normalised RGB -> three levels of 256 channels, at strides 16, 8 and 4.
+    """SAM 2's image encoder: (B, 3, S, S) normalised RGB -> three levels of 256 channels, at strides 16, 8 and 4.
 
     Args:
-        channels: of the first stage.
-        heads: of attention in the first stage.
+        channels: channels of the first stage.
+        heads: attention heads of the first stage.
         depths: blocks in each of the four stages.
         global_blocks: blocks that attend to the whole photo, counted from the first stage on.
         table_cells: side of the table of positions.
@@ -173,26 +173,29 @@ class HieraEncoder(nn.Module):
         self.neck = _Neck(channels)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, 3, S, S) -> (B, 256, S/16, S/16), (B, 256, S/8, S/8) and (B, 256, S/4, S/4)."""
+        """Encode photos: (B, 3, S, S) -> (B, 256, S/16, S/16), (B, 256, S/8, S/8) and (B, 256, S/4, S/4).
+
+        The coarsest level, at stride 32, is added to the one at stride 16.
+        """
         coarsest, coarse, middle, fine = self.neck(self.trunk(x))
         return coarse + F.interpolate(coarsest, scale_factor=2.0, mode="nearest"), middle, fine
 
 
 def hiera_t(img_size: int = 1024) -> HieraEncoder:
-    """Hiera-T: 12 blocks, 27 M parameters."""
+    """Build Hiera-T: 12 blocks, 27 M parameters."""
     return HieraEncoder(96, 1, (1, 2, 7, 2), (5, 7, 9), img_size=img_size)
 
 
 def hiera_s(img_size: int = 1024) -> HieraEncoder:
-    """Hiera-S: 16 blocks, 34 M parameters."""
+    """Build Hiera-S: 16 blocks, 34 M parameters."""
     return HieraEncoder(96, 1, (1, 2, 11, 2), (7, 10, 13), img_size=img_size)
 
 
 def hiera_b_plus(img_size: int = 1024) -> HieraEncoder:
-    """Hiera-B+: 24 blocks, 69 M parameters."""
+    """Build Hiera-B+: 24 blocks, 69 M parameters."""
     return HieraEncoder(112, 2, (2, 3, 16, 3), (12, 16, 20), table_cells=14, img_size=img_size)
 
 
 def hiera_l(img_size: int = 1024) -> HieraEncoder:
-    """Hiera-L: 48 blocks, 212 M parameters."""
+    """Build Hiera-L: 48 blocks, 212 M parameters."""
     return HieraEncoder(144, 2, (2, 6, 36, 4), (23, 33, 43), windows=(8, 4, 16, 8), img_size=img_size)

@@ -1,7 +1,7 @@
 """The image encoder of the bundled `tiny` SAM: convolutions, two attention blocks, region descriptors at stride 4.
 
 Dense 3x3 convolutions are what a CPU does best, so the early stages are plain residual ones (batch normalisation
-folds away at inference). Two global self-attention blocks at stride 16 see the whole photo; a top-down path brings
+folds away at inference). Two global self-attention blocks at stride 16 cover the whole photo; a top-down path brings
 their context back to stride 4. There every position gets a descriptor of its region, helped by averages that stop at
 edges (`edge_aware.py`); the 16 descriptors under each stride-16 cell are packed into its channels, so that the mask
 decoder can draw detail far below the embedding's own grid.
@@ -18,22 +18,22 @@ from aopsam.sam.encoders.edge_aware import HEADS, WIDTH, EdgeAware
 
 EMBED_DIM = 256
 DESCRIPTOR = 12
-"""Numbers of mean 0 and unit length, which the mask decoder's norms leave unchanged: they say which region a stride-4
-position belongs to. Those of a stride-16 cell's 16 positions fill 192 of its 256 channels, see `descriptors`."""
+"""Numbers in the descriptor of a stride-4 position's region, of mean 0 and unit length, which the mask decoder's norms
+leave unchanged. Those of a stride-16 cell's 16 positions fill 192 of its 256 channels, see `descriptors`."""
 CONTEXT = EMBED_DIM - 16 * DESCRIPTOR
-"""The other channels. Half of them come first and half from channel 128 on: where the sines and the cosines of the
-first frequencies of a position lie, which the mask decoder adds to the embedding, so that these stay easy to read."""
+"""Channels without descriptors. Half of them come first and half from channel 128 on: where the sines and cosines of
+a position's first frequencies lie, which the mask decoder adds to the embedding, so that these stay easy to read."""
 DETAIL = 4
-"""Further numbers a stride-4 position passes on, mixed with the cell's context into the other 64 channels."""
+"""Further numbers of a stride-4 position, mixed with the cell's context into the other 64 channels."""
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias and batch normalisation; 'same' padding."""
+    """Build a convolution without bias and its batch normalisation; 'same' padding."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around an identity (He et al. 2015), ReLU after the sum."""
+    """Two 3x3 convolutions with a residual connection (He et al. 2015), ReLU after the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Residual(nn.Module):
         self.second = conv_bn(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Apply the block: (B, C, H, W) -> (B, C, H, W)."""
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
@@ -63,7 +63,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, N cells, C) -> (B, N, C)."""
+        """Apply the block: (B, N cells, C) -> (B, N, C)."""
         batch, cells, channels = tokens.shape
         qkv = self.qkv(self.norm1(tokens)).view(batch, cells, 3, self.heads, channels // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -73,7 +73,9 @@ class AttentionBlock(nn.Module):
 
 
 class TinyEncoder(nn.Module):
-    """(B, 3, H, W) normalised RGB -> (B, 256, H / 16, W / 16); H and W multiples of 16, 512 in a whole model.
+    """Image encoder of `tiny`: (B, 3, H, W) normalised RGB -> (B, 256, H / 16, W / 16).
+
+    H and W are multiples of 16, 512 in a whole model.
 
     Args:
         widths: channels of the stages at stride 2, 4, 8 and 16; the default is the shipped one.
@@ -100,7 +102,7 @@ class TinyEncoder(nn.Module):
         self.norm = LayerNorm2d(CONTEXT)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
+        """Encode photos: (B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
         at4 = self.stage4(self.stem(x))
         at8 = self.stage8(at4)
         at16 = self.stage16(at8)
@@ -121,13 +123,13 @@ class TinyEncoder(nn.Module):
 
 
 def descriptors(embedding: torch.Tensor) -> torch.Tensor:
-    """(B, 256, h, w) -> the (B, DESCRIPTOR, 4h, 4w) descriptors in it."""
+    """Return the (B, DESCRIPTOR, 4h, 4w) descriptors in an embedding (B, 256, h, w)."""
     first, second = embedding.chunk(2, dim=1)
     return F.pixel_shuffle(torch.cat([first[:, CONTEXT // 2 :], second[:, CONTEXT // 2 :]], dim=1), 4)
 
 
 def descriptor_channel(number: int, position: int) -> int:
-    """Channel of the embedding that holds a descriptor's number (0 to 11) at one of the cell's 4 x 4 positions."""
+    """Return the embedding's channel for a descriptor's number (0 to 11) at one of the cell's 4 x 4 positions."""
     channel = 16 * number + position
     return CONTEXT // 2 * (1 + channel // (8 * DESCRIPTOR)) + channel
 

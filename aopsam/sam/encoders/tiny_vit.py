@@ -42,7 +42,7 @@ class _PatchEmbed(nn.Module):
 
 
 class _MBConv(nn.Module):
-    """Inverted bottleneck around an identity (Sandler et al. 2018), GELU after the sum."""
+    """Inverted bottleneck with a residual connection (Sandler et al. 2018), GELU after the sum."""
 
     def __init__(self, channels: int, expansion: int = 4) -> None:
         super().__init__()
@@ -84,21 +84,20 @@ class _Attention(nn.Module):
         self.register_buffer("attention_bias_idxs", _offset_indices(window), persistent=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, window * window cells, C) -> the same shape."""
+        """Attend within each window: (B, window * window cells, C) -> the same shape."""
         batch, cells, channels = tokens.shape
         # The three vectors of one head lie side by side: (head, qkv, channel), unlike in most transformers.
         qkv = self.qkv(self.norm(tokens)).view(batch, cells, self.heads, 3, channels // self.heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(
-            0
-        )  # only with four axes is the kernel fused
+        # Only with four axes is the kernel fused.
+        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(0)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         projected: torch.Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, cells, channels))
         return projected
 
 
 def _offset_indices(window: int) -> torch.Tensor:
-    """(window**2, window**2) int64: row of the bias table for a pair of cells, |dy| * window + |dx|."""
+    """Return the row of the bias table for each pair of cells, |dy| * window + |dx|: (window**2, window**2) int64."""
     y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     y, x = y.flatten(), x.flatten()
     return (y[:, None] - y).abs() * window + (x[:, None] - x).abs()
@@ -117,7 +116,7 @@ class _Mlp(nn.Module):
 
 
 class _TinyViTBlock(nn.Module):
-    """Window attention, a depthwise convolution that lets neighbouring windows talk, and an MLP."""
+    """Window attention, a depthwise convolution that connects neighbouring windows, and an MLP."""
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class _TinyViTBlock(nn.Module):
         self.mlp = _Mlp(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Apply the block: (B, C, H, W) -> the same shape."""
         x = self.local_conv(x + self._attend_in_windows(x))
         tokens = x.permute(0, 2, 3, 1)
         return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
@@ -144,7 +143,7 @@ class _TinyViTBlock(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Blocks at one resolution, then the way to the next stage (none after the last)."""
+    """Blocks at one resolution, then the downsampling to the next stage (none after the last)."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
@@ -158,7 +157,7 @@ class _Stage(nn.Module):
 
 
 class TinyViTEncoder(nn.Module):
-    """(B, 3, S, S) normalised RGB -> (B, 256, S/16, S/16).
+    """MobileSAM's image encoder: (B, 3, S, S) normalised RGB -> (B, 256, S/16, S/16).
 
     Stages at strides 4, 8, 16 and 16: MobileSAM keeps the last one at stride 16, where TinyViT goes on to 32.
 
@@ -189,8 +188,8 @@ class TinyViTEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, 256, S/16, S/16)."""
-        # Channels last: what the attention and the MLPs then take for tokens is the same memory.
+        """Encode photos: (B, 3, S, S) -> (B, 256, S/16, S/16)."""
+        # Channels last: the tokens of the attention and the MLPs are then the same memory.
         x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
         for layer in self.layers:
             x = layer(x)

@@ -25,7 +25,7 @@ class ViTEncoder(ImageEncoderViT):
     """segment-anything's `ImageEncoderViT`, the same function of the same weights up to rounding."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) normalised RGB -> (B, out_chans, S / 16, S / 16)."""
+        """Encode photos: (B, 3, S, S) normalised RGB -> (B, out_chans, S / 16, S / 16)."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             x = x + self.pos_embed
@@ -38,7 +38,7 @@ class ViTEncoder(ImageEncoderViT):
 
 
 def _block(block: Block, tokens: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:
-    """(B, h * w, C) -> the same shape: `Block.forward`, with nothing but attention done for the padding of windows."""
+    """Run `Block.forward` on tokens (B, h * w, C), with nothing but attention computed for the padding of windows."""
     attention = block.attn
     normed = block.norm1(tokens)
     if block.window_size == 0:
@@ -56,7 +56,7 @@ def _block(block: Block, tokens: torch.Tensor, hw: tuple[int, int]) -> torch.Ten
 
 
 def _attend(attention: Attention, qkv: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:
-    """Attention over all of h * w tokens: (B, h * w, 3 * C) -> (B, h * w, C), heads side by side, not yet projected."""
+    """Attend over all of h * w tokens: (B, h * w, 3 * C) -> (B, h * w, C), heads side by side, not yet projected."""
     batch, count, _ = qkv.shape
     q, k, v = qkv.view(batch, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     if not attention.use_rel_pos:
@@ -80,13 +80,13 @@ def _attend(attention: Attention, qkv: torch.Tensor, hw: tuple[int, int]) -> tor
 
 
 def _bias(q: torch.Tensor, down: torch.Tensor, across: torch.Tensor, buffer: torch.Tensor | None) -> torch.Tensor:
-    """SAM's decomposed relative positions, what each query adds to its scores.
+    """Compute SAM's decomposed relative positions, which are added to each query's scores.
 
     Args:
         q: (B, heads, h * w, c).
         down: (h, h, c), for the rows of a query and a key.
         across: (w, w, c), for their columns.
-        buffer: at least B * heads * (h * w)**2 numbers that the answer may be written to.
+        buffer: at least B * heads * (h * w)**2 numbers that the result may be written to.
 
     Returns:
         (B, heads, h * w, h * w).
@@ -100,7 +100,7 @@ def _bias(q: torch.Tensor, down: torch.Tensor, across: torch.Tensor, buffer: tor
 
 
 def _windows(hw: tuple[int, int], size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which token each cell of the windows shows, h * w where it is padding, and at which cell each token is shown.
+    """Return the token of each cell of the windows, h * w where it is padding, and the cell of each token.
 
     Returns:
         (windows * size**2,) and (h * w,) int64, both in row-major order.
@@ -113,7 +113,7 @@ def _windows(hw: tuple[int, int], size: int, device: torch.device) -> tuple[torc
 
 
 def _vit(embed_dim: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> ViTEncoder:
-    """(B, 3, 1024, 1024) -> (B, 256, 64, 64), as `segment_anything.build_sam` configures it."""
+    """Build (B, 3, 1024, 1024) -> (B, 256, 64, 64) as `segment_anything.build_sam` configures it."""
     return ViTEncoder(
         img_size=1024,
         patch_size=16,
@@ -131,15 +131,15 @@ def _vit(embed_dim: int, depth: int, heads: int, global_blocks: tuple[int, ...])
 
 
 def vit_b() -> ViTEncoder:
-    """ViT-B: 12 blocks of 768 channels, 90 M parameters."""
+    """Build ViT-B: 12 blocks of 768 channels, 90 M parameters."""
     return _vit(embed_dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 
 
 def vit_l() -> ViTEncoder:
-    """ViT-L: 24 blocks of 1024 channels, 308 M parameters."""
+    """Build ViT-L: 24 blocks of 1024 channels, 308 M parameters."""
     return _vit(embed_dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
 
 
 def vit_h() -> ViTEncoder:
-    """ViT-H: 32 blocks of 1280 channels, 637 M parameters."""
+    """Build ViT-H: 32 blocks of 1280 channels, 637 M parameters."""
     return _vit(embed_dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))

@@ -1,4 +1,7 @@
-"""Which channel holds what, in the initial weights of the mask decoder (`start.py`)."""
+"""Channel numbers of tokens and image cells in the initial weights of the mask decoder.
+
+A name that ends in _CHANNEL is a channel, in _CHANNELS several; point labels are in `aopsam.training.decode`.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +10,61 @@ from segment_anything.modeling.transformer import Attention
 from torch import nn
 
 HEADS, HEAD_WIDTH = 8, 16
-"""Of the attentions between tokens and image."""
+"""Heads, and channels of a head, of the attentions between tokens and image."""
 QUIET = 0.3
-"""Size of what an image cell holds beside its position (1), so that it does not drown the position in the scores."""
+"""Size of the content of an image cell; its position has size 1 and must dominate the attention scores."""
 
 # Positions: frequency number i fills channel i with its sine and channel 128 + i with its cosine.
 FREQUENCIES = 128
 HALF_TURN = (0, 1)
-"""Along x and y, half a period a frame: its sine says on which side of a line a cell lies."""
+"""Frequencies of half a period a frame, along x and y; the sine shows on which side of a line a cell lies."""
 WITHIN_CELL = (2, 3)
-"""Along x and y, one period a cell: says where within its cell a prompt lies."""
+"""Frequencies of one period a cell, along x and y; they give the place of a prompt within its cell."""
 FINDING = (4, 8)
-"""First of the frequencies of FINDING_PX along x, and along y; together they find one cell among all."""
+"""First of the frequencies of FINDING_PX along x, and along y; together they single out one cell."""
 FINDING_PX = (51.0, 67.0, 88.0, 600.0)
-"""Wavelengths: from 14 px on, their cosines nowhere add up to more than they do at 14 px (by random search)."""
+"""Wavelengths in px: beyond 14 px, the sum of their cosines nowhere exceeds that at 14 px (by random search)."""
 FLAGS = slice(12, 20)
-"""Frequency zero: sines free for flags."""
+"""Frequencies set to zero, whose sine channels are free for flags."""
 FREE = slice(20, FREQUENCIES)
-"""Frequencies of all scales, for what is learnt."""
+"""Random frequencies of all scales, used by the weights outside the program."""
 
 # Channels of a token.
-OUTPUT, POINT, NEGATIVE, CORNER_A, CORNER_B, PAD, IS_BOX, NOTHING = range(FLAGS.start, FLAGS.stop)
-"""NOTHING holds what a norm adds to every channel, to be taken off where that matters."""
-QUADRANTS = slice(184, 232)
+(
+    OUTPUT_CHANNEL,
+    POINT_CHANNEL,
+    NEGATIVE_CHANNEL,
+    CORNER_A_CHANNEL,
+    CORNER_B_CHANNEL,
+    PAD_CHANNEL,
+    IS_BOX_CHANNEL,
+    EMPTY_CHANNEL,
+) = range(FLAGS.start, FLAGS.stop)
+"""Channels of a token's flags; EMPTY_CHANNEL holds only what norms add to every channel, and `see` subtracts it."""
+QUADRANT_CHANNELS = slice(184, 232)
 """Descriptors of the four quadrants around a click."""
-INSIDE = slice(232, 244)
+INSIDE_CHANNELS = slice(232, 244)
 """Mean descriptor inside a box."""
-READ = slice(244, 256)
-"""The descriptor that a mask is compared with."""
+READ_CHANNELS = slice(244, 256)
+"""Descriptor that a mask is compared with."""
 
-# Channels of an image cell, beside its descriptors; positions leave these alone.
-SIDES = slice(FLAGS.start, FLAGS.start + 4)
-"""How far inside the left, right, upper and lower side of a box."""
-NEAR, ONE = SIDES.stop, SIDES.stop + 1
-"""How near the click is; a constant."""
-CLEAN = (*HALF_TURN, *range(FLAGS.start, ONE + 1), *(FREQUENCIES + n for n in HALF_TURN))
-"""Where a cell holds nothing of the encoder's at first."""
+# Channels of an image cell in addition to its descriptors; positions are zero there.
+SIDE_CHANNELS = slice(FLAGS.start, FLAGS.start + 4)
+"""Distance inside the left, right, upper and lower side of a box."""
+NEAR_CHANNEL, ONE_CHANNEL = SIDE_CHANNELS.stop, SIDE_CHANNELS.stop + 1
+"""Nearness of the click; a constant."""
+CLEAN_CHANNELS = (*HALF_TURN, *range(FLAGS.start, ONE_CHANNEL + 1), *(FREQUENCIES + n for n in HALF_TURN))
+"""Channels of a cell in which the encoder starts with no content."""
 
 
 def see(layer: nn.Linear, row: int, channel: int, weight: float) -> None:
-    """Let a row read a channel of a token, less what the norms added to it."""
+    """Add the weight of a token's channel to a row of a layer, less EMPTY_CHANNEL: what the norms added."""
     layer.weight[row, channel] += weight
-    layer.weight[row, NOTHING] -= weight
+    layer.weight[row, EMPTY_CHANNEL] -= weight
 
 
 def empty_head(attention: Attention, number: int) -> int:
-    """Empty one head in all four projections; returns its first row."""
+    """Set the weights of one head to zero in all four projections, and return its first row."""
     width = attention.internal_dim // attention.num_heads
     rows = slice(number * width, (number + 1) * width)
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -62,6 +74,6 @@ def empty_head(attention: Attention, number: int) -> int:
 
 
 def within(start: int, stop: int) -> torch.Tensor:
-    """(256,) bool: channels `start` to `stop` of the sines and of the cosines."""
+    """Return a (256,) bool mask of the channels `start` to `stop` of the sines and of the cosines."""
     channel = torch.arange(2 * FREQUENCIES) % FREQUENCIES
     return (channel >= start) & (channel < stop)

@@ -1,18 +1,19 @@
-"""Initial weights with which the mask decoder answers before it has learnt anything.
+"""Write initial weights into a SAM around `TinyEncoder`, so that its mask decoder answers prompts before training.
 
-With random projections, positions in queries and keys do not match, and a prompt cannot find where it points for
-hundreds of steps. Here the weights begin as a plain program, written in segment-anything's own layers:
+With random projections, positions in queries and keys do not match, and for hundreds of steps a prompt cannot attend
+to the place it points at. Here the weights begin as a program of five steps in segment-anything's own layers (the
+package's docstring follows one click through them):
 
-1. Every token takes over the prompt's position and kind (first self-attention).
+1. Every token copies the prompt's position and kind (first self-attention).
 2. For a click, it reads the four 8-pixel quadrants around it, each from the cell where that quadrant is nearest, and
    keeps those that the click lies in (first cross attention, first MLP).
-3. Every cell of the image learns how far inside each side of a box it lies, or how near a click is (first attention
-   from image to tokens).
-4. For a box, a token reads the mean descriptor of what lies inside (second cross attention, second MLP).
-5. A mask is every position whose descriptor (`TinyEncoder` puts one at each stride-4 position) resembles the one that
-   was read, less a price for lying far from the click or outside the box (hypernetworks, upscaling).
+3. Every cell of the image gets its distance inside each side of a box, or its nearness to a click (first attention from
+   image to tokens).
+4. For a box, a token reads the mean descriptor inside it (second cross attention, second MLP).
+5. A position's logit is the likeness of its descriptor (`TinyEncoder` gives one to each stride-4 position) to the one
+   that was read, less a level, and less a price far from the click or outside the box (hypernetworks, upscaling).
 
-From there on everything learns; weights that the program does not need begin at random.
+All of these weights then train; weights that the program does not use begin at random.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from aopsam.sam.encoders.tiny import CONTEXT, TinyEncoder
 from aopsam.training.decode import STRIDE
 from aopsam.training.initial_decoder.drawing import LEVELS, carry_in_image, compare, draw_prompt
 from aopsam.training.initial_decoder.layout import (
-    CLEAN,
-    CORNER_A,
-    CORNER_B,
+    CLEAN_CHANNELS,
+    CORNER_A_CHANNEL,
+    CORNER_B_CHANNEL,
     FINDING,
     FINDING_PX,
     FREE,
@@ -38,14 +39,14 @@ from aopsam.training.initial_decoder.layout import (
     HALF_TURN,
     HEAD_WIDTH,
     HEADS,
-    NEGATIVE,
-    ONE,
-    OUTPUT,
-    PAD,
-    POINT,
-    QUADRANTS,
+    NEGATIVE_CHANNEL,
+    ONE_CHANNEL,
+    OUTPUT_CHANNEL,
+    PAD_CHANNEL,
+    POINT_CHANNEL,
+    QUADRANT_CHANNELS,
     QUIET,
-    READ,
+    READ_CHANNELS,
     WITHIN_CELL,
     within,
 )
@@ -58,20 +59,20 @@ from aopsam.training.initial_decoder.reading import (
 )
 
 COORDINATES = 1
-"""The head of `EdgeAware` whose coordinates descriptors begin as."""
+"""Head of `EdgeAware` whose coordinates the descriptors begin as."""
 TOKEN_SCALE = 0.06
-"""What learnt tokens are shrunk to, so that they do not drown the prompt's position in a mask token."""
+"""Factor of the random parts of learnt tokens, so that the prompt's position dominates in a mask token."""
 SPREAD = (0.5, 3.5)
-"""Standard deviation of the free frequencies, in periods a half frame, from the first head to the last: at 0.5 it tells
-thirds of the frame apart, at 3.5 single cells."""
+"""Standard deviation of the free frequencies, in periods a half frame, in the first and the last head: 0.5 separates
+thirds of the frame, 3.5 single cells."""
 FREE_GAIN = 3.2
 """Weight of a free frequency in queries and keys: a prompt on its own cell scores 2 x FREE_GAIN^2, about 20."""
 LONG = 8.0
-"""Weight of what was read before the last norm: it outweighs the rest, and leaves with about the same length always."""
+"""Weight of READ_CHANNELS before the last norm: they dominate, so that norm leaves them an almost constant length."""
 
 
 def start_descriptors(encoder: TinyEncoder) -> None:
-    """Let descriptors begin as the region's coordinates: the photo's own, averaged up to its edges, of one head."""
+    """Make descriptors begin as the coordinates of one `EdgeAware` head: the photo's own, averaged up to its edges."""
     with torch.no_grad():
         encoder.pack.weight.mul_(TOKEN_SCALE)
         encoder.pack_regions.weight.mul_(TOKEN_SCALE)
@@ -80,9 +81,9 @@ def start_descriptors(encoder: TinyEncoder) -> None:
 
 
 def start_decoder(sam: Sam, seed: int) -> None:
-    """Overwrite prompt encoder and mask decoder of a Sam around a `TinyEncoder`, and the norm of its context.
+    """Write the program into a Sam around a `TinyEncoder`: prompt encoder, mask decoder, and norm of the context.
 
-    In place; the same seed, the same weights.
+    In place; the same seed gives the same weights.
     """
     transformer = sam.mask_decoder.transformer
     first, second = transformer.layers
@@ -107,7 +108,7 @@ def start_decoder(sam: Sam, seed: int) -> None:
 
 
 def _choose_frequencies(sam: Sam, generator: torch.Generator) -> None:
-    """segment-anything takes 2 pi times the frequency times a coordinate that runs from -1 to 1 over the frame."""
+    """Set the position frequencies; segment-anything multiplies 2 pi, the frequency, and a coordinate in [-1, 1]."""
     half_frame = sam.image_encoder.img_size / 2
     gaussian = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     gaussian[:, : FREE.start] = 0
@@ -122,18 +123,18 @@ def _choose_frequencies(sam: Sam, generator: torch.Generator) -> None:
 
 
 def _mark_tokens(sam: Sam) -> None:
-    """Small learnt tokens, each with its flag."""
+    """Shrink the learnt tokens and set the flag of each."""
     encoder, decoder = sam.prompt_encoder, sam.mask_decoder
     negative, point, corner_a, corner_b = encoder.point_embeddings
     program = within(0, FREE.start)
     for token, flag in (
-        (decoder.iou_token, OUTPUT),
-        (decoder.mask_tokens, OUTPUT),
-        (negative, NEGATIVE),
-        (point, POINT),
-        (corner_a, CORNER_A),
-        (corner_b, CORNER_B),
-        (encoder.not_a_point_embed, PAD),
+        (decoder.iou_token, OUTPUT_CHANNEL),
+        (decoder.mask_tokens, OUTPUT_CHANNEL),
+        (negative, NEGATIVE_CHANNEL),
+        (point, POINT_CHANNEL),
+        (corner_a, CORNER_A_CHANNEL),
+        (corner_b, CORNER_B_CHANNEL),
+        (encoder.not_a_point_embed, PAD_CHANNEL),
     ):
         token.weight.mul_(TOKEN_SCALE)
         token.weight[:, program] = 0
@@ -141,7 +142,7 @@ def _mark_tokens(sam: Sam) -> None:
 
 
 def _read_positions(attention: Attention, half: int) -> None:
-    """Let head n read half a head's width of the free frequencies of its scale, coarse in the first head."""
+    """Let head n read free frequencies of its scale, half of its width of them; the first head's are the coarsest."""
     scale = torch.arange(FREE.stop - FREE.start) % HEADS
     weight = torch.zeros(HEADS * HEAD_WIDTH, 2 * FREQUENCIES)
     for number in range(HEADS):
@@ -154,28 +155,28 @@ def _read_positions(attention: Attention, half: int) -> None:
 
 
 def _protect(sam: Sam) -> None:
-    """Nothing begins by writing into the channels that the program uses, nor by taking descriptors for positions."""
+    """Keep random weights from writing into the program's channels and from reading descriptors as positions."""
     transformer = sam.mask_decoder.transformer
     program = within(0, FREE.start)
-    program[QUADRANTS.start :] = True
-    told = ~within(0, CONTEXT // 2)
-    told[list(CLEAN)] = True
+    program[QUADRANT_CHANNELS.start :] = True
+    closed = ~within(0, CONTEXT // 2)
+    closed[list(CLEAN_CHANNELS)] = True
     final = transformer.final_attn_token_to_image
     writers = [final.out_proj]
     for layer in transformer.layers:
         writers += [layer.self_attn.out_proj, layer.cross_attn_token_to_image.out_proj, layer.mlp.lin2]
-        teller = layer.cross_attn_image_to_token
-        teller.out_proj.weight[told], teller.out_proj.bias[told] = 0, 0
-        teller.k_proj.weight[:, QUADRANTS.start :] = teller.v_proj.weight[:, QUADRANTS.start :] = 0
+        to_image = layer.cross_attn_image_to_token
+        to_image.out_proj.weight[closed], to_image.out_proj.bias[closed] = 0, 0
+        to_image.k_proj.weight[:, QUADRANT_CHANNELS.start :] = to_image.v_proj.weight[:, QUADRANT_CHANNELS.start :] = 0
         layer.norm4.weight.fill_(QUIET)
     for writer in writers:
         writer.weight[program], writer.bias[program] = 0, 0
     for reader in (transformer.layers[1].cross_attn_token_to_image, final):
-        reader.q_proj.weight[:, QUADRANTS.start :] = 0
-    transformer.layers[0].norm1.weight[QUADRANTS.start :] = 0
-    transformer.layers[1].norm3.weight[READ] = LONG
+        reader.q_proj.weight[:, QUADRANT_CHANNELS.start :] = 0
+    transformer.layers[0].norm1.weight[QUADRANT_CHANNELS.start :] = 0
+    transformer.layers[1].norm3.weight[READ_CHANNELS] = LONG
     context = sam.image_encoder.norm
     context.weight.fill_(QUIET)
-    context.weight[[n if n < FREQUENCIES else n - FREQUENCIES + CONTEXT // 2 for n in CLEAN]] = 0
-    context.bias[ONE] = QUIET
-    sam.prompt_encoder.no_mask_embed.weight.mul_(QUIET)[:, told] = 0
+    context.weight[[n if n < FREQUENCIES else n - FREQUENCIES + CONTEXT // 2 for n in CLEAN_CHANNELS]] = 0
+    context.bias[ONE_CHANNEL] = QUIET
+    sam.prompt_encoder.no_mask_embed.weight.mul_(QUIET)[:, closed] = 0

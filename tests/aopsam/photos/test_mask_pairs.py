@@ -90,8 +90,8 @@ def test_photos_and_masks_meet_by_name() -> None:
     assert samples[1].annotations[0]["bbox"] == [1, 2, 4, 4]
     assert (rle.decode(samples[0].annotations[1]["segmentation"]) == RIGHT).all()
     assert problems == [
-        "alone.jpg: no mask alone.png beside it",
-        "nobody.png: a mask without its photo, nobody.jpg or another",
+        "alone.jpg: no mask alone.png in the folder of masks",
+        "nobody.png: no photo of this mask, such as nobody.jpg, in the folder of photos",
     ]
 
 

@@ -99,5 +99,5 @@ def test_a_folder_of_photos_beside_masks_is_one_shard(tmp_path: Path) -> None:
     (sample,) = read_annotated(shard, problems.append)
     assert (sample.id, sample.width, sample.height, sample.annotations[0]["area"]) == ("a", 8, 9, 72)
     assert len(problems) == 1
-    assert problems[0].endswith("b.jpg: no mask b.png beside it")
+    assert problems[0].endswith("b.jpg: no mask b.png in the folder of masks")
     assert str(tmp_path) in problems[0]

@@ -79,7 +79,9 @@ ROW_DAMAGE: dict[str, tuple[int, dict[str, Any], str]] = {
     "reason of another status": (5, {"reason": "hidden_name"}, "status failed does not go with reason hidden_name"),
     "no width": (0, {"width": None}, "size 80 x None"),
     "no digest": (3, {"content_sha256": None}, "content_sha256 None"),
-    "negative": (3, {"prompts_decoded": -1}, "40 prompts proposed, -1 decoded"),
+    "negative": (3, {"prompts_decoded": -1}, "0 masks of -1 prompts decoded, 40 proposed"),
+    "fewer proposed than decoded": (0, {"prompts_proposed": 0}, "prompts decoded, 0 proposed"),
+    "masks of no prompt": (0, {"prompts_decoded": 0}, "masks of 0 prompts decoded"),
 }
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from aopsam.masks import rle
 from aopsam.sam.encoders.tiny import DESCRIPTOR, descriptor_channel, descriptors
 from aopsam.training.annotated import Annotated
-from aopsam.training.initial_decoder.layout import NEAR, READ, SIDES
+from aopsam.training.initial_decoder.layout import NEAR_CHANNEL, READ_CHANNELS, SIDE_CHANNELS
 from aopsam.training.sam_recipe import SamRecipe, build_sam
 from aopsam.training.validation import prompted_iou
 
@@ -40,7 +40,7 @@ def embedding() -> torch.Tensor:
 
 @torch.no_grad()
 def decoded(sam: Sam, embedding: torch.Tensor, **prompt: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Outputs of the modules that the tests look at, by name, for prompts in frame pixels."""
+    """Return outputs of the tested modules by name, for prompts in frame pixels."""
     seen: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -60,7 +60,7 @@ def decoded(sam: Sam, embedding: torch.Tensor, **prompt: torch.Tensor | None) ->
 
 def test_a_click_reads_the_descriptor_under_it(sam: Sam, embedding: torch.Tensor) -> None:
     points = torch.rand(64, 1, 2, generator=torch.Generator().manual_seed(1)) * 480 + 16
-    read = decoded(sam, embedding, points=(points, torch.ones(64, 1)))["tokens"][:, 2, READ]
+    read = decoded(sam, embedding, points=(points, torch.ones(64, 1)))["tokens"][:, 2, READ_CHANNELS]
     around = F.avg_pool2d(descriptors(embedding), 3, 1, 1)[0]
     x, y = (points[:, 0] / 4).long().T
     alike = F.cosine_similarity(read, around[:, y, x].T)
@@ -72,10 +72,10 @@ def test_a_click_reads_the_descriptor_under_it(sam: Sam, embedding: torch.Tensor
 
 def test_cells_know_how_near_a_click_is(sam: Sam, embedding: torch.Tensor) -> None:
     cells = decoded(sam, embedding, points=(torch.tensor([[[100.0, 300.0]]]), torch.ones(1, 1)))["cells"]
-    near = cells[0, :, NEAR].view(32, 32)
+    near = cells[0, :, NEAR_CHANNEL].view(32, 32)
     assert divmod(int(near.argmax()), 32) == (18, 6)
     assert near[18, 20] < 0.5 * near[18, 6]
-    assert cells[0, :, SIDES].abs().max() < 0.1 * near.max()
+    assert cells[0, :, SIDE_CHANNELS].abs().max() < 0.1 * near.max()
 
 
 def test_cells_know_the_sides_of_a_box(sam: Sam, embedding: torch.Tensor) -> None:
@@ -83,7 +83,7 @@ def test_cells_know_the_sides_of_a_box(sam: Sam, embedding: torch.Tensor) -> Non
     cells = decoded(sam, embedding, boxes=box)["cells"]
     middle = torch.arange(32) * 16 + 8.0
     for side, (inside, axis) in enumerate(((middle > 96, 0), (middle < 320, 0), (middle > 160, 1), (middle < 224, 1))):
-        drawn = cells[0, :, SIDES.start + side].view(32, 32)
+        drawn = cells[0, :, SIDE_CHANNELS.start + side].view(32, 32)
         drawn = drawn.mean(0) if axis == 0 else drawn.mean(1)
         assert torch.equal(drawn > drawn.max() / 2, inside)
 
@@ -91,7 +91,7 @@ def test_cells_know_the_sides_of_a_box(sam: Sam, embedding: torch.Tensor) -> Non
 def test_a_box_reads_what_lies_inside(sam: Sam, embedding: torch.Tensor) -> None:
     corners = torch.rand(32, 2, generator=torch.Generator().manual_seed(2)) * 300 + 32
     boxes = torch.cat([corners, corners + 80 + corners.flip(1) / 8], dim=1)
-    read = decoded(sam, embedding, boxes=boxes)["tokens"][:, 2, READ]
+    read = decoded(sam, embedding, boxes=boxes)["tokens"][:, 2, READ_CHANNELS]
     inside = [descriptors(embedding)[0, :, y0:y1, x0:x1].mean((1, 2)) for x0, y0, x1, y1 in (boxes / 4).long().tolist()]
     assert F.cosine_similarity(read, torch.stack(inside)).median() > 0.8
 
