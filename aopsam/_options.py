@@ -52,10 +52,10 @@ Count = Annotated[int, Limits(1)]
 
 
 def options_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """Return name → resolved type hint of the options of a class: its fields, or keyword-only parameters."""
+    """Return name → resolved type hint of the options of a class: keyword-only fields, or parameters of `__init__`."""
     if is_dataclass(target):
         hints = get_type_hints(target, include_extras=True)
-        return {entry.name: hints[entry.name] for entry in fields(target)}
+        return {entry.name: hints[entry.name] for entry in fields(target) if entry.kw_only}
     made = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(made, include_extras=True)
     parameters = inspect.signature(made).parameters.values()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from aopsam._half_weights import read_half, save_half
 from aopsam.detector.network import BoxDetector
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "detector-tiny.safetensors"
@@ -30,13 +28,7 @@ def save_detector(detector: BoxDetector, path: Path | str, notes: Mapping[str, s
         ValueError: weights that are not finite in half precision.
     """
     own = {name: str(getattr(detector, name)) for name in ("sam", "sam_sha256", *_SHAPE)}
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().contiguous().cpu()
-        for name, tensor in detector.state_dict().items()
-    }
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor.float()).all()]:
-        raise ValueError(f"{path}: not finite in half precision: {', '.join(broken)}")
-    save_file(tensors, path, dict(notes or {}) | own)
+    save_half(detector, path, dict(notes or {}) | own)
 
 
 def load_detector(path: Path | str | None = None) -> BoxDetector:
@@ -53,24 +45,15 @@ def load_detector(path: Path | str | None = None) -> BoxDetector:
         ValueError: the file is no safetensors file, or not one of a detector.
     """
     path = BUNDLED if path is None else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such detector; train one with pipelines/train_detector.py")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator of its own)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    tensors, metadata, digest = read_half(path, "detector")
     if missing := [key for key in ("sam", "sam_sha256", *_SHAPE) if key not in metadata]:
         raise ValueError(f"{path}: not a detector of save_detector: metadata lacks {missing[0]!r}")
     try:
         detector = BoxDetector(*(int(metadata[name]) for name in _SHAPE))
-        detector.load_state_dict(
-            {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-        )
+        detector.load_state_dict(tensors)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not the tensors of a detector: {error}") from error
     detector.sam, detector.sam_sha256 = metadata["sam"], metadata["sam_sha256"]
-    detector.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    detector.sha256 = digest
     detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return detector.eval().requires_grad_(False)

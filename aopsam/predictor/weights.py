@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from aopsam._half_weights import read_half, save_half
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 
@@ -23,6 +20,9 @@ def save_predictor(predictor: PromptPredictor, path: Path | str, notes: Mapping[
         predictor: its `sam`, `sam_sha256` and `sampling` go into the metadata.
         path: file to write, ending in `.safetensors`.
         notes: further metadata (recipe, seed, data); keys of the predictor's own metadata must not be in it.
+
+    Raises:
+        ValueError: weights that are not finite in half precision.
     """
     metadata = dict(notes or {}) | {
         "sam": predictor.sam,
@@ -31,8 +31,7 @@ def save_predictor(predictor: PromptPredictor, path: Path | str, notes: Mapping[
         "smoothing_sigma": repr(predictor.sampling.smoothing_sigma),
         "spacing": repr(predictor.sampling.spacing),
     }
-    tensors = {name: tensor.detach().half().contiguous().cpu() for name, tensor in predictor.state_dict().items()}
-    save_file(tensors, path, metadata)
+    save_half(predictor, path, metadata)
 
 
 def load_predictor(path: Path | str | None = None) -> PromptPredictor:
@@ -49,21 +48,14 @@ def load_predictor(path: Path | str | None = None) -> PromptPredictor:
         ValueError: the file is no safetensors file, or not one of a prompt predictor.
     """
     path = BUNDLED if path is None else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such predictor; train one with pipelines/train_predictor.py")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator of its own)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    tensors, metadata, digest = read_half(path, "predictor")
     missing = [key for key in ("sam", "sam_sha256", "threshold", "smoothing_sigma", "spacing") if key not in metadata]
     if missing or "embedding.weight" not in tensors:
         what = f"metadata lacks {missing[0]!r}" if missing else "it has no tensor 'embedding.weight'"
         raise ValueError(f"{path}: not a prompt predictor of save_predictor: {what}")
     predictor = PromptPredictor(embedding_channels=tensors["embedding.weight"].shape[1])
     try:
-        predictor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        predictor.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: not the tensors of a prompt predictor: {error}") from error
     predictor.sam = metadata["sam"]
@@ -73,5 +65,5 @@ def load_predictor(path: Path | str | None = None) -> PromptPredictor:
         smoothing_sigma=float(metadata["smoothing_sigma"]),
         spacing=int(metadata["spacing"]),
     )
-    predictor.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    predictor.sha256 = digest
     return predictor.eval().requires_grad_(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -36,8 +36,9 @@ OVER_BUDGET = "beyond max_decoded"
 """Reason of prompts that nothing but `max_decoded` kept from the decoder."""
 
 
+@dataclass(kw_only=True, eq=False)
 class AutoPrompts(Strategy):
-    """Peaks by falling confidence, in rounds between which some go; or confident places that do not look alike."""
+    """Peaks by falling confidence, in rounds between which some go; or confident places with unlike features."""
 
     sweeps: ClassVar = {
         "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
@@ -46,59 +47,44 @@ class AutoPrompts(Strategy):
         "times": (1, 2, 3, 5),
     }
 
-    def __init__(
-        self,
-        proposer: Proposer,
-        *,
-        adaptive_sampling: bool = True,
-        adaptive_filtering: bool = True,
-        elimination: Elimination = "covered",
-        max_decoded: Count | None = None,
-        least_value: Annotated[float, Limits(0)] = 0.9,
-        likeness: Annotated[float, Limits()] = 0.8,
-        times: Count = 3,
-        k: Annotated[float, Limits(0)] | None = None,
-        smoothing_sigma: Annotated[float, Limits(0, MOST_SIGMA)] | None = None,
-        spacing: Annotated[int, Limits(0, FRAME_SIZE)] | None = None,
-        threshold: Share | None = None,
-        round_size: Count = 16,
-        max_prompts: Count = 512,
-    ) -> None:
-        """Set up the strategy; sampling options that are None come with the predictor's weights.
+    proposer: Proposer = field(kw_only=False)
+    """Source of the prompt confidence map."""
+    adaptive_sampling: bool = True
+    """Local maxima; without, one prompt per connected component (Table 2, first row)."""
+    adaptive_filtering: bool = True
+    """Choose among prompts; without, all that sampling gives are decoded."""
+    elimination: Elimination = "covered"
+    """`covered` (between rounds a prompt goes that lies in kept masks and resembles them), the paper's `scaled`
+    (C > k · T_elim) or `equation` (C > T_elim); or `diverse` (of what is sampled and a grid, those unlike the ones
+    chosen before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
+    max_decoded: Count | None = None
+    """Prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules end with what is
+    sampled."""
+    least_value: Annotated[float, Limits(0)] = 0.9
+    """Without `max_decoded`, `diverse` ends where no place is worth this many times the mean confidence of the photo's
+    candidates."""
+    likeness: Annotated[float, Limits()] = 0.8
+    """Cosine from which a prompt resembles a mask, for `covered`."""
+    times: Count = 3
+    """Masks that a dropped prompt must lie in and resemble, for `covered`."""
+    k: Annotated[float, Limits(0)] | None = None
+    """Factor of `scaled` (Table 3d); None for that of the decoding model, 1.3 for official SAMs."""
+    smoothing_sigma: Annotated[float, Limits(0, MOST_SIGMA)] | None = None
+    """Smoothing factor of the sampling, cells of the map; None for that of the predictor's weights, as the next two."""
+    spacing: Annotated[int, Limits(0, FRAME_SIZE)] | None = None
+    """Least distance of two prompts, cells of the map."""
+    threshold: Share | None = None
+    """Least confidence of a prompt."""
+    round_size: Count = 16
+    """Prompts decoded between two filterings."""
+    max_prompts: Count = 512
+    """Prompts proposed on one photo at most, the most confident."""
 
-        Args:
-            proposer: gives the prompt confidence map.
-            adaptive_sampling: local maxima; without, one prompt per connected component (Table 2, first row).
-            adaptive_filtering: choose among prompts; without, all that sampling gives are decoded.
-            elimination: `covered` (between rounds a prompt goes that lies in kept masks and resembles them), the
-                paper's `scaled` (C > k · T_elim) or `equation` (C > T_elim); or `diverse` (of what is sampled and a
-                grid, those unlike the ones chosen before, see `diverse.py`): for a given number of prompts.
-                Figures of all are in benchmarks/LOG.md.
-            max_decoded: prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules
-                end with what is sampled.
-            least_value: without `max_decoded`, `diverse` ends where no place is worth this many times the mean
-                confidence of the photo's candidates.
-            likeness: cosine from which a prompt resembles a mask, for `covered`.
-            times: masks that a dropped prompt must lie in and resemble, for `covered`.
-            k: the factor of `scaled` (Table 3d); None for the one of the decoding model, 1.3 for official SAMs.
-            smoothing_sigma: smoothing factor of the sampling, cells of the map.
-            spacing: least distance of two prompts, cells of the map.
-            threshold: least confidence of a prompt.
-            round_size: prompts decoded between two filterings.
-            max_prompts: proposed on one photo at most, the most confident.
-        """
-        self.proposer = proposer
-        self.adaptive_sampling = adaptive_sampling
-        self.adaptive_filtering = adaptive_filtering
-        self.elimination: Elimination = elimination
-        self.max_decoded, self.least_value = max_decoded, least_value
-        self.likeness, self.times = likeness, times
-        self.k = k
-        given = {"smoothing_sigma": smoothing_sigma, "spacing": spacing, "threshold": threshold}
-        card = asdict(proposer.predictor.sampling)
-        self.sampling = Sampling(**(card | {key: value for key, value in given.items() if value is not None}))
-        self.round_size = round_size
-        self.max_prompts = max_prompts
+    @property
+    def sampling(self) -> Sampling:
+        """Sampling of the predictor's weights, with the options that are given."""
+        given = {name: getattr(self, name) for name in ("smoothing_sigma", "spacing", "threshold")}
+        return replace(self.proposer.predictor.sampling, **{k: v for k, v in given.items() if v is not None})
 
     @classmethod
     def make(cls, context: Context, **options: Any) -> Self:

@@ -31,6 +31,21 @@ class Worker:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class Reports:
+    """Receivers of a run's figures, besides its folder.
+
+    Attributes:
+        log: called with the number of updates done and the figures, for every line of the log.
+        checkpoint: called with the same after every checkpoint, on every worker.
+        curves: folder or URI for TensorBoard.
+    """
+
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
+    checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
+    curves: str | None = None
+
+
 def train(
     task: Task,
     folder: Path,
@@ -40,9 +55,7 @@ def train(
     checkpoint_every: int = 500,
     validate_every: int | None = None,
     loader_workers: int = 1,
-    curves: str | None = None,
-    on_log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
-    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None,
+    reports: Reports | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train a task, resuming from the checkpoint in `folder` if there is one.
 
@@ -57,9 +70,7 @@ def train(
         checkpoint_every: updates between checkpoints.
         validate_every: updates between validations; an epoch by default.
         loader_workers: processes that make batches; with 0, this process makes them between updates.
-        curves: folder or URI for TensorBoard.
-        on_log: called with the number of updates done and the figures, for every line of the log.
-        on_checkpoint: called with the same after every checkpoint, on every worker.
+        reports: who is told of the run besides its folder.
 
     Returns:
         The weights to keep: those of the best validation, else the average at the end.
@@ -67,13 +78,13 @@ def train(
     Raises:
         ValueError: the checkpoint belongs to another recipe, or the loss is not finite.
     """
-    worker = worker or Worker()
+    worker, reports = worker or Worker(), reports or Reports()
     run = Run(task, worker)
     first = run.restore(folder)
     recipe = task.recipe
     last = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     every = validate_every or max(1, len(task) // (worker.world * recipe.accumulate))
-    log = Log(folder, curves, first) if worker.rank == 0 else None
+    log = Log(folder, reports.curves, first) if worker.rank == 0 else None
     batches = run.batches(first, last, loader_workers)
     recent: list[Mapping[str, float]] = []
     for step in range(first, last):
@@ -85,7 +96,7 @@ def train(
                 raise ValueError(f"the loss is {figures['loss']} at step {done}; lower the learning rate of {recipe}")
             if log is not None:
                 log.figures(done, figures, "train")
-                on_log(done, figures)
+                reports.log(done, figures)
             recent = []
         if worker.rank == 0 and (done % every == 0 or done == recipe.steps):
             validation = run.validate(done)
@@ -95,7 +106,7 @@ def train(
         if done % checkpoint_every == 0 or end:
             if worker.rank == 0:
                 save_checkpoint(folder, run.state(done))
-            on_checkpoint(done, figures)
+            reports.checkpoint(done, figures)
     if log is not None:
         log.close()
     return kept_weights(run.state(last))

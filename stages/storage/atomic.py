@@ -19,7 +19,20 @@ PART = ".part"
 
 @contextmanager
 def write_text(uri: str) -> Iterator[TextIO]:
-    """Open a text file (UTF-8) that appears under its name when the block ends without an error.
+    """Open a text file (UTF-8) that appears under its name when the block ends without an error (`write_path`)."""
+    with write_path(uri) as part, part.open("x", encoding="utf-8") as opened:
+        yield opened
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file (`write_path`)."""
+    with write_path(uri) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def write_path(uri: str) -> Iterator[Path]:
+    """Give a path to write to; what is there appears at `uri` when the block ends without an error.
 
     Locally by a rename within its folder; elsewhere by uploading the finished file. Missing folders are made. The
     former file stays until then, and for good if the block raises.
@@ -27,22 +40,6 @@ def write_text(uri: str) -> Iterator[TextIO]:
     Args:
         uri: a local path or an fsspec URI.
     """
-    with _part_of(uri) as part, part.open("x", encoding="utf-8") as opened:
-        yield opened
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def write_bytes(uri: str, data: bytes) -> None:
-    """Write a whole file, as `write_text` does."""
-    with _part_of(uri) as part, part.open("xb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-@contextmanager
-def _part_of(uri: str) -> Iterator[Path]:
     filesystem, path = fsspec.url_to_fs(uri)
     parent, _, name = path.rpartition("/")
     filesystem.makedirs(parent, exist_ok=True)
@@ -51,6 +48,8 @@ def _part_of(uri: str) -> Iterator[Path]:
     try:
         yield part
         if is_local:
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
             part.replace(path)
         else:
             filesystem.put_file(str(part), path)

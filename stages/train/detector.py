@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from aopsam.detector.network import BoxDetector
 from aopsam.detector.weights import save_detector
 from aopsam.training.detector import DetectorRecipe, DetectorTask
 from stages.prompt_maps.rows import PromptMapRows
-from stages.storage.atomic import write_bytes
+from stages.storage.atomic import write_path
 
 
 def detector_task(folders: Sequence[str], recipe: DetectorRecipe) -> DetectorTask:
@@ -31,7 +29,5 @@ def detector_task(folders: Sequence[str], recipe: DetectorRecipe) -> DetectorTas
 def write_detector(detector: BoxDetector, recipe: DetectorRecipe, rows: int, uri: str) -> None:
     """Write a detector's weights, with the recipe and the number of rows that it was trained on."""
     notes = {f"recipe_{name}": str(value) for name, value in asdict(recipe).items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "detector.safetensors"
+    with write_path(uri) as path:
         save_detector(detector, path, notes | {"rows": str(rows)})
-        write_bytes(uri, path.read_bytes())

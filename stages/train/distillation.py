@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from aopsam._half_weights import save_half
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.sam.registry import load_sam
 from aopsam.training.distillation import DecoupledTask
@@ -22,8 +23,7 @@ from aopsam.training.student import StudentRecipe, StudentTask, build_student, s
 from stages.annotations.held_out import is_held_out
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
-from stages.storage.atomic import write_bytes
-from stages.train.sam import write_sam
+from stages.storage.atomic import write_bytes, write_path
 
 COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
 JUDGED = 16
@@ -157,4 +157,5 @@ def finish_student(task: StudentTask, weights: Mapping[str, torch.Tensor], uri: 
     facts = {"method": method, "photos": str(len(task.photos)), "recipe": json.dumps(asdict(task.recipe))}
     facts |= {"teacher": task.recipe.teacher, "teacher_sha256": task.recipe.teacher_sha256}
     thresholds = {name: str(value) for name, value in asdict(task.teacher.thresholds).items()}
-    write_sam(task.student, thresholds | facts, uri)
+    with write_path(uri) as path:
+        save_half(task.student, path, thresholds | facts)

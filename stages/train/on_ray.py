@@ -20,7 +20,7 @@ from aopsam._options import Count
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
 from aopsam.training.task import Task
-from aopsam.training.trainer import Worker, kept_weights, train
+from aopsam.training.trainer import Reports, Worker, kept_weights, train
 from stages.config.command_line import Uri
 from stages.runner import start
 from stages.storage.location import redact
@@ -162,9 +162,11 @@ def _train(config: Mapping[str, _WorkerSettings]) -> None:
             worker=worker,
             checkpoint_every=settings.checkpoint_every,
             validate_every=settings.validate_every,
-            curves=settings.curves,
-            on_log=lambda step, figures: settings.board.write.remote(step, dict(figures)),
-            on_checkpoint=report,
+            reports=Reports(
+                log=lambda step, figures: settings.board.write.remote(step, dict(figures)),
+                checkpoint=report,
+                curves=settings.curves,
+            ),
         )
 
 

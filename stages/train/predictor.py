@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 
@@ -21,7 +19,7 @@ from aopsam.training.prompted_photos import PromptedPhotos
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.prompt_maps.rows import PromptMapRows
-from stages.storage.atomic import write_bytes
+from stages.storage.atomic import write_path
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 """The paper's 2 and 6 leave too few peaks of a map that is as smooth as ours (aopsam/weights/predictor-tiny.md)."""
@@ -104,8 +102,6 @@ def finish_predictor(
     maps = confidence_maps(predictor, held_out)
     predictor.sampling = calibrate_threshold(maps, job.sampling, job.prompts)
     notes = {f"recipe_{name}": str(value) for name, value in asdict(job.recipe).items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "predictor.safetensors"
+    with write_path(uri) as path:
         save_predictor(predictor, path, notes | {"rows": str(len(rows))})
-        write_bytes(uri, path.read_bytes())
     return predictor

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from aopsam._half_weights import save_half
 from aopsam.sam.registry import load_sam
-from aopsam.training.export import export_weights
 from aopsam.training.finetune import FinetuneTask
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.thresholds import choose_thresholds
 from stages.annotations.held_out import split_photos
-from stages.storage.atomic import write_bytes
-
-if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
-    from segment_anything.modeling import Sam
+from stages.storage.atomic import write_path
 
 THRESHOLD_PHOTOS = 16
 
@@ -71,13 +65,6 @@ def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor]
     sam.load_state_dict(weights)
     thresholds = choose_thresholds(sam, photos[:: max(1, len(photos) // THRESHOLD_PHOTOS)])
     facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": str(len(photos))}
-    write_sam(sam, thresholds | facts, uri)
+    with write_path(uri) as path:
+        save_half(sam, path, thresholds | facts)
     return thresholds
-
-
-def write_sam(sam: Sam, metadata: Mapping[str, str], uri: str) -> None:
-    """Write a SAM in half precision (`export_weights`) to a path or fsspec URI."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sam.safetensors"
-        export_weights(sam, path, metadata)
-        write_bytes(uri, path.read_bytes())

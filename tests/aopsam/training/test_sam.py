@@ -11,9 +11,9 @@ import torch
 from safetensors import safe_open
 from segment_anything.modeling import Sam
 
+from aopsam._half_weights import save_half
 from aopsam.masks import rle
 from aopsam.training.annotated import Annotated
-from aopsam.training.export import export_weights
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe, build_sam
 from aopsam.training.trainer import train
@@ -96,7 +96,7 @@ def test_learns_one_scene_and_exports_it(tmp_path: Path) -> None:
     ious = [json.loads(line)["iou"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert len(ious) == 15
     assert np.mean(ious[-5:]) > np.mean(ious[2:5]) + 0.05
-    export_weights(sam, tmp_path / "w.safetensors", {"pred_iou_thresh": "0.5"})
+    save_half(sam, tmp_path / "w.safetensors", {"pred_iou_thresh": "0.5"})
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert set(file.keys()) == sam.state_dict().keys()
         assert file.metadata() == {"pred_iou_thresh": "0.5"}

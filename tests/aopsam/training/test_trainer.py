@@ -13,7 +13,7 @@ from torch import distributed, multiprocessing
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
 from aopsam.training.task import Recipe, cosine, shuffled
-from aopsam.training.trainer import Worker, train
+from aopsam.training.trainer import Reports, Worker, train
 from tests.helpers.training_tasks import Line
 
 RECIPE = Recipe(steps=9, accumulate=2, average=0.9, clip=1.0)
@@ -68,7 +68,7 @@ def test_the_best_validation_is_kept(tmp_path: Path) -> None:
 
 
 def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
-    train(Line(RECIPE), tmp_path / "run", loader_workers=0, curves=str(tmp_path / "curves"))
+    train(Line(RECIPE), tmp_path / "run", loader_workers=0, reports=Reports(curves=str(tmp_path / "curves")))
     assert list((tmp_path / "curves").glob("events.out.tfevents.*"))
 
 
