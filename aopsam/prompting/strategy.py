@@ -49,8 +49,8 @@ class Context:
 class Strategy(ABC):
     """Proposes prompts for one photo at a time; holds no state between photos.
 
-    Its options are its keyword-only fields or parameters of `__init__`, with their types and limits (`aopsam._options`):
-    one of type `Path` is a file, one named `seed` decides what is drawn at random.
+    Its options are its keyword-only fields or parameters of `__init__`, with types and limits (`aopsam._options`). One
+    of type `Path` is a file; one named `seed` decides what is drawn at random.
 
     Attributes:
         sweeps: option → values that a calibration tries where the user names none.
