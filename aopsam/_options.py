@@ -81,8 +81,16 @@ def coerce(target: Callable[..., T], values: Mapping[str, Any], source: str = ""
     return target(**checked(options_of(target), values, source))
 
 
-def checked(options: Mapping[str, Any], values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
-    """Return the values, each checked against its type hint of `options_of`; text that a number wants becomes one.
+def checked(
+    options: Mapping[str, Any], values: Mapping[str, Any], source: str = "", *, from_text: bool = True
+) -> dict[str, Any]:
+    """Return the values, each checked against its type hint of `options_of`.
+
+    Args:
+        options: of `options_of`.
+        values: by name.
+        source: named in front of every complaint.
+        from_text: make a number of text where one is wanted: YAML reads 1e-3 as text.
 
     Raises:
         ValueError: as for `coerce`.
@@ -93,7 +101,7 @@ def checked(options: Mapping[str, Any], values: Mapping[str, Any], source: str =
         if name not in options:
             raise ValueError(f"{start}unknown option {unknown(name, options)}")
         try:
-            found[name] = _fitted(value, options[name])
+            found[name] = _fitted(value, options[name], from_text)
         except ValueError as error:
             raise ValueError(f"{start}{name}={value!r}; {error}") from None
     return found
@@ -105,7 +113,7 @@ def check(options: Any) -> None:
     Raises:
         ValueError: as for `coerce`.
     """
-    checked(options_of(type(options)), vars(options))
+    checked(options_of(type(options)), vars(options), from_text=False)
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
@@ -127,10 +135,10 @@ def _kinds(hint: Any) -> list[tuple[Any, tuple[Any, ...]]]:
     return [(hint, ())]
 
 
-def _fitted(value: Any, hint: Any) -> Any:
+def _fitted(value: Any, hint: Any, from_text: bool) -> Any:
     kinds = _kinds(hint)
-    if isinstance(value, str) and not any(kind is str or get_origin(kind) is Literal for kind, _ in kinds):
-        value = _number(value) if any(kind in (int, float) for kind, _ in kinds) else value  # YAML reads 1e-3 as text
+    if from_text and isinstance(value, str) and {kind for kind, _ in kinds} <= {float, type(None)}:
+        value = _number(value)
     for kind, metadata in kinds:
         if not _is_a(value, kind):
             continue

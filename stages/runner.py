@@ -5,6 +5,7 @@ Takes tables, each a unit of work, and a class of callables; gives the tables th
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
@@ -198,6 +199,8 @@ def run_actors(
     # Nothing fetched ahead: each table is there as it is done, and not when the next one is.
     for table in done.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
         yield cast(pa.Table, table)
+    del work, done
+    gc.collect()  # actors that were started again after a crash end with their handles, which hang in a cycle
 
 
 def _read_unit(packed: pa.Table, read: Callable[[pa.Table], Iterable[pa.Table]]) -> Iterator[pa.Table]:

@@ -31,7 +31,7 @@ class GeneratorOptions:
     """Least IoU that the decoder predicts for a mask, 0 for any; by default the model's own."""
     stability_score_thresh: Share | None = None
     """Least stability score, 0 for any; by default the model's own."""
-    stability_score_offset: Annotated[float, Limits(0)] = 1.0
+    stability_score_offset: Annotated[float, Limits(0, 100)] = 1.0
     """How far the threshold of the logits moves for the stability score."""
     box_nms_thresh: Share | None = None
     """Box IoU above which the mask with the lower predicted IoU goes; by default the model's own."""

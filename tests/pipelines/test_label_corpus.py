@@ -52,7 +52,7 @@ def test_rows_manifest_and_report(out: Path) -> None:
     assert manifest["bound_by"]["stage"] in manifest["stages"] | manifest["reading"]
     assert manifest["actors"]["number"] == 1
     assert manifest["actors"]["images"] == 2
-    assert "other threads: read" in (out / "report.html").read_text()
+    assert "while the model works: read" in (out / "report.html").read_text()
     assert "coffee.jpg" in (out / "report.html").read_text()
 
 

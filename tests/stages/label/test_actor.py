@@ -123,15 +123,13 @@ def test_an_actor_keeps_the_memory_that_it_frees(photos: Path, monkeypatch: pyte
 def test_a_column_that_nobody_fills_is_named_before_anything_is_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels, "SCHEMA", SCHEMA.append(pa.field("sharpness", pa.float32())))
+    monkeypatch.setattr(labels, "SCHEMA", SCHEMA.append(pa.field("made_up", pa.float32())))
     out = tmp_path / "out"
-    with pytest.raises(
-        ValueError, match=r"'sharpness' of schemas/labels\.py is filled nowhere in stages/label/row\.py"
-    ):
+    with pytest.raises(ValueError, match=r"'made_up' of schemas/labels\.py is filled nowhere in stages/label/row\.py"):
         LabelJob.prepare(CONFIG, str(photos), str(out), 1)
     assert not out.exists()
 
 
 def test_a_column_that_the_schema_does_not_know_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'sharpness' is no column of schemas/labels\.py"):
-        labels_table([{"sharpness": 1.0, "status": "failed"}])
+    with pytest.raises(ValueError, match=r"'made_up' is no column of schemas/labels\.py"):
+        labels_table([{"made_up": 1.0, "status": "failed"}])
