@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(Arguments, argv)
     out, recipe, reading = arguments.out.rstrip("/"), arguments.recipe, Reading(arguments.images, arguments.only)
     with checking_input():
-        shards = [shard for data in arguments.data for shard in list_shards(data)]
         refuse_to_add(out)
+        shards = [shard for data in arguments.data for shard in list_shards(data)]
         reading.chosen()
         load_padding_sam(recipe.sam, recipe.checkpoint)
     if arguments.plan:

@@ -24,7 +24,7 @@ import torch
 from aopsam._options import Count, Limits
 from aopsam.predictor.weights import load_predictor
 from aopsam.sam.registry import load_sam
-from stages.calibrate.output import config_of, write_calibration
+from stages.calibrate.output import check_out, config_of, write_calibration
 from stages.calibrate.search import MeasureSettings, Rule, Trial, calibrate, default_sweeps, measure_both, open_photos
 from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import parse_strategies, parse_values
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(Arguments, argv)
     torch.set_num_threads(arguments.threads)
     with checking_input():
+        check_out(arguments.out)
         bases = parse_strategies(arguments.prompts)
         given = dict(parse_values(text) for text in arguments.sweep)
         model = load_sam(arguments.sam, arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure = MeasureSettings(model, choosing, predictor)
         sweeps = (lambda name: given) if given else partial(default_sweeps, model)
         trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), _tell)
-        named = {"sam": arguments.sam, "checkpoint": arguments.checkpoint, "predictor": arguments.predictor}
-        config = config_of(chosen, named)
+        config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
     facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
     print(write_calibration(trials, chosen, held_out, config, facts, arguments.out))

@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(Arguments, argv)
     out = arguments.out.rstrip("/")
     with checking_input():
+        refuse_to_overwrite(out)
         keep = Keep.parse(arguments.keep)
         shards = sorted({shard for data in arguments.data for shard in list_shards(data)})
-        refuse_to_overwrite(out)
         load_sam(arguments.sam, arguments.checkpoint)
     resources = start(arguments.actors, arguments.threads)
     recipe = DescriptionRecipe(arguments.sam, arguments.checkpoint)

@@ -11,8 +11,7 @@ Methods: `decoupled`, student embedding -> teacher embedding (MobileSAM); `sami`
 picture (EfficientSAM). Data: folders, globs, tars (SA-1B's too; its JSONs are not read) or Parquet files of photos; one
 in ten is held out. Writes OUT/student.safetensors: the student's encoder with the teacher's prompt encoder and mask
 decoder, for `--sam STUDENT --checkpoint` and to be fine-tuned. Checkpoints lie in OUT/train, and the same command again
-goes on from the last; photos that could not be read are named in OUT/left_out. Exit codes: 0, 2 for wrong arguments, 3
-if no photo can be read.
+goes on from the last; photos that could not be read are named in OUT/left_out. Exit codes: 0, 2, 3 if none can.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
     with checking_input():
+        arguments.check_out("student.safetensors", "left_out/")
         job = arguments.job()
         task = distillation_task(job, problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)

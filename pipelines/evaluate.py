@@ -31,10 +31,10 @@ from stages.config.command_line import ResourceArguments, Uri, checking_input, c
 from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
 from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
-from stages.evaluate.output import write_evaluation
+from stages.evaluate.output import check_out, write_evaluation
 from stages.evaluate.run import measure
 from stages.runner import start
-from stages.storage.location import absolute, redact
+from stages.storage.location import absolute, printable, redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
     arguments, began = parse(Arguments, argv), time.monotonic()
     with checking_input():
-        shards = {redact(data): list_shards(absolute(data)) for data in arguments.data}
+        check_out(arguments.out)
+        shards = {printable(redact(data)): list_shards(absolute(data)) for data in arguments.data}
         sources = [{"data": data, "shards": uris, "limit": arguments.limit} for data, uris in shards.items()]
         strategies = add_sweeps(parse_strategies(arguments.prompts), arguments.sweep)
         evaluation = arguments.evaluation(strategies)

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(Arguments, argv)
     make = partial(detector_task, arguments.data, arguments.recipe)
     with checking_input():
+        arguments.check_out("detector.safetensors")
         task = make()
     print(f"{len(task.dataset)} rows to train on", file=sys.stderr)
     weights = train_on_ray("train_detector", make, task, arguments)

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments = parse(Arguments, argv)
     with checking_input():
+        arguments.check_out("predictor.safetensors")
         job = arguments.job()
         task = predictor_task(job)
     print(f"{len(task.dataset)} rows to train on", file=sys.stderr)

@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
     with checking_input():
+        arguments.check_out(f"{arguments.finetune or 'tiny'}.safetensors")
         make = arguments.task()
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)

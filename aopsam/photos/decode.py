@@ -18,8 +18,12 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from aopsam.photos.floats import to_unit_range
+from aopsam.photos.jpeg_end import has_end, mend_end
+from aopsam.photos.png_chunks import keep_pixel_chunks
 
 
 class PhotoProblem(StrEnum):
@@ -76,6 +80,8 @@ MAX_PIXELS = 200_000_000
 _NAMES = ", ".join(name for name, _, _ in _FORMATS)
 
 _ORIENTATION_TAG = 0x0112
+_WHITE_IS_ZERO = 0
+_GDAL_NODATA = 42113
 # EXIF 2.3, table 4: what brings a stored image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -94,7 +100,9 @@ def open_photo(
     """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM.
 
     Grey, palette, CMYK and YCbCr become RGB without colour management. 16-bit values keep their high byte; 32-bit
-    integers count as 0 to 65535; floats as 0 to 1, or from their minimum to their maximum where they leave that range.
+    integers count as 0 to 65535; floats as 0 to 1, or from their minimum to their maximum where they leave that range,
+    no-data black. A BMP that is transparent everywhere is opaque. Faulty side chunks of a PNG and the missing end
+    marker of a JPEG that has all its blocks cost nothing.
 
     Args:
         data: the encoded file.
@@ -113,7 +121,10 @@ def open_photo(
         raise PhotoError(PhotoProblem.NOT_AN_IMAGE, f"none of {_NAMES}; it starts with {data[:8]!r}")
     try:
         with _quiet_pillow():
-            return Photo(_decode(reader(io.BytesIO(data)), max_pixels, before_decoding))
+            image = reader(io.BytesIO(keep_pixel_chunks(data) if reader is PngImageFile else data))
+            _check_pixels(image, max_pixels)
+            before_decoding(image.width * image.height)
+            return Photo(_decode(_load(image, data)))
     except PhotoError:
         raise
     except Image.DecompressionBombError as error:  # larger than Pillow itself allows
@@ -122,15 +133,40 @@ def open_photo(
         raise PhotoError(PhotoProblem.CORRUPT_IMAGE, f"{name}: {_one_line(error)}") from error
 
 
-def _decode(image: ImageFile.ImageFile, max_pixels: int, before_decoding: Callable[[int], None]) -> np.ndarray:
+def _check_pixels(image: ImageFile.ImageFile, max_pixels: int) -> None:
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise PhotoError(
             PhotoProblem.TOO_MANY_PIXELS,
             f"{image.width} × {image.height} px is {pixels}, over the limit of {max_pixels}",
         )
-    before_decoding(pixels)
+
+
+def _load(image: ImageFile.ImageFile, data: bytes) -> ImageFile.ImageFile:
+    """Load the pixels; those of a JPEG without its end marker if every block is there."""
+    if isinstance(image, JpegImageFile) and not has_end(data):  # Pillow takes some for whole that are not
+        return _load_mended(data)
+    try:
+        image.load()
+    except OSError:
+        if not isinstance(image, JpegImageFile):
+            raise
+        return _load_mended(data)
+    return image
+
+
+def _load_mended(data: bytes) -> JpegImageFile:
+    mended = mend_end(data)
+    if mended is None:
+        raise PhotoError(
+            PhotoProblem.CORRUPT_IMAGE, "JPEG: it is cut short or broken: no end marker, or blocks missing"
+        )
+    image = JpegImageFile(io.BytesIO(mended))
     image.load()
+    return image
+
+
+def _decode(image: ImageFile.ImageFile) -> np.ndarray:
     transpose = _upright(image)
     rgb = _to_rgb(image)
     return np.array(rgb if transpose is None else rgb.transpose(transpose))
@@ -146,27 +182,44 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _grey_to_rgb(np.asarray(image) >> 8)
-    if image.mode == "I":
-        return _grey_to_rgb(np.asarray(image).clip(0, 0xFFFF) >> 8)
-    if image.mode == "F":
-        return _grey_to_rgb(_unit_range(np.asarray(image)) * 255)
+    grey = _deep_grey(image)
+    if grey is not None:
+        return Image.fromarray(grey).convert("RGB")
+    if isinstance(image, BmpImageFile) and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # the fourth byte is unused, as most writers of 32-bit BMP leave it
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _grey_to_rgb(grey: np.ndarray) -> Image.Image:
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _deep_grey(image: Image.Image) -> np.ndarray | None:
+    """Return an image of more than 8 bits of grey as (H, W) uint8, 0 black; None of any other mode."""
+    negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+    if image.mode == "F":
+        unit = to_unit_range(np.asarray(image), _nodata(image))
+        if np.isnan(unit).all():
+            raise PhotoError(
+                PhotoProblem.CORRUPT_IMAGE, "every pixel is no-data (NaN, infinite or a value for it), none is a number"
+            )
+        return (np.nan_to_num(1 - unit if negative else unit) * 255).astype(np.uint8)
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image) >> 8
+    elif image.mode == "I":
+        grey = np.asarray(image).clip(0, 0xFFFF) >> 8
+    else:
+        return None
+    return (255 - grey if negative else grey).astype(np.uint8)
 
 
-def _unit_range(values: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(values)
-    values = np.where(finite, values, 0).astype(np.float64)
-    low, high = values.min(where=finite, initial=0), values.max(where=finite, initial=1)
-    return (values - low) / (high - low)
+def _nodata(image: Image.Image) -> float | None:
+    """Return the value that GDAL wrote for pixels without one, if any."""
+    if not isinstance(image, TiffImageFile):
+        return None
+    try:
+        return float(str(image.tag_v2[_GDAL_NODATA]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
 
 
 def _one_line(error: Exception) -> str:

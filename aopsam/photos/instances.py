@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
 from aopsam.masks import rle
+from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.photos.sa1b import Sample
 
 MAX_SIDE = 2**16
+MOST_EXACT = 2**53
+"""A larger whole number may be another one as a float, and so no id."""
+
+_WHOLE = re.compile(r"-?\d+(?=(\.0*)?$)", re.ASCII)
+_NO = {"", "0", "0.0", "false", "no", "none", "null", "nan"}
+_YES = {"1", "1.0", "true", "yes"}
 
 
 def file_name(image: Mapping[str, Any]) -> str:
     """Return a photo's path below its folder: COCO's `file_name`, or the last part of LVIS's `coco_url`.
+
+    A backslash stays: `images\\a.jpg` is `images/a.jpg` where no file bears the backslash (see `path_parts`).
 
     Raises:
         ValueError: `image` is no object, has neither, or the name would leave the folder.
@@ -26,20 +36,32 @@ def file_name(image: Mapping[str, Any]) -> str:
     name = image.get("file_name") or str(image.get("coco_url", "")).rpartition("/")[2]
     if not isinstance(name, str) or not name:
         raise ValueError(f"image {image.get('id')!r}: neither file_name nor coco_url")
-    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts or (len(parts) > 1 and re.fullmatch("[A-Za-z]:", parts[0])):
         raise ValueError(f"image {image.get('id')!r}: file_name {name!r} leaves the photos' folder")
+    if not path_parts(name):
+        raise ValueError(f"image {image.get('id')!r}: file_name {name!r} names no file")
     return name
 
 
+def path_parts(name: str) -> list[str]:
+    """Return the folders and the file of a photo's name, parted by slashes, or by Windows' backslashes."""
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+
+
 def read_instances(
-    record: Mapping[str, Any], read_photo: Callable[[str], bytes], on_problem: Callable[[str], None]
+    record: Mapping[str, Any], read_photo: Callable[[str], bytes | None], on_problem: Callable[[str], None]
 ) -> Iterator[Sample]:
     """Read photos with their annotations, in the order of the file; crowds, which are not one object, apart.
 
+    An id is the same as text, as a number and as a float: "1", 1 and 1.0. Where the file gives no width and height (or
+    0), they are the photo's.
+
     Args:
         record: the parsed file: `images` and `annotations`.
-        read_photo: gives the bytes of a photo by its `file_name`.
-        on_problem: called with one line for an annotation or a photo that cannot be used; the rest is used.
+        read_photo: gives the bytes of a photo by its `file_name`; None for one to leave out without a line.
+        on_problem: called with one line for an annotation or a photo that cannot be used, and with one for all
+            annotations of no image, and one for all images whose id is another's too; the rest is used.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
@@ -51,42 +73,221 @@ def read_instances(
     images, annotations = record.get("images"), record.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise ValueError("no instance file: needs the lists `images` and `annotations`")
-    of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    for annotation in annotations:
-        if isinstance(annotation, Mapping) and isinstance(annotation.get("image_id"), int | str):
-            of_image[annotation["image_id"]].append(annotation)
-        else:
-            on_problem(f"not an annotation of an image: {str(annotation)[:60]}")
+    ids = _ImageIds(images)
+    of_image = _by_image(annotations, ids, on_problem)
+    shared = [image for image in images if ids.is_shared(image)]
+    if shared:
+        on_problem(
+            f"{len(shared)} images share their id with another, such as {_shown(shared[0])}; they and their "
+            f"{sum(len(of_image[_id_of(image)]) for image in _one_each(shared))} annotations are left out; "
+            "an id must be one image's"
+        )
     for image in images:
+        if ids.is_shared(image):
+            continue
         try:
-            name, of_this = file_name(image), of_image.get(image.get("id"), [])
-            width, height = (int(image[side]) for side in ("width", "height"))
-            if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-                raise ValueError(f"{name}: {width} x {height} pixels")
-            photo = read_photo(name)
+            sample = _sample(image, of_image, read_photo, on_problem)
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             on_problem(f"{type(error).__name__}: {error}")
             continue
-        usable: list[dict[str, Any]] = []
-        crowds: list[dict[str, Any]] = []
-        for annotation in of_this:
-            try:
-                mask = _rle(annotation.get("segmentation"), width, height)
-            except (ValueError, TypeError, KeyError, OverflowError) as error:
-                on_problem(f"{name}: annotation {annotation.get('id')!r}: {error}")
-                continue
-            area, declared = rle.area(mask), annotation.get("area")
-            if annotation.get("iscrowd"):
-                crowds.append(dict(mask))
-            elif area:
-                usable.append({"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": area})
-                if isinstance(declared, int | float) and declared > 0:
-                    usable[-1]["declared_area"] = float(declared)
-        yield Sample(name.rpartition(".")[0] or name, photo, width, height, usable, crowds)
+        if sample is not None:
+            yield sample
 
 
-def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:
-    """Convert a polygon list, an uncompressed or a compressed RLE to a compressed RLE of the photo's size."""
+class _ImageIds:
+    """The ids of a file's images, and which image an annotation means."""
+
+    def __init__(self, images: Sequence[Any]) -> None:
+        self._counts = Counter(found for image in images if (found := _id_of(image)) is not None)
+        self._without_zeros: dict[str, list[str]] = defaultdict(list)
+        for of_image in self._counts:
+            self._without_zeros[_strip_zeros(of_image)].append(of_image)
+
+    def is_shared(self, image: Any) -> bool:
+        """Return whether another image bears this one's id too."""
+        return self._counts.get(_id_of(image) or "", 0) > 1
+
+    def find(self, image_id: Any) -> str | None:
+        """Return the image's id that an annotation's `image_id` means; None if there is none, or not one alone.
+
+        Zeros in front are another id ("007" and 7) only where both are there.
+        """
+        meant = _id(image_id)
+        if meant is None or meant in self._counts:
+            return meant
+        alike = self._without_zeros.get(_strip_zeros(meant), [])
+        return alike[0] if len(alike) == 1 else None
+
+
+def _id(value: Any) -> str | None:
+    """Return an id as text: a whole number's digits, or the text itself; None for what is no id."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MOST_EXACT:
+        return str(int(value))
+    if isinstance(value, str):
+        whole = _WHOLE.match(value.strip())
+        return whole[0] if whole else value.strip() or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _id_of(image: Any) -> str | None:
+    return _id(image.get("id")) if isinstance(image, Mapping) else None
+
+
+def _strip_zeros(of_image: str) -> str:
+    return (of_image.lstrip("0") or "0") if of_image.isdecimal() else of_image
+
+
+def _one_each(images: Sequence[Any]) -> list[Any]:
+    """Return the first of the images of each id."""
+    return list({_id_of(image): image for image in reversed(images)}.values())
+
+
+def _by_image(
+    annotations: Sequence[Any], ids: _ImageIds, on_problem: Callable[[str], None]
+) -> dict[str | None, list[Mapping[str, Any]]]:
+    """Group annotations by the id of their image; those of none are counted in one line."""
+    of_image: dict[str | None, list[Mapping[str, Any]]] = defaultdict(list)
+    broken, orphans = [], []
+    for annotation in annotations:
+        if not isinstance(annotation, Mapping):
+            broken.append(annotation)
+        elif (found := ids.find(annotation.get("image_id"))) is None:
+            orphans.append(annotation.get("image_id"))
+        else:
+            of_image[found].append(annotation)
+    if broken:
+        on_problem(f"{len(broken)} annotations are left out: no objects, such as {_shown(broken[0])}")
+    if orphans:
+        on_problem(
+            f"{len(orphans)} of {len(annotations)} annotations belong to no image, such as one of image_id "
+            f"{_shown(orphans[0])}; it must be the id of one of the images"
+        )
+    return of_image
+
+
+def _sample(
+    image: Any,
+    of_image: Mapping[str | None, Sequence[Mapping[str, Any]]],
+    read_photo: Callable[[str], bytes | None],
+    on_problem: Callable[[str], None],
+) -> Sample | None:
+    """Read one photo and its masks; None where `read_photo` leaves it out.
+
+    Raises:
+        ValueError, KeyError, TypeError, OverflowError, OSError: the image or its photo cannot be used.
+    """
+    name, of_this = file_name(image), _id_of(image)
+    if of_this is None:
+        raise ValueError(f"{name}: id {_shown(image.get('id'))}; it must be a whole number or text")
+    sides = [_side(name, image, side) for side in ("width", "height")]
+    photo = read_photo(name)
+    if photo is None:
+        return None
+    width, height = _size(name, sides, photo)
+    usable, crowds = _masks(of_image.get(of_this, ()), width, height, lambda line: on_problem(f"{name}: {line}"))
+    path = name.replace("\\", "/")
+    return Sample(path.rpartition(".")[0] or path, photo, width, height, usable, crowds)
+
+
+def _masks(
+    annotations: Sequence[Mapping[str, Any]], width: int, height: int, on_problem: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a photo's objects, as annotations of a `Sample`, and its crowds; a line for each that is broken."""
+    usable: list[dict[str, Any]] = []
+    crowds: list[dict[str, Any]] = []
+    empty = []
+    for annotation in annotations:
+        try:
+            is_crowd = _is_crowd(annotation.get("iscrowd"))
+            mask, left_out = _rle(annotation.get("segmentation"), width, height)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            on_problem(f"annotation {annotation.get('id')!r}: {error}")
+            continue
+        if left_out:
+            on_problem(f"annotation {annotation.get('id')!r}: {left_out}")
+        area, declared = rle.area(mask), annotation.get("area")
+        if is_crowd:
+            crowds.append(dict(mask))
+        elif area:
+            usable.append({"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": area})
+            if isinstance(declared, int | float) and declared > 0:
+                usable[-1]["declared_area"] = float(declared)
+        else:
+            empty.append(annotation.get("id"))
+    if empty:
+        on_problem(
+            f"{len(empty)} of {len(annotations)} annotations are left out: masks without a pixel of the photo, "
+            f"such as annotation {_shown(empty[0])}"
+        )
+    return usable, crowds
+
+
+def _side(name: str, image: Mapping[str, Any], side: str) -> int | None:
+    """Return a photo's width or height in pixels; None where the file gives none, or 0.
+
+    Raises:
+        ValueError: it is no whole number of 1 to `MAX_SIDE`.
+    """
+    given = image.get(side)
+    if given is None or given == "":
+        return None
+    try:
+        pixels = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        pixels = math.nan
+    if not pixels:
+        return None
+    if not (0 < pixels <= MAX_SIDE and pixels.is_integer()):
+        raise ValueError(f"{name}: {side} {_shown(given)}; it must be a whole number of pixels, 1 to {MAX_SIDE}")
+    return int(pixels)
+
+
+def _size(name: str, sides: Sequence[int | None], photo: bytes) -> tuple[int, int]:
+    """Return a photo's width and height in pixels: the file's, or those of the photo where the file lacks any.
+
+    Raises:
+        ValueError: the photo cannot be decoded, is too large, or is not as the one side that the file gives.
+    """
+    width, height = sides
+    if width is not None and height is not None:
+        return width, height
+    try:
+        found = open_photo(photo).rgb.shape[1::-1]
+    except PhotoError as error:
+        raise ValueError(f"{name}: no width and height, and the photo tells none: {error}") from None
+    if max(found) > MAX_SIDE:
+        raise ValueError(f"{name}: {found[0]} x {found[1]} pixels; a side may have {MAX_SIDE}")
+    if any(side not in (None, pixels) for side, pixels in zip(sides, found, strict=True)):
+        raise ValueError(f"{name}: width {width}, height {height}; the photo is {found[0]} x {found[1]} pixels")
+    return int(found[0]), int(found[1])
+
+
+def _is_crowd(given: Any) -> bool:
+    """Return what `iscrowd` says: 0, "0", false or nothing is no crowd.
+
+    Raises:
+        ValueError: it says neither yes nor no.
+    """
+    text = "" if given is None else str(given).strip().lower()
+    if not isinstance(given, str | int | float | None) or text not in _NO | _YES:
+        raise ValueError(f"iscrowd {_shown(given)}; it must be 0 or 1")
+    return text in _YES
+
+
+def _shown(value: Any) -> str:
+    """Shorten an untrusted value for a message."""
+    return repr(value)[:60]
+
+
+def _rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
+    """Convert a polygon list, an uncompressed or a compressed RLE to a compressed RLE of the photo's size.
+
+    Returns:
+        The mask, and a line on the polygons that cannot be drawn where others can; empty where all can.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: it is no mask of that size; of polygons, none can be drawn.
+    """
     if isinstance(segmentation, Mapping):
         mask = dict(segmentation)
         if isinstance(mask.get("counts"), list):
@@ -99,16 +300,26 @@ def _rle(segmentation: Any, width: int, height: int) -> rle.RLE:
         rle.area(mask)
         if list(mask["size"]) != [height, width]:
             raise ValueError(f"mask of {mask['size']} [h, w], photo of {[height, width]}")
-        return rle.RLE(size=[height, width], counts=mask["counts"])
+        return rle.RLE(size=[height, width], counts=mask["counts"]), ""
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, str) or not segmentation:
         raise ValueError("segmentation must be polygons or an RLE")
-    polygons = [_polygon(polygon, width, height) for polygon in segmentation]
+    polygons, broken = [], []
+    for polygon in segmentation:
+        try:
+            polygons.append(_polygon(polygon, width, height))
+        except (ValueError, TypeError, OverflowError) as error:
+            broken.append(str(error))
+    if not polygons:
+        raise ValueError(broken[0])
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return rle.RLE(size=[height, width], counts=merged["counts"].decode("ascii"))
+    left_out = f"{len(broken)} of {len(segmentation)} polygons left out: {broken[0]}" if broken else ""
+    return rle.RLE(size=[height, width], counts=merged["counts"].decode("ascii")), left_out
 
 
 def _polygon(polygon: Any, width: int, height: int) -> list[float]:
     """Check a polygon x, y, x, y, … and clip it to the photo: pycocotools' C code follows any edge, however long."""
+    if not isinstance(polygon, Sequence) or isinstance(polygon, str):
+        raise ValueError(f"a polygon must be a list of numbers x, y, x, y, …, not {_shown(polygon)}")
     values = [float(value) for value in polygon]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"a polygon of {len(values)} numbers; it needs at least 3 points x, y")

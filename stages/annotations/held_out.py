@@ -1,4 +1,4 @@
-"""Which photos no training sees: a function of their ids alone, so that every pipeline agrees."""
+"""Hold annotated photos out of training, by their ids alone, so that every pipeline holds out the same."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from aopsam.training.annotated import StoredPhotos, load_photos
 from stages.annotations.read import read_annotated
 
 HOLD_OUT = 10
-"""One photo in this many."""
+"""One photo in this many is held out."""
 
 
 def is_held_out(image_id: str) -> bool:
-    """Whether a photo is kept for validation."""
+    """Return whether a photo is held out of training, for validation."""
     return zlib.crc32(image_id.encode()) % HOLD_OUT == 0
 
 
 def split_photos(
     shards: Iterable[str], judged: int, on_problem: Callable[[str], None]
 ) -> tuple[StoredPhotos, StoredPhotos]:
-    """The annotated photos of the shards: those to train on, and of those held out at most `judged`, evenly taken.
+    """Return the annotated photos of the shards: those to train on, and at most `judged` held-out ones, evenly taken.
 
     Args:
         shards: as `stages.annotations.shards.list_shards` gives them.
-        judged: how many to judge by.
-        on_problem: told one line for whatever is broken; the rest is used.
+        judged: the most photos to validate on.
+        on_problem: called with one line for whatever is broken; the rest is used.
 
     Raises:
         ValueError: no photo to train on.

@@ -1,4 +1,4 @@
-"""The mask tables of a labelling run as annotations: what a costly strategy kept, weighted by its scores."""
+"""Read the labels tables of a labelling run as annotated photos: the masks kept, weighted by their scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,33 +23,33 @@ from schemas.labels import Status
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.results.read import LabelFiles, read_batches
-from stages.storage.location import redact
+from stages.storage.location import open_filesystem, redact
 
 COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "status", "masks")
 
 
 def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | None = None) -> Iterator[Sample]:
-    """The photos with status `ok` of one file of OUT/labels, with their masks as annotations, the surest first.
+    """Yield the photos with status `ok` of one file of OUT/labels, with masks as annotations, highest weight first.
 
     In memory are a batch of rows and the listing of the run's images (0.3 KB each).
 
     Args:
-        uri: of the file. OUT/images.parquet tells where the photos lie, files as well as members of tars and rows of
+        uri: URI of the file. OUT/images.parquet lists where the photos lie: files, members of tars and rows of
             Parquet files.
         on_problem: called with one line for a photo that is gone or has changed since, and one for how many rows have
             no masks.
-        images: where the photos are now, if elsewhere or if reading them takes keys: what `label_corpus.py` would be
-            given as --images.
+        images: the photos as an argument --images of `label_corpus.py`, if they are elsewhere now or reading them
+            takes keys.
 
     Yields:
         Samples whose `id` is the photo's path below the images' root, or inside its tar, without suffix: what the
         readers of annotated shards give. Their annotations have a `weight` (`weights`).
 
     Raises:
-        ValueError: no labels table, or no listing beside it.
+        ValueError: no labels table, or no listing in OUT.
         OSError: it cannot be read.
     """
-    filesystem, path = fsspec.url_to_fs(uri)
+    filesystem, path = open_filesystem(uri)
     out = posixpath.dirname(posixpath.dirname(uri))
     listing, root = _listing(out, images)
     without: Counter[str] = Counter()
@@ -79,9 +78,9 @@ def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | Non
 
 
 def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:
-    """How sure the teacher was of each mask of a photo: predicted_iou · stability_score over the photo's highest.
+    """Weigh the masks of a photo: predicted_iou · stability_score, divided by the photo's highest.
 
-    The surest mask of every photo weighs 1, and a model whose scores are all low (`tiny`'s lie near 0.3) weighs as one
+    The best mask of every photo weighs 1, so a model whose scores are all low (`tiny`'s lie near 0.3) weighs as one
     whose scores are all high. A score that is missing, not finite or below 0 counts as 0; where none is above, all
     weigh 1.
 
@@ -102,7 +101,7 @@ def _annotations(masks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {name: value for name, value in mask.items() if value is not None} | {"weight": weight}
         for mask, weight in zip(masks, weights(masks), strict=True)
     ]
-    # Of repeats the first is kept, so the surest comes first.
+    # Of repeats the first is kept, so the highest weight comes first.
     return sorted(weighted, key=lambda annotation: -annotation["weight"])
 
 
@@ -117,10 +116,10 @@ def _name(listed: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _listing(out: str, images: str | None) -> tuple[pa.Table, str]:
-    """The listing of a run's images, and what was listed."""
+    """Return the listing of a run's images, and the images argument that was listed."""
     if images is not None:
         return list_images(images), images
-    filesystem, root = fsspec.url_to_fs(out)
+    filesystem, root = open_filesystem(out)
     try:
         configuration = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
         with filesystem.open(f"{root}/images.parquet", "rb") as opened:

@@ -1,1 +1,1 @@
-"""A few annotated photos → the strategy, options and thresholds that suit them."""
+"""A few annotated photos → the strategy, options and thresholds to label such photos with."""

@@ -1,4 +1,4 @@
-"""What a calibration leaves behind: a configuration for label_corpus.py, its table, its picture, its page."""
+"""Write the files of a calibration: a configuration for label_corpus.py, a table, a chart, a page and a record."""
 
 from __future__ import annotations
 
@@ -16,23 +16,33 @@ from stages.calibrate.search import Trial
 from stages.config.label_config import LabelConfig
 from stages.evaluate.tables import markdown
 from stages.storage import atomic
+from stages.storage.atomic import check_writable
 
 
 def config_of(trial: Trial, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The chosen setting as fields of `LabelConfig`; what is not there stays at its default.
+    """Return the chosen setting as fields of `LabelConfig`; fields left out keep their defaults.
 
     Args:
-        trial: the chosen one.
+        trial: the chosen trial.
         model: `sam`, `checkpoint` and `predictor`; None for the registry's own.
 
     Raises:
-        ValueError: labelling has no such setting.
+        ValueError: `LabelConfig` refuses the setting.
     """
     values = {key: value for key, value in model.items() if value is not None}
     values |= {"prompts": trial.spec.name, "strategy_options": trial.spec.strategy_options}
     values |= trial.spec.generator_options
     LabelConfig.from_mapping(values, "calibration")
     return values
+
+
+def check_out(out: str) -> None:
+    """Check before the work that OUT can be written.
+
+    Raises:
+        ValueError: OUT cannot be written.
+    """
+    check_writable(out, "config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json")
 
 
 def write_calibration(
@@ -43,14 +53,14 @@ def write_calibration(
     facts: Mapping[str, Any],
     out: str,
 ) -> str:
-    """Write the files; returns the text of table.md.
+    """Write the files of a calibration; return the text of table.md.
 
     Args:
-        trials: all that was tried, in order; the first is what the user began with.
-        chosen: of them.
-        held_out: the first and the chosen setting on photos that nothing was chosen by.
-        config: of `config_of`.
-        facts: what else calibration.json says of the run.
+        trials: all trials in order; the first is the setting that the user began with.
+        chosen: the chosen one of them.
+        held_out: the first and the chosen setting on photos that were held out of the choice.
+        config: fields of `config_of`.
+        facts: further fields of calibration.json.
         out: folder or fsspec URI.
     """
     lines = _lines(trials, chosen, held_out)

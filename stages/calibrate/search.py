@@ -29,20 +29,20 @@ OFFSETS: dict[str, Sequence[float]] = {
     "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
     "box_nms_thresh": (-0.2, -0.1, 0.1, 0.2),
 }
-"""Threshold → what is added to the model's own, where the user names no options."""
+"""Threshold → offsets to try from the model's own, where the user names no options."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What one setting did on N photos.
+    """Results of one setting on N photos.
 
     Attributes:
         spec: the setting.
         miou: (N,) mean over a photo's ground-truth masks of the best IoU; NaN without ground truth.
-        truths: (N,) ground-truth masks.
-        prompts: decoded on a photo, mean.
-        kept: masks kept on a photo, mean.
-        seconds: a photo, without encoding it, mean.
+        truths: (N,) numbers of ground-truth masks.
+        prompts: mean prompts decoded on a photo.
+        kept: mean masks kept on a photo.
+        seconds: mean seconds a photo, without encoding it.
     """
 
     spec: StrategySpec
@@ -54,16 +54,16 @@ class Trial:
 
     @property
     def quality(self) -> float:
-        """Mean over all masks; NaN where there is none."""
+        """Mean best IoU over all ground-truth masks; NaN where there is none."""
         estimate = self.estimate(resamples=1)
         return float("nan") if estimate is None else estimate.mean
 
     def estimate(self, resamples: int = 2000) -> Estimate | None:
-        """`quality` with its interval."""
+        """Return `quality` with its 95 % interval, by bootstrap over photos; None where it is undefined."""
         return mean_interval(self.miou, self.truths, resamples=resamples)
 
     def gain(self, other: Trial) -> Estimate | None:
-        """Of `quality` over another setting's on the same photos, paired."""
+        """Return how much higher `quality` is than another setting's on the same photos, paired."""
         return paired_difference(self.miou, other.miou, self.truths, other.truths)
 
 
@@ -72,18 +72,18 @@ Measure = Callable[[StrategySpec], Trial]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a good point is.
+    """Rule by which one of several trials is chosen.
 
     Attributes:
         within: mIoU that may be given up for a lower cost, 0 to 1: half of it for fewer prompts, half for fewer masks.
-        at_most_prompts: the most prompts decoded on a photo on the mean; the best mIoU under it is then chosen.
+        at_most_prompts: limit of the mean prompts decoded on a photo; where given, the best mIoU within it is chosen.
     """
 
     within: float = 0.01
     at_most_prompts: float | None = None
 
     def by_prompts(self, trials: Sequence[Trial]) -> Trial:
-        """The chosen strategy and options of it.
+        """Choose strategy and options: the fewest prompts at nearly the best mIoU, or the best mIoU within the limit.
 
         Raises:
             ValueError: every setting decodes more prompts than allowed.
@@ -100,7 +100,7 @@ class Rule:
         return max(allowed, key=lambda trial: trial.quality)
 
     def by_masks(self, trials: Sequence[Trial]) -> Trial:
-        """The chosen thresholds: dropping masks hardly raises mIoU, so fewer masks are what is gained."""
+        """Choose thresholds: the fewest masks at nearly the best mIoU, since dropping masks hardly raises mIoU."""
         limit = self.at_most_prompts
         allowed = [trial for trial in trials if limit is None or trial.prompts <= limit]
         return _cheapest(allowed, self.within / 2, lambda trial: trial.kept)
@@ -113,7 +113,7 @@ def _cheapest(trials: Sequence[Trial], within: float, cost: Callable[[Trial], fl
 
 
 def open_photos(data: str, limit: int) -> list[AnnotatedPhoto]:
-    """Open the first photos of a source; a line to stderr for what cannot be used."""
+    """Open the first photos of a source; print a line to stderr for each that cannot be used."""
     source = {"data": redact(data), "shards": list_shards(absolute(data)), "limit": limit}
     photos = []
     for table in read_samples(pa.Table.from_pylist([source])):
@@ -181,11 +181,11 @@ def calibrate(
     Options of a strategy come first and are chosen by prompts; those of the generator last, and by masks kept.
 
     Args:
-        measure: of one setting.
+        measure: measures one setting.
         bases: strategies to begin with.
-        sweeps: of a strategy's name, the options and values to try.
-        rule: what is chosen.
-        on_trial: told each trial as it is done.
+        sweeps: returns the options and values to try for a strategy's name.
+        rule: how the best trial is chosen.
+        on_trial: called with each trial when it is done.
 
     Returns:
         All trials in order, and the chosen one.
@@ -218,7 +218,7 @@ def calibrate(
 
 
 def _as_far_as_it_goes(rule: Rule, trials: Sequence[Trial]) -> Trial:
-    """What the rule chooses; while nothing is cheap enough yet, the cheapest."""
+    """Return the trial that the rule chooses, or the one with fewest prompts while all are above its limit."""
     if rule.at_most_prompts is not None and all(trial.prompts > rule.at_most_prompts for trial in trials):
         return min(trials, key=lambda trial: trial.prompts)
     return rule.by_prompts(trials)

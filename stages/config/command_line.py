@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -61,6 +62,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what is said of a path that is not UTF-8 ends no run
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main(argv)
         except BadInput as error:
@@ -105,4 +108,7 @@ def parse(kind: type[Arguments], argv: Sequence[str] | None, default: Arguments 
     with checking_input():
         arguments = cast(Arguments, tyro.cli(kind, args=argv, default=default, config=(tyro.conf.FlagCreatePairsOff,)))
         check(arguments)
+        for entry in fields(cast(Any, arguments)):
+            if entry.default is MISSING and getattr(arguments, entry.name) == ():
+                raise ValueError(f"--{entry.name.replace('_', '-')} needs at least one value")
     return arguments

@@ -1,4 +1,4 @@
-"""The encoded bytes of one manifest row, or the reason why there are none."""
+"""Read the encoded bytes of one row of the listing, or raise the reason why there are none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.corpus.parquet_images import read_row_group, row_group_starts
 from stages.storage.location import Location, locate
 
 MAX_BYTES = 1 << 30
-"""The largest encoded image that is read, in bytes; a larger one is a read error."""
+"""Size of the largest encoded image that is read, in bytes; a larger one is a read error."""
 
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _NOT_PERMITTED = {errno.EACCES, errno.EPERM}
@@ -30,7 +30,7 @@ class FetchError(Exception):
     """An image whose bytes cannot be had.
 
     Attributes:
-        reason: for the labels table.
+        reason: its reason in the labels table.
         message: one line, without paths and credentials.
     """
 
@@ -44,11 +44,11 @@ class FetchError(Exception):
 
 
 def fetch(row: Mapping[str, Any], images: str) -> bytes:
-    """Read the encoded image that a manifest row names: at least one byte, at most `MAX_BYTES`.
+    """Read the encoded image that a row of the listing names: at least one byte, at most `MAX_BYTES`.
 
     Args:
-        row: of `stages.corpus.listing.list_images`; `path`, `kind`, `offset`, `length` and `bytes` are used.
-        images: the argument that was listed; it may carry the credentials that the manifest must not.
+        row: a row of `stages.corpus.listing.list_images`; `path`, `kind`, `offset`, `length` and `bytes` are used.
+        images: the argument that was listed; it may hold credentials, which the listing never does.
 
     Raises:
         FetchError: there are no such bytes: the row is hidden or special, or the file is missing, locked, empty, too
@@ -91,7 +91,7 @@ def _bad_member(path: bytes, offset: int, length: int | None) -> str:
 
 
 def _say_why(location: Location, path: bytes) -> NoReturn:
-    """Raise what the system says of something that could not be listed as a file."""
+    """Raise the system's error for something that could not be listed as a file."""
     if location.filesystem is None:
         _read_local(path, 0, 0)
     raise FetchError(Reason.READ_ERROR, "could not be read when it was listed")

@@ -1,4 +1,4 @@
-"""From the images argument (a folder, a file, a glob, a URI) to the files that it names."""
+"""Find the files that an images argument (a folder, a file, a glob or a URI) names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stages.storage.location import Location, redact
 
 @dataclass(frozen=True)
 class Selection:
-    """What an images argument names.
+    """Files that an images argument names.
 
     Attributes:
         root: the folder that ids and file names are relative to, raw bytes, without credentials: the folder itself, the
             parent of a single file, the folder above the first wildcard of a glob.
         found: files below it.
-        explicit: whether it is one file that was named outright.
+        explicit: True for a single file that was named outright.
     """
 
     root: bytes
@@ -33,10 +33,10 @@ class _Unusable(Exception):
 
 
 def find(location: Location, images: str, exclude: str | None = None) -> Selection:
-    """The files that `images` names.
+    """Find the files that `images` names.
 
     Args:
-        location: of `images`.
+        location: location of `images`.
         images: the argument itself.
         exclude: a folder on this machine whose content is left out, such as the run's output.
 

@@ -9,7 +9,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 def split_glob(path: str) -> tuple[str, str] | None:
-    """The folder above the first part with a wildcard, and the pattern below it; None if there is no wildcard."""
+    """Split a glob into the folder above its first wildcard and the pattern below it; None without a wildcard."""
     magic = _MAGIC.search(path)
     if magic is None:
         return None
@@ -18,7 +18,7 @@ def split_glob(path: str) -> tuple[str, str] | None:
 
 
 def matches(relative: str, pattern: str) -> bool:
-    """Whether a path below the root, or a folder that it lies in, matches. Leading dots are no exception."""
+    """Return whether a path below the root, or a folder that it lies in, matches. Leading dots are no exception."""
     return _match(relative.split("/"), pattern.split("/"))
 
 

@@ -33,13 +33,13 @@ class _Row(NamedTuple):
 
 
 def list_images(images: str, exclude: str | None = None) -> pa.Table:
-    """The manifest of `images`: one row for each image, in an order that depends on names alone.
+    """List `images`: one row for each image, in an order that depends on names alone.
 
     A folder is searched with all folders in it; files count by suffix (`PHOTO_SUFFIXES`, `.tar`, `.parquet`; case does
     not matter) and others are not listed. A tar gives one row for each member with a photo's suffix, a Parquet file one
     row for each of its rows if it has a column of images (`IMAGE_COLUMNS`).
 
-    What cannot be an image is a row too, and `stages.corpus.fetch.fetch` says why when it is asked for the bytes:
+    What cannot be an image is a row too, for which `stages.corpus.fetch.fetch` raises the reason:
 
     - kind `hidden`: a part of the path below the root, or of a member's name, starts with `.` or `_`;
     - kind `special`: a directory (its content is listed as well), pipe, socket, device or dangling link with a photo's
@@ -87,7 +87,7 @@ def _rows(location: Location, selection: Selection, found: Found) -> Iterator[_R
             case _:
                 yield here
     except OSError as error:
-        # With an errno the system refused, and will tell fetch why; without, the file itself is damaged.
+        # With an errno the system refused, and refuses fetch with the reason; without, the file itself is damaged.
         yield here._replace(kind="special", offset=None if error.errno else 0)
     except ValueError:
         raise

@@ -1,4 +1,4 @@
-"""What a name says: photo or archive, hidden or not, how it is shown, and the id of the image that bears it."""
+"""From a raw path to its role (photo or archive), whether it is hidden, its text to show, and the image's id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 class Role(Enum):
-    """What a file's name makes of it."""
+    """Kind of a file, by its name."""
 
     PHOTO = auto()
     TAR = auto()
@@ -28,7 +28,7 @@ class Role(Enum):
 
 
 def role(name: bytes) -> Role:
-    """The role of a file or tar member, judged by the end of its name."""
+    """Return the role of a file or tar member, by the end of its name."""
     name = name.lower()
     dot = name.rfind(b".")
     suffix = name[dot:] if dot >= 0 else b""
@@ -42,18 +42,18 @@ def role(name: bytes) -> Role:
 
 
 def is_hidden(relative: bytes) -> bool:
-    """Whether a part of the path below the root, folder or file, starts with `.` or `_`."""
+    """Return whether a part of the path below the root, folder or file, starts with `.` or `_`."""
     return relative.startswith((b".", b"_")) or b"/." in relative or b"/_" in relative
 
 
 def shown(raw: bytes) -> str:
-    """A name as valid text: bytes that are not UTF-8 appear as `%XX`. For people; two names may look the same."""
+    """Return a name as valid text, for people: bytes that are not UTF-8 become `%XX`. Two names may give one text."""
     text = raw.decode("utf-8", "surrogateescape")
     return _ESCAPED_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
 
 
 def image_id(relative: bytes, member: bytes | None = None) -> str:
-    """The id of an image: the first 32 hex digits of the SHA-256 of its place below the images' root.
+    """Return the id of an image: the first 32 hex digits of the SHA-256 of its place below the images' root.
 
     It stays the same when the root moves.
 

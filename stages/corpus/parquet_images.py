@@ -1,4 +1,4 @@
-"""Encoded images in Parquet files: which column holds them, how many there are, and one of them."""
+"""Find the column of encoded images in a Parquet file, count its rows, and read them a row group at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ field `bytes`, as Hugging Face's datasets have it."""
 
 
 def image_column(schema: pa.Schema) -> str | None:
-    """The path of the column of encoded images, `NAME` or `NAME.bytes`; None if the schema has none."""
+    """Return the path of the column of encoded images, `NAME` or `NAME.bytes`; None if the schema has none."""
     for name in IMAGE_COLUMNS:
         if name not in schema.names:
             continue
@@ -30,7 +30,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def count_images(file: BinaryIO) -> int | None:
-    """How many rows a Parquet file has; None if none of its columns holds images.
+    """Count the rows of a Parquet file; None if none of its columns holds images.
 
     Raises:
         pa.ArrowException: the file is damaged.
@@ -40,7 +40,7 @@ def count_images(file: BinaryIO) -> int | None:
 
 
 def row_group_starts(file: BinaryIO) -> list[int]:
-    """The number of the first row of each row group, and the number of rows at the end.
+    """Return the number of the first row of each row group, and at the end the number of all rows.
 
     Raises:
         pa.ArrowException: the file is damaged.
@@ -53,7 +53,7 @@ def row_group_starts(file: BinaryIO) -> list[int]:
 
 
 def read_row_group(file: BinaryIO, group: int) -> pa.ChunkedArray:
-    """The encoded images of one row group, binary.
+    """Read the encoded images of one row group, binary.
 
     Raises:
         pa.ArrowException: the file is damaged.

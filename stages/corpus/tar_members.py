@@ -1,4 +1,4 @@
-"""Where the members of a tar lie, from its headers alone; nothing is extracted and no name touches a file system.
+"""List a tar's members and their offsets, from its headers alone; nothing is extracted or written.
 
 Python's `tarfile` parses each header block; the walk from block to block is ours, because `tarfile` ends silently at a
 damaged header, follows negative sizes in a circle (CVE-2025-8194) and reads extended headers of any size into memory.
@@ -21,8 +21,8 @@ class Member(NamedTuple):
 
     Attributes:
         name: raw bytes, without a leading `./` and a trailing `/`.
-        offset: of its first byte of data in the archive.
-        length: bytes of data.
+        offset: place of its first byte of data in the archive, in bytes.
+        length: length of its data, in bytes.
         regular: a whole regular file whose name stays in the archive's folder; not a link, a folder, a device, a sparse
             file, an absolute path, a path with `..`, or data that is cut short.
     """
@@ -38,7 +38,7 @@ class _Damaged(Exception):
 
 
 def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
-    """List an uncompressed tar (ustar, GNU, pax).
+    """List the members of an uncompressed tar (ustar, GNU, pax).
 
     Args:
         archive: the tar, seekable.
@@ -90,7 +90,7 @@ def _member(info: tarfile.TarInfo, extended: dict[bytes, bytes], archive: Binary
 
 
 def _extended_header(info: tarfile.TarInfo, archive: BinaryIO) -> dict[bytes, bytes]:
-    """What a header about the next member says of it: records by their pax names."""
+    """Read an extended header: records about the next member, by their pax names."""
     if info.size > _MAX_EXTENDED_BYTES:
         raise _Damaged
     data = archive.read(info.size)
@@ -102,7 +102,7 @@ def _extended_header(info: tarfile.TarInfo, archive: BinaryIO) -> dict[bytes, by
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
-    """The records of a pax header, `LENGTH KEY=VALUE\\n` each; the length counts itself (POSIX.1-2001, pax)."""
+    """Parse the records of a pax header, `LENGTH KEY=VALUE\\n` each; the length counts itself (POSIX.1-2001, pax)."""
     records: dict[bytes, bytes] = {}
     while data:
         digits, _, _ = data.partition(b" ")

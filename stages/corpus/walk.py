@@ -14,12 +14,12 @@ from stages.storage.location import redact
 
 
 class Found(NamedTuple):
-    """One thing below the root that a run must account for.
+    """File below the root, or something else with a photo's name, that a run must account for.
 
     Attributes:
         relative: path below the root, raw bytes.
         regular: a readable kind of file; otherwise a directory, pipe, device, dangling link or locked folder.
-        size: bytes, where listing tells it.
+        size: in bytes, where the file system lists it.
     """
 
     relative: bytes
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
-    """Everything below `root` whose name is a photo's or an archive's, and folders that cannot be listed.
+    """Yield everything below `root` with the name of a photo or an archive, and folders that cannot be listed.
 
     Links to folders are followed after all real folders, and no folder is entered twice: loops end, and a photo keeps
     the name of its real folder.
@@ -78,7 +78,7 @@ def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
 
 
 def walk_remote(filesystem: AbstractFileSystem, root: str) -> Iterator[Found]:
-    """Every file below `root` whose name is a photo's or an archive's."""
+    """Yield every file below `root` with the name of a photo or an archive."""
     prefix = len(redact(root)) + 1
     for path, details in filesystem.find(root, detail=True).items():
         if role(os.fsencode(redact(path))) is not Role.OTHER:

@@ -1,4 +1,4 @@
-"""Annotated shards in, one small row a photo out: what curation descriptions at, and nothing of the photo's size."""
+"""Describe annotated photos for curation: annotated shards in, a row of about 8 KiB a photo out."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ THUMBNAIL = 144
 
 @dataclass(frozen=True)
 class DescriptionRecipe:
-    """How photos are described.
+    """Configuration of the descriptions of photos.
 
     Attributes:
         sam: name of the model whose embeddings tell photos apart.
-        checkpoint: its weights; None for the registry's own.
-        device: where it runs.
+        checkpoint: file of its weights; None for the registry's own.
+        device: device that it runs on.
         threads: CPU threads of one actor.
     """
 
@@ -62,7 +62,7 @@ DESCRIPTIONS = pa.schema(
     ],
     metadata={"table": "descriptions"},
 )
-"""About 8 KiB a photo."""
+"""Descriptions of photos, about 8 KiB a row."""
 
 
 class DescribePhotos:
@@ -73,7 +73,7 @@ class DescribePhotos:
         self.model = load_sam(recipe.sam, recipe.checkpoint).to(recipe.device)
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        """Rows of the shards (column `shard`, of `stages.annotations.shards.list_shards`), some at a time."""
+        """Describe the photos of the shards (column `shard`, of `stages.annotations.shards.list_shards`), in tables."""
         for uri in shards.column("shard").to_pylist():
             rows: list[dict[str, Any]] = []
             for row in self._rows(uri):

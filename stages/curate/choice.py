@@ -1,4 +1,4 @@
-"""From descriptions at photos to the choice of them (schemas/curation.py)."""
+"""Choose photos by their descriptions: tables of `DESCRIPTIONS` in, schemas/curation.py out."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STATISTICS = ("masks", "object_scale", "layout")
 
 @dataclass(frozen=True)
 class Keep:
-    """How many photos to choose: a number, or a share of those that can be used; never more than are different."""
+    """Number of photos to choose, or share of the usable ones; never more than are different."""
 
     images: int | None = None
     share: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Keep:
-        """`500` is a number of photos, `0.33` a share.
+        """Parse `500` as a number of photos, `0.33` as a share.
 
         Raises:
             ValueError: neither a whole number of at least 1 nor a number above 0 and at most 1.
@@ -45,19 +45,19 @@ class Keep:
         return keep
 
     def of(self, usable: int, different: int) -> int:
-        """Photos to choose of so many."""
+        """Return how many photos to choose of `usable` ones, `different` of which are no duplicates."""
         wanted = self.images if self.share is None else max(1, round(self.share * usable))
         assert wanted is not None
         return min(wanted, different)
 
 
 def usable_descriptions(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]]:
-    """Descriptions in an order of their own, and a line for all that cannot be used.
+    """Return the usable descriptions, sorted by id, shard and digest, and a line for each problem.
 
-    Of photos of one name, which no list of names could tell apart, the one of the first shard stays.
+    Of several photos of one id the one of the first shard stays, since a list of ids could not choose between them.
 
     Args:
-        tables: of `stages.curate.actor.DESCRIPTIONS`.
+        tables: tables of `stages.curate.actor.DESCRIPTIONS`.
     """
     descriptions = pa.concat_tables([DESCRIPTIONS.empty_table(), *tables])
     problems = sorted(descriptions.column("problem").drop_null().to_pylist())
@@ -75,12 +75,12 @@ def curate(descriptions: pa.Table, keep: Keep, seed: int) -> pa.Table:
     """Choose photos; the same for every order of shards and number of actors.
 
     Args:
-        descriptions: of `usable_descriptions`, at least one.
-        keep: how many.
-        seed: of `aopsam.curation.choose.choose`.
+        descriptions: rows of `usable_descriptions`, at least one.
+        keep: how many photos to choose.
+        seed: seed of `aopsam.curation.choose.choose`.
 
     Returns:
-        schemas/curation.py, a row a look, in the order of the descriptions.
+        Table of schemas/curation.py, a row a photo, in the order of the descriptions.
     """
     names = descriptions.column("image_id").to_pylist()
     kept = _kept(descriptions)
@@ -111,16 +111,16 @@ def curate(descriptions: pa.Table, keep: Keep, seed: int) -> pa.Table:
 
 
 def embeddings(descriptions: pa.Table) -> np.ndarray:
-    """(N, C) float16 unit vectors."""
+    """Return the embeddings of the photos, (N, C) float16 unit vectors."""
     return _stacked(descriptions, "embedding")
 
 
 def _kept(descriptions: pa.Table) -> np.ndarray:
-    """(N,) the row that stays in place of each: itself, or of its duplicates the largest, then best annotated."""
+    """Return (N,) the row kept in place of each: itself, or of its duplicates the largest, then best annotated."""
     fingerprints = _stacked(descriptions, "fingerprint").reshape(-1, SIDE, SIDE)
     groups = duplicate_groups(fingerprints, descriptions.column("digest").to_pylist())
     pixels = pc.multiply(descriptions.column("width").cast(pa.int64()), descriptions.column("height")).to_numpy()
-    # By falling worth; rows, which are in the order of their names, decide between equals.
+    # Most pixels first, then most masks; between equals the first row, that is the first name.
     by_worth = np.lexsort((np.arange(len(groups)), -descriptions.column("masks").to_numpy(), -pixels))
     _, best = np.unique(groups[by_worth], return_index=True)
     return by_worth[best][groups]

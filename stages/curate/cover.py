@@ -1,4 +1,4 @@
-"""A picture of how well chosen photos cover a corpus: all and chosen as histograms, and how far away any photo lies."""
+"""Draw how well the chosen photos cover a corpus: histograms of statistics, and distances to the nearest chosen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aopsam.report.charts import short
 from stages.curate.choice import STATISTICS, embeddings
 
 WIDTH, HEIGHT = 640, 360
-"""Of one chart, px."""
+"""Size of one chart, px."""
 BARS = 20
 TITLES = {
     "masks": "Masks a photo",
@@ -37,7 +37,10 @@ class Series:
 
 
 def cover_distances(descriptions: pa.Table, chosen: NDArray[np.bool_], seed: int) -> tuple[NDArray, NDArray]:
-    """Of all N photos to the nearest chosen one, and to the nearest of as many drawn at random, both (N,)."""
+    """Return the embedding distances of all N photos to the nearest chosen and the nearest random one, both (N,).
+
+    As many photos are drawn at random as are chosen.
+    """
     vectors = embeddings(descriptions)
     drawn = np.random.default_rng(seed).choice(len(vectors), int(chosen.sum()), replace=False)
     ours, random = (np.sqrt(squared_distances(vectors, vectors[centres])) for centres in (chosen, np.sort(drawn)))
@@ -45,12 +48,12 @@ def cover_distances(descriptions: pa.Table, chosen: NDArray[np.bool_], seed: int
 
 
 def cover_png(curation: pa.Table, ours: NDArray, random: NDArray) -> bytes:
-    """The picture.
+    """Draw four charts as a PNG: each of `STATISTICS` of all and of the chosen photos, and the distances.
 
     Args:
-        curation: of schemas/curation.py, N rows.
-        ours: (N,) of `cover_distances`.
-        random: (N,) of `cover_distances`.
+        curation: table of schemas/curation.py, N rows.
+        ours: (N,) distances to the chosen photos, of `cover_distances`.
+        random: (N,) distances to the random photos, of `cover_distances`.
     """
     chosen = curation.column("chosen").to_numpy()
     canvas = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT), "white")
@@ -76,7 +79,7 @@ def _with_median(name: str, colour: str, values: NDArray[np.float64]) -> Series:
 
 
 def _chart(title: str, series: Sequence[Series]) -> Image.Image:
-    """Bars of all series side by side in bins that they share; what lies above the last bin counts in it."""
+    """Draw the bars of all series side by side in shared bins; values above the last bin count in it."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     text, small = ImageFont.load_default(17), ImageFont.load_default(13)
@@ -113,7 +116,7 @@ def _chart(title: str, series: Sequence[Series]) -> Image.Image:
 
 
 def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of at most `BARS` bins of a round width, from the least value to the 99th percentile at least."""
+    """Return the edges of at most `BARS` bins of a round width, from the least value to the 99th percentile or more."""
     low, high = float(values.min()), float(np.quantile(values, 0.99, method="lower"))
     exact = max(high - low, 1e-6) / (BARS - 1)
     power = 10.0 ** np.floor(np.log10(exact))

@@ -1,19 +1,18 @@
-"""Write what a curation leaves behind: its table and two pictures of it."""
+"""Write the files of a curation: its table and two pictures of it."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.curation import Reason
 from stages.curate.cover import cover_distances, cover_png
 from stages.curate.sheet import sheet_png
-from stages.storage.atomic import write_bytes
-from stages.storage.location import redact
+from stages.storage.atomic import check_writable, write_bytes
+from stages.storage.location import open_filesystem, redact
 
 
 def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: int) -> tuple[float, float]:
@@ -23,7 +22,7 @@ def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: i
         out: folder or URI, without a slash at its end.
         descriptions: `stages.curate.actor.DESCRIPTIONS` of N photos.
         curation: schemas/curation.py, the same photos.
-        seed: of the random choice that the picture compares with.
+        seed: seed of the random choice that the picture compares with.
 
     Returns:
         The embedding distance of the farthest photo from those chosen, and from as many drawn at random.
@@ -38,18 +37,19 @@ def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: i
 
 
 def refuse_to_overwrite(out: str) -> None:
-    """Refuse a folder that holds a curation.
+    """Refuse a folder that holds a curation, or that cannot be written.
 
     Raises:
-        ValueError: it does.
+        ValueError: the folder holds a curation, or cannot be written.
     """
-    filesystem, path = fsspec.url_to_fs(f"{out}/curation.parquet")
+    filesystem, path = open_filesystem(f"{out}/curation.parquet")
     if filesystem.exists(path):
         raise ValueError(f"{redact(out)} holds a curation already; give another folder")
+    check_writable(out, "cover.png", "sheet.png", "curation.parquet")
 
 
 def account(curation: pa.Table, problems: int, cover: tuple[float, float], out: str) -> str:
-    """Say how many photos were chosen, how well they cover the rest, and where the result lies."""
+    """Return three lines: how many photos were chosen, how well they cover the rest, where the result lies."""
     reasons = Counter(curation.column("reason").to_pylist())
     return (
         f"{curation.num_rows} photos and {problems} problems: {reasons[Reason.CHOSEN]} chosen,"

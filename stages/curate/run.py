@@ -19,7 +19,7 @@ def describe_photos(shards: Sequence[str], recipe: DescriptionRecipe, resources:
         shards: as `stages.annotations.shards.list_shards` gives them; the actor that describes a photo reads it, so
             that no photo crosses a process.
         recipe: which SAM's embeddings; its device and threads become those of the resources.
-        resources: at most as many actors as there are shards are of use.
+        resources: actors, threads and device; more actors than shards are of no use.
 
     Yields:
         Tables of `stages.curate.actor.DESCRIPTIONS` as they are made, in any order.

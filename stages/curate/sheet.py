@@ -1,4 +1,4 @@
-"""A contact sheet of a curation: chosen photos, and duplicates beside what stayed in their place."""
+"""Draw the contact sheet of a curation: chosen photos, and each duplicate with the photo kept in its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INK, FAINT = "#1d2733", "#5d6b7a"
 
 
 def sheet_png(descriptions: pa.Table, curation: pa.Table) -> bytes:
-    """The picture: chosen photos evenly taken from the order of choice; pairs of duplicate and kept photo.
+    """Draw a PNG: chosen photos, evenly taken from the order of choice, and pairs of duplicate and kept photo.
 
     Args:
         descriptions: `stages.curate.actor.DESCRIPTIONS`, N rows.
@@ -66,12 +66,12 @@ def sheet_png(descriptions: pa.Table, curation: pa.Table) -> bytes:
 
 
 def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spaced."""
+    """Return at most `count` of the rows, evenly spaced."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
 
 
 def _fitted(draw: ImageDraw.ImageDraw, caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The caption, its middle left out where it is wider than a cell."""
+    """Shorten a caption that is wider than a cell: its middle is left out."""
     shown, keep = caption, len(caption)
     while draw.textlength(shown, font) > _CELL - 6:
         keep -= 1

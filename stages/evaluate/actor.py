@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision 
     from segment_anything.modeling import Sam
 
 RANDOM_MATCH, MATCHED = "random-match", "aop"
-"""As many random points on each photo as the first `aop` of the run decoded there."""
+"""Strategy that draws as many random points on each photo as the first `aop` of the run decoded there."""
 
 SAMPLES = pa.schema(
     [
@@ -54,21 +54,21 @@ SAMPLES = pa.schema(
 )
 RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
 MEMORY_EVERY = 10
-"""Of so many photos of a source one is labelled once more, untimed, to measure memory."""
+"""One photo of a source in this many is labelled once more, untimed, to measure peak memory."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to measure.
+    """Configuration of an evaluation: what to measure.
 
     Attributes:
-        sams: names of the registry.
+        sams: names of models in the registry.
         strategies: in the order of the table; `random-match` needs an `aop` before it.
-        checkpoint: weights of the SAM, where there is one; None for the registry's own.
+        checkpoint: file of the weights, where there is one SAM; None for the registry's own.
         predictor: file of the predictor; None for the bundled one.
-        seed: of random strategies.
-        device: where the models run.
-        threads: of one actor.
+        seed: seed of random strategies.
+        device: device that the models run on.
+        threads: CPU threads of one actor.
     """
 
     sams: tuple[str, ...]
@@ -90,7 +90,7 @@ class Evaluation:
 
 
 def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
-    """Photos with annotations, one a table, of the first `limit` photos of each source.
+    """Yield the first `limit` photos of each source with their annotations, one a table.
 
     Args:
         sources: columns `data` (its name), `shards` (list of fsspec URIs) and `limit` (int, null for all).
@@ -120,7 +120,7 @@ def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
 def generator_of(
     model: Sam, spec: StrategySpec, predictor: PromptPredictor | None = None, seed: int = 0
 ) -> AutoMaskGenerator:
-    """The generator of a strategy as it is written in `--prompts`; `seed` is of those that draw at random.
+    """Build the generator of a strategy as it is written in `--prompts`; `seed` is for those that draw at random.
 
     Raises:
         ValueError: an unknown strategy or option.
@@ -169,7 +169,7 @@ class EvaluatePhotos:
             raise ValueError(f"weights changed while the run started: {self.weights()}, not {expected_weights}")
 
     def weights(self) -> dict[str, Any]:
-        """Return which weights measure: name, SHA-256 and thresholds of each model; SHA-256 of the others by role."""
+        """Return the weights in use: name, SHA-256 and thresholds of each model; SHA-256 of the others by role."""
         digests: dict[str, set[str]] = defaultdict(set)
         for generator in self.generators.values():
             for role, weights in generator.strategies[0].weights().items():
@@ -181,7 +181,7 @@ class EvaluatePhotos:
         return {"sam": sams} | {role: sorted(found) for role, found in digests.items()}
 
     def __call__(self, samples: pa.Table) -> pa.Table:
-        """All metrics of the photos."""
+        """Measure all metrics of the photos."""
         rows: list[dict[str, Any]] = []
         for sample in samples.to_pylist():
             where = {"image_id": sample["image_id"], "data": sample["data"]}
@@ -197,7 +197,7 @@ class EvaluatePhotos:
         return pa.Table.from_pylist(rows, schema=RESULTS)
 
     def measure(self, model: Sam, opened: AnnotatedPhoto) -> Iterator[tuple[str, Measured]]:
-        """(strategy, its metrics) on one photo; the photo is encoded once and that time charged to each strategy."""
+        """Yield each strategy and its metrics on one photo, which is encoded once; each is charged that time."""
         began = time.perf_counter()
         photo = encode(model, opened.rgb)
         _ = photo.decoder, photo.resampling  # else the first strategy would pay for what all of them use
@@ -222,7 +222,7 @@ class EvaluatePhotos:
             yield spec.text, measured
 
     def label(self, model: Sam, spec: StrategySpec, photo: EncodedPhoto, matched: int | None = None) -> Labelled:
-        """The masks of a strategy that does not ask the ground truth; `random-match` draws `matched` points."""
+        """Label a photo with a strategy that does not ask the ground truth; `random-match` draws `matched` points."""
         if spec.name != RANDOM_MATCH:
             return self.generators[model.name, spec.text].label(photo.rgb, photo)
         if not matched:
@@ -241,8 +241,8 @@ class AnnotatedPhoto:
         rgb: (H, W, 3) uint8.
         annotations: as `usable_annotations` returns them.
         crowds: RLEs of the photo's size.
-        seconds: opening the photo took.
-        memory: whether to measure memory on it.
+        seconds: time to open the photo.
+        memory: True to measure peak memory on it.
     """
 
     rgb: np.ndarray

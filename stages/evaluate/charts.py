@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: quality against prompts and against time for every strategy, and each option's sweep."""
+"""Draw the charts of an evaluation: quality against prompts and against time, and each option's sweep."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stages.evaluate.compare import GROUND_TRUTH_PROMPTS
 from stages.evaluate.tables import short_names
 
 COSTS = {"prompts_decoded": "prompts decoded on a photo", "seconds": "seconds a photo, encoding charged"}
-"""What quality is drawn against."""
+"""Costs that quality is drawn against."""
 
 
 def charts_of(entries: Sequence[Mapping[str, Any]], specs: Sequence[StrategySpec]) -> list[Chart]:
-    """A picture for each data, model and cost, and for each option of which there are several values.
+    """Draw a chart for each data, model and cost, and for each option with several values.
 
-    Strategies that ask the ground truth are no choice, and left out.
+    Strategies that ask the ground truth are left out.
 
     Args:
-        entries: of `stages.evaluate.summary.summarise`.
+        entries: entries of `stages.evaluate.summary.summarise`.
         specs: the run's strategies.
     """
     names = short_names([entry["data"] for entry in entries])
@@ -52,7 +52,7 @@ def _is_drawn(spec: StrategySpec) -> bool:
 
 
 def _point(entry: Mapping[str, Any], x: float | None, label: str) -> Point | None:
-    """Quality in percent at a cost; None where one is not defined."""
+    """Return the point of a quality, in percent, at a cost; None where one of them is undefined."""
     miou = entry["miou"]["over_masks"]
     if miou is None or x is None:
         return None

@@ -1,4 +1,4 @@
-"""What one strategy made of one photo, compared with the photo's ground truth: values of metrics by their names."""
+"""Compare a strategy's masks of one photo with the photo's ground truth: values of metrics by their names."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ STAGES = ("open", "encode", "prompt", "decode", "filter", "rle")
 
 @dataclass
 class Measured:
-    """Of one photo and strategy.
+    """Metrics of one photo and strategy.
 
     Attributes:
         values: metric → value, None where it is undefined.
-        ranked: average precision → what that of a set of photos is computed from.
+        ranked: average precision → ranked masks, from which that of a set of photos is computed.
     """
 
     values: dict[str, float | None]
     ranked: dict[str, Ranked] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
-        """`metric`, `value` and `ranked` of schemas/metrics.py."""
+        """Return rows with `metric`, `value` and `ranked` of schemas/metrics.py."""
         values = [{"metric": name, "value": value} for name, value in self.values.items()]
         of_sets = []
         for name, ranked in self.ranked.items():
@@ -44,7 +44,7 @@ class Measured:
 
 
 def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Sequence[Mapping[str, Any]]) -> Measured:
-    """Every metric of a photo; masks are ranked by the mean of predicted IoU and stability, as SAM's authors do."""
+    """Measure every metric of a photo; masks rank by the mean of predicted IoU and stability, as SAM's authors do."""
     ranked = sorted(labelled.records, key=lambda record: -_score(record))
     areas = [annotation.get("declared_area") or rle.area(annotation["segmentation"]) for annotation in annotations]
     comparison = Comparison(
@@ -64,7 +64,7 @@ def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Seque
 
 
 def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annotation]) -> Measured:
-    """What the model answers to prompts made of the ground truth; `name` is a key of `GROUND_TRUTH_PROMPTS`."""
+    """Measure the masks that a model gives for prompts of the ground truth; `name` is in `GROUND_TRUTH_PROMPTS`."""
     prompts = GROUND_TRUTH_PROMPTS[name](annotations)
     answers = answer(photo, prompts, annotations)
     count = len(prompts)
@@ -77,7 +77,7 @@ def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annot
 
 
 def unpacked(row: Mapping[str, Any], ground_truths: int) -> Ranked:
-    """A `ranked` value of schemas/metrics.py as it was before `Measured.rows`."""
+    """Restore the `Ranked` of a `ranked` value that `Measured.rows` packed."""
     bits = np.arange(len(THRESHOLDS))
     found, ignored = (
         (np.array(row[name], np.int64)[:, None] >> bits & 1).astype(bool) for name in ("found", "ignored")

@@ -1,4 +1,4 @@
-"""The photos on which the first strategy loses most, side by side with the strategy that does best there."""
+"""Find and draw the photos on which the first strategy loses most, with the strategy that does best there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stages.evaluate.compare import GROUND_TRUTH_PROMPTS
 from stages.evaluate.tables import short_names
 
 LONG_SIDE = 480
-"""Pixels of a picture's longer side."""
+"""Longer side of a picture, px."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Loss:
 
     Attributes:
         data: the --data it came from.
-        image_id: of the photo.
-        sam: the model.
+        image_id: id of the photo.
+        sam: name of the model.
         first: the first strategy's mIoU.
         rival: the strategy that does best of the others; None where there is no other.
-        best: its mIoU.
+        best: the rival's mIoU.
     """
 
     data: str
@@ -47,13 +47,15 @@ class Loss:
 
 
 def worst_losses(results: pa.Table, specs: Sequence[StrategySpec], count: int) -> list[Loss]:
-    """Where the first strategy is furthest behind another, the largest difference first; with none beside it, where it
-    is worst. Strategies that ask the ground truth, or draw points by another's number, are no rivals.
+    """Find the photos where the first strategy is furthest behind another one, the largest difference first.
+
+    Where it is the only strategy, those of its lowest mIoU. Strategies that ask the ground truth, or draw points by
+    another's number, are no rivals.
 
     Args:
-        results: of `stages.evaluate.actor.RESULTS`.
+        results: table of `stages.evaluate.actor.RESULTS`.
         specs: the run's strategies.
-        count: how many photos at most.
+        count: the most photos to return.
     """
     is_shown = {spec.text: spec for spec in specs if spec.name not in (*GROUND_TRUTH_PROMPTS, RANDOM_MATCH)}
     if specs[0].text not in is_shown:
@@ -74,12 +76,12 @@ def worst_losses(results: pa.Table, specs: Sequence[StrategySpec], count: int) -
 
 
 def show(losses: Sequence[Loss], sources: Sequence[Mapping[str, Any]], stage: EvaluatePhotos) -> list[SideBySide]:
-    """Read those photos again, label them again and draw ground truth and masks; a photo that has gone is left out.
+    """Read photos again, label them again and draw ground truth and masks; a photo that is gone is left out.
 
     Args:
-        losses: in order.
+        losses: the photos to show, in order.
         sources: rows of `stages.evaluate.actor.read_samples`.
-        stage: with the models and strategies of the run.
+        stage: stage with the models and strategies of the run.
     """
     names = short_names([source["data"] for source in sources])
     wanted = {(loss.data, loss.image_id) for loss in losses}

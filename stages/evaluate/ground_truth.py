@@ -1,4 +1,4 @@
-"""Prompts from ground-truth masks, and how well one SAM answers them: what its decoder could do, prompts apart."""
+"""Make prompts of ground-truth masks and measure the masks that one SAM decodes from them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Annotation = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model made of N prompts, one a ground-truth mask, three masks each.
+    """Quality of the masks that a model gave for N prompts, one a ground-truth mask, three masks each.
 
     Attributes:
-        iou: (N, 3) float64 with the prompt's own ground-truth mask, at the photo's resolution.
-        predicted_iou: (N, 3) float32, the model's estimate of it.
-        seconds: of decoding to the photo's resolution; comparing with the ground truth is not counted.
+        iou: (N, 3) float64, IoU with the prompt's own ground-truth mask, at the photo's resolution.
+        predicted_iou: (N, 3) float32, the model's estimate of the IoU.
+        seconds: time to decode to the photo's resolution; comparing with the ground truth is not counted.
     """
 
     iou: np.ndarray
@@ -39,7 +39,7 @@ class Answers:
 
 
 def usable_annotations(annotations: Sequence[Any], image_hw: tuple[int, int]) -> list[Annotation]:
-    """The annotations of a photo, checked; empty masks are left out, since nothing could match them.
+    """Check the annotations of a photo; leave out those with an empty mask, which nothing could match.
 
     Raises:
         ValueError: an annotation without a well-formed RLE of the photo's size, or whose `point_coords` are no
@@ -63,13 +63,13 @@ def usable_annotations(annotations: Sequence[Any], image_hw: tuple[int, int]) ->
 
 
 def point_prompts(annotations: Sequence[Annotation]) -> Prompts:
-    """One point an annotation: its first `point_coords`, or the point deepest inside where it has none."""
+    """Make one point an annotation: its first `point_coords`, or the point deepest inside where it has none."""
     points = [_recorded_point(a) or interior_point(rle.decode(a["segmentation"])) for a in annotations]
     return Prompts.from_points(np.array(points, dtype=np.float32).reshape(-1, 2))
 
 
 def box_prompts(annotations: Sequence[Annotation]) -> Prompts:
-    """One box an annotation: the tight box of its mask, from the first pixel's near edge to the last one's far edge."""
+    """Make one box an annotation: tight around its mask, from the first pixel's near edge to the last's far edge."""
     boxes = np.array([rle.bbox_xywh(a["segmentation"]) for a in annotations], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Prompts.from_boxes(boxes)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: metrics.parquet, evaluation.json, table.md, index.html and pictures in OUT."""
+"""Write the files of an evaluation into OUT: metrics.parquet, evaluation.json, table.md, index.html and charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,23 +24,34 @@ from stages.evaluate.charts import charts_of
 from stages.evaluate.summary import summarise
 from stages.evaluate.tables import facts_of, fill, markdown
 from stages.storage import atomic
+from stages.storage.atomic import check_writable
+from stages.storage.location import open_filesystem
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an evaluation.
+    """Result of an evaluation.
 
     Attributes:
         table: aligned text, as in OUT/table.md.
-        measured: photos that were measured.
-        failures: one line for each that could not be.
+        measured: number of photos that were measured.
+        failures: one line for each photo that could not be.
     """
 
     table: str
     measured: int
     failures: list[str]
+
+
+def check_out(out: str) -> None:
+    """Check before the work that OUT can be written.
+
+    Raises:
+        ValueError: OUT cannot be written.
+    """
+    check_writable(out, "metrics.parquet", "index.html", "plots/", "evaluation.json", "table.md")
 
 
 def write_evaluation(
@@ -55,12 +65,12 @@ def write_evaluation(
     """Summarise results and write the files; nothing is written if a photo was measured twice.
 
     Args:
-        results: of `stages.evaluate.actor.RESULTS`, in any order.
+        results: table of `stages.evaluate.actor.RESULTS`, in any order.
         specs: strategies in the order of the tables.
-        facts: what else evaluation.json says of the run: configuration, weights, seconds.
+        facts: further fields of evaluation.json: configuration, weights, seconds.
         out: folder or fsspec URI; made if it is not there.
-        seed: of the bootstrap.
-        failures_shown: photos on the page.
+        seed: seed of the bootstrap.
+        failures_shown: pictures of the worst photos, for the page.
 
     Raises:
         ValueError: a photo was measured twice.
@@ -75,7 +85,7 @@ def write_evaluation(
     table = markdown(lines, tables)
     photos = len(set(zip(*(measured.column(key).to_pylist() for key in ("data", "image_id")), strict=True)))
 
-    filesystem, root = fsspec.url_to_fs(out)
+    filesystem, root = open_filesystem(out)
     filesystem.makedirs(root, exist_ok=True)
     with filesystem.open(f"{root}/metrics.parquet", "wb") as file:
         pq.write_table(metrics, file, compression="zstd")
@@ -107,5 +117,5 @@ def write_evaluation(
 
 
 def _file_name(title: str) -> str:
-    """A title in letters, digits and dashes."""
+    """Make a file name of a title: lower-case letters, digits, dots and dashes."""
     return re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.")

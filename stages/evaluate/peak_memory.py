@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak, beyond what was in use when it began."""
+"""Measure the memory that a function takes at its peak, beyond what was in use when it began."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 
 
 def peak_memory(work: Callable[[], Any], device: str = "cpu") -> int | None:
-    """Run `work`; bytes at its peak less those before it.
+    """Run `work` and return the bytes in use at its peak, less those in use before it.
 
-    On CUDA what PyTorch allocated. On Linux the resident memory of this process, from the kernel's own mark, which
-    `clear_refs` resets (proc(5)); memory that the C library keeps is given back first, since work that is served from
-    it would seem to take none. So the work runs slower than else: do not time it.
+    On CUDA this is what PyTorch allocated. On Linux it is the resident memory of this process, from the kernel's own
+    mark, which `clear_refs` resets (proc(5)); memory that the C library keeps is given back first, since work that is
+    served from it would seem to take none. So the work runs slower than usual: do not time it.
 
     Returns:
-        None where it cannot be measured: on another system, or where the mark cannot be reset; `work` has run, too.
+        Bytes; None where it cannot be measured, on another system or where the mark cannot be reset: `work` has run
+        then, too.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -48,7 +49,7 @@ def _reset() -> bool:
 
 
 def _kibibytes(name: str) -> int:
-    """A line of this process's status, in kB as the kernel writes them."""
+    """Read a line of this process's status, in kB as the kernel writes them."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])

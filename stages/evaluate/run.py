@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 10.0
 def measure(
     sources: Sequence[dict[str, Any]], evaluation: Evaluation, weights: dict[str, Any], resources: Resources
 ) -> Iterator[pa.Table]:
-    """Measure every photo of the sources; a line to stderr every ten seconds.
+    """Measure every photo of the sources; print a line to stderr every ten seconds.
 
     Args:
         sources: rows of `read_samples`: data, shards, limit.

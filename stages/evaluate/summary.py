@@ -1,4 +1,4 @@
-"""From metrics of photos to figures of strategies: means, intervals, differences to the first strategy."""
+"""Summarise metrics of photos to figures of strategies: means, intervals, differences to the first strategy."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from aopsam.metrics import (
 from stages.evaluate.compare import unpacked
 
 PRECISION_RESAMPLES = 400
-"""Draws of photos for the interval of an average precision, each of which sorts out all predictions."""
+"""Draws of photos for the interval of an average precision; fewer than elsewhere, each sorts all predictions."""
 
 Photos = dict[str, dict[str, float]]
 """Metric → photo → value, NaN where undefined."""
 EQUAL = 1.03
-"""Times as many prompts are as many: `grid-7` asks 49 where another strategy may have been given 50."""
+"""Ratio up to which numbers of prompts count as equal: `grid-7` asks 49 where another strategy may ask 50."""
 
 
 def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
-    """One entry a data × model × strategy.
+    """Return one entry for each data × model × strategy.
 
     `METRICS` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`, and
     `difference`: of the mean over masks to that of the first strategy, paired; `PRECISIONS` have `over_masks` and
-    `difference`. Intervals are 95 %, by bootstrap over photos. Everything else is a mean over photos, beside
+    `difference`. Intervals are 95 %, by bootstrap over photos. Everything else is a mean over photos, except
     `peak_memory_most` (the largest of them), `images_per_second` (photos by the sum of their seconds) and
     `dropped_share` (of the prompts proposed). Strategies of another name than the first one's have `at_equal_prompts`:
     which strategy of the first one's name (`prompts`) decodes most prompts without decoding more than they do, its
     `prompts_decoded`, and how much higher its mIoU is, paired (`gain`). A value that no photo defines is None.
 
     Args:
-        metrics: of schemas/metrics.py, the photos that could be measured.
+        metrics: table of schemas/metrics.py, the photos that could be measured.
         strategies: their names in the order of the result.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: a photo was measured twice.
@@ -104,7 +104,7 @@ def _gain(
     of_family: Mapping[str, Photos],
     seed: int,
 ) -> dict[str, Any] | None:
-    """`at_equal_prompts` of one entry; `EQUAL` more on the mean is not more."""
+    """Return `at_equal_prompts` of one entry; up to `EQUAL` times as many prompts on the mean are not more."""
     budget = entry.get("prompts_decoded")
     if budget is None:
         return None
@@ -129,7 +129,7 @@ def _values(of: Photos, metric: str, photos: Sequence[str]) -> list[float]:
 
 
 def _means(ours: Photos, first: Photos, compared: bool, seed: int) -> dict[str, Any]:
-    """The metrics that are means of photos."""
+    """Return the metrics that are means over photos, with their intervals."""
     photos = sorted(ours["ground_truths"])
     entry: dict[str, Any] = {}
     for name, metric in METRICS.items():
@@ -149,7 +149,7 @@ def _means(ours: Photos, first: Photos, compared: bool, seed: int) -> dict[str, 
 
 
 def _of_photos(ours: Photos) -> dict[str, Any]:
-    """Counts, times and memory."""
+    """Return counts, times and memory of the photos of one entry."""
     photos = sorted(ours["ground_truths"])
     entry: dict[str, Any] = {
         "photos": len(photos),
@@ -168,7 +168,7 @@ def _of_photos(ours: Photos) -> dict[str, Any]:
 def _precisions(
     ours: Photos, ranked: Mapping[str, Mapping[str, Mapping[str, Any]]], seed: int
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Average precision → its value and those of the bootstrap's draws."""
+    """Return, by the name of each average precision, its value and those of the bootstrap's draws."""
     found = {}
     for name, size in PRECISIONS.items():
         truths = ours.get("ground_truths" if size is None else f"{size}_truths", {})

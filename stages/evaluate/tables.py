@@ -1,4 +1,4 @@
-"""OUT/table.md: the tables of the papers, filled from one run. Which there are is data: `LAYOUTS`."""
+"""Fill the tables of the papers from the entries of one run, for OUT/table.md. `LAYOUTS` lists the tables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stages.config.strategy_spec import StrategySpec, find_sweeps
 from stages.evaluate.compare import GROUND_TRUTH_PROMPTS
 
 Entry = Mapping[str, Any]
-"""One data × model × strategy, of `stages.evaluate.summary.summarise`."""
+"""Entry of one data × model × strategy, of `stages.evaluate.summary.summarise`."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A head and how its cell reads an entry; `–` where it gives None."""
+    """Column of a table: its head, and a function from an entry to the cell's text; None becomes `–`."""
 
     head: str
     cell: Callable[[Entry], str | None]
@@ -28,13 +28,13 @@ class Layout:
     """A table to fill.
 
     Attributes:
-        title: what it shows.
+        title: title of the table.
         mirrors: the papers' tables of that layout.
-        rows: of all strategies of the run those that belong in it, in their order.
-        columns: of one data.
-        side_by_side: data beside each other, as papers have it, and not below each other.
-        least: fewer strategies make no such table.
-        published: the papers' own figures, to be read beside it; other weights, photos and machines.
+        rows: function from all strategies of the run to those in the table, in their order.
+        columns: columns of one data.
+        side_by_side: True for one table with the columns of all data, as in the papers; False for a table a data.
+        least: fewest strategies for which there is such a table.
+        published: the papers' own figures, to compare; they are of other weights, photos and machines.
     """
 
     title: str
@@ -47,17 +47,17 @@ class Layout:
 
 
 def percent(metric: str, head: str, interval: bool = False) -> Column:
-    """A quality over all masks, in percent, with its 95 % interval or without."""
+    """Make the column of a quality over all masks, in percent, with its 95 % interval or without."""
     return Column(head, lambda entry: _estimate(entry[metric]["over_masks"], ".1f", interval))
 
 
 def points(metric: str, head: str) -> Column:
-    """Paired difference of a quality to the first strategy's, in points, with its 95 % interval."""
+    """Make the column of a quality's paired difference to the first strategy's, in points, with its 95 % interval."""
     return Column(head, lambda entry: _estimate(entry[metric]["difference"], "+.1f", True))
 
 
 def number(key: str, head: str, spec: str, factor: float = 1) -> Column:
-    """A mean over photos."""
+    """Make the column of a mean over photos, times `factor`."""
     return Column(head, lambda entry: None if entry.get(key) is None else format(entry[key] * factor, spec))
 
 
@@ -73,7 +73,7 @@ def _all(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
 
 
 def _others(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
-    """Of another name than the first; without those that ask the ground truth."""
+    """Return the strategies of another name than the first's, without those that ask the ground truth."""
     return [spec for spec in specs if spec.name not in (specs[0].name, *GROUND_TRUTH_PROMPTS)]
 
 
@@ -90,7 +90,7 @@ def _parts_of_aop(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
 
 
 def _after_decoding(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
-    """Strategies of which there are two that decode the same prompts and go on differently."""
+    """Return the strategies that decode the same prompts as another one and differ after decoding."""
     return [spec for spec in specs if any(_prompts_of(spec) == _prompts_of(other) and spec != other for other in specs)]
 
 
@@ -199,18 +199,18 @@ LAYOUTS = (
         ),
     ),
 )
-"""In the order of the file."""
+"""Layouts of the tables, in the order of table.md."""
 SWEEP = Layout(
     "Sweep",
     "AoP-SAM, Table 3; MobileSAMv2, Table 7",
     _all,
     (MIOU, GAIN, *RECALL[:4], PROMPT, DECODE, DECODED, number("dropped_share", "dropped %", ".1f", 100)),
 )
-"""Of one option's values (`stages.config.strategy_spec.find_sweeps`)."""
+"""Layout of the table of one option's values (`stages.config.strategy_spec.find_sweeps`)."""
 
 
 def facts_of(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[str]:
-    """Lines that say what the tables' figures are of."""
+    """Return lines that explain the tables' figures: photos, masks, units, intervals."""
     names = short_names([entry["data"] for entry in entries])
     sizes = {names[entry["data"]]: (entry["photos"], entry["ground_truths"]) for entry in entries}
     return [
@@ -221,11 +221,11 @@ def facts_of(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[st
 
 
 def fill(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[Table]:
-    """The entries of `summarise` in the papers' tables; shapes that the run has no rows for are left out.
+    """Fill the papers' tables with the entries of `summarise`; tables that the run has no rows for are left out.
 
     Args:
-        entries: of all data, models and strategies.
-        specs: strategies, the first of which the others are compared to.
+        entries: entries of all data, models and strategies.
+        specs: strategies; the others are compared to the first.
     """
     wanted = [(layout, layout.title, layout.rows(specs)) for layout in LAYOUTS]
     wanted += [(SWEEP, f"Sweep of {title}", list(chosen)) for title, chosen in find_sweeps(specs).items()]
@@ -243,7 +243,7 @@ def fill(entries: Sequence[Entry], specs: Sequence[StrategySpec]) -> list[Table]
 
 
 def markdown(lines: Sequence[str], tables: Sequence[Table]) -> str:
-    """Facts and tables as Markdown whose columns are aligned."""
+    """Return facts and tables as Markdown with aligned columns."""
     parts = ["\n".join(f"- {line}" for line in lines)]
     for table in tables:
         parts += [f"### {table.title}", f"({table.about})", _aligned(table), *([table.note] if table.note else [])]
@@ -251,7 +251,7 @@ def markdown(lines: Sequence[str], tables: Sequence[Table]) -> str:
 
 
 def short_names(data: Sequence[str]) -> dict[str, str]:
-    """Each name's last parts, as many as tell them apart and at least two."""
+    """Shorten each name to its last parts: as many as make the names distinct, and at least two."""
     distinct, parts = list(dict.fromkeys(data)), 2
     while True:
         names = ["/".join(name.rstrip("/").split("/")[-parts:]) for name in distinct]
@@ -288,7 +288,7 @@ def _table(
 
 
 def _aligned(table: Table) -> str:
-    """Labels to the left, figures to the right."""
+    """Return a table's rows as Markdown, labels aligned to the left, figures to the right."""
     rows = [table.heads, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
     lines = []

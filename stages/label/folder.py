@@ -8,12 +8,18 @@ gets two rows.
 from __future__ import annotations
 
 import hashlib
+import re
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.storage import atomic
+from stages.storage.location import open_filesystem, redact
+
+_UNIT = r"labels-[0-9a-f]{24}\.parquet"
+_OWN = re.compile(_UNIT)
+_OWN_PART = re.compile(rf"\.{_UNIT}\.[0-9a-f]{{32}}{re.escape(atomic.PART)}")
 
 
 def unit_name(image_ids: list[str]) -> str:
@@ -36,20 +42,55 @@ def write_table(table: pa.Table, uri: str) -> None:
 
 
 def done_images(folder: str) -> set[str]:
-    """Return ids of the images that have a row; remove files that cannot be read and leftovers of killed writes."""
-    filesystem, root = fsspec.core.url_to_fs(folder)
+    """Return ids of the images that have a row; remove what killed writes left behind.
+
+    Removed are files of a run's own names alone: unfinished ones, and units that cannot be read. Others are never
+    touched; those that hold rows count.
+
+    Raises:
+        OSError: the system refuses to read a file.
+    """
+    filesystem, root = open_filesystem(folder)
     if not filesystem.exists(root):
         return set()
     done: set[str] = set()
     for path in sorted(filesystem.ls(root, detail=False)):
-        if path.endswith(atomic.PART):
+        name = path.rpartition("/")[2]
+        if _OWN_PART.fullmatch(name):
             filesystem.rm_file(path)
-        elif path.endswith(".parquet"):
-            try:
-                with filesystem.open(path, "rb") as file:
-                    ids = pq.read_table(file, columns=["image_id"]).column(0).to_pylist()
-            except (pa.ArrowInvalid, OSError):
+        elif name.endswith(".parquet"):
+            ids = _image_ids(filesystem, path)
+            if ids is None and _OWN.fullmatch(name):
                 filesystem.rm_file(path)
-                continue
-            done.update(ids)
+            done.update(ids or ())
     return done
+
+
+def refuse_foreign_tables(folder: str) -> None:
+    """Refuse Parquet files in a folder of labels that no run made and that cannot be read as labels.
+
+    Whoever reads the labels would stumble over them, after the work.
+
+    Raises:
+        ValueError: there is one; the message names it.
+        OSError: the system refuses to read a file.
+    """
+    filesystem, root = open_filesystem(folder)
+    for path in sorted(filesystem.ls(root, detail=False)) if filesystem.isdir(root) else []:
+        name = path.rpartition("/")[2]
+        if not name.endswith(".parquet") or name[0] in "._" or _OWN.fullmatch(name):
+            continue
+        if _image_ids(filesystem, path) is None:
+            raise ValueError(f"{redact(folder)}/{name}: no table of labels, and not of a run; move it elsewhere")
+
+
+def _image_ids(filesystem: Any, path: str) -> list[str] | None:
+    """Return the ids of a file's rows; None where it is no whole table of labels."""
+    try:
+        with filesystem.open(path, "rb") as file:
+            table = pq.read_table(file, columns=["image_id"])
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's refusal, which says nothing of the file
+            raise
+        return None
+    return table.column(0).to_pylist() if table.num_columns else None

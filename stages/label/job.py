@@ -12,11 +12,15 @@ import pyarrow as pa
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
 from stages.label.actor import LabelPhotos, make_generator, weights_of
-from stages.label.folder import done_images, write_table
+from stages.label.folder import done_images, refuse_foreign_tables, write_table
 from stages.label.manifest import check_configuration, finished_manifest, write_manifest
 from stages.label.row import check_columns
 from stages.runner import Resources
+from stages.storage.atomic import check_writable
 from stages.storage.location import redact
+
+WRITTEN = ("labels/", "images.parquet", "manifest.json", "report.html")
+"""Folder and files in OUT."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class LabelJob:
         """Check everything that can be checked before work begins, and list the photos; write nothing.
 
         Raises:
-            ValueError: a configuration that does not work, an OUT of another one, or no photos.
+            ValueError: a configuration that does not work, an OUT of another one or that cannot be written, or no
+                photos.
             OSError: something that cannot be read.
         """
         check_columns()
         config, out = config.with_written_options(), out.rstrip("/")
+        if finished_manifest(out) is None:  # a finished run may lie where nothing can be written
+            check_writable(out, *WRITTEN)
         weights = weights_of(make_generator(config))
         # Threads too: they change the order of sums, and with it the last digits.
         configuration = config.as_dict() | {"images": redact(images), "weights": weights, "threads": threads}
@@ -56,7 +63,11 @@ class LabelJob:
         listing = list_images(images, exclude=out)
         if listing.num_rows == 0:
             raise ValueError(f"{redact(images)}: no photos there; give a folder, glob, tar or Parquet that holds some")
-        return cls(config, images, out, listing, done_images(f"{out}/labels"), configuration)
+        refuse_foreign_tables(f"{out}/labels")
+        job = cls(config, images, out, listing, done_images(f"{out}/labels"), configuration)
+        if job.undone:
+            check_writable(out, *WRITTEN)
+        return job
 
     def __str__(self) -> str:
         of = f"{self.undone} of {self.listing.num_rows} images"

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
-
 from stages.config.label_config import difference, digest
 from stages.storage import atomic
+from stages.storage.location import open_filesystem
 
 
 class OtherConfiguration(ValueError):
@@ -22,7 +21,7 @@ def check_configuration(out: str, configuration: Mapping[str, Any]) -> None:
     Raises:
         OtherConfiguration: OUT was made with another configuration, or holds labels and does not say which.
     """
-    filesystem, root = fsspec.url_to_fs(out)
+    filesystem, root = open_filesystem(out)
     if not filesystem.exists(f"{root}/manifest.json"):
         if filesystem.exists(f"{root}/labels") and filesystem.ls(f"{root}/labels"):
             raise OtherConfiguration(f"{out}/labels has files but {out}/manifest.json is missing: choose another --out")
@@ -39,12 +38,12 @@ def check_configuration(out: str, configuration: Mapping[str, Any]) -> None:
 
 def finished_manifest(out: str) -> dict[str, Any] | None:
     """Return the manifest of a run that ended, or None."""
-    filesystem, root = fsspec.url_to_fs(out)
+    filesystem, root = open_filesystem(out)
     try:
         manifest = json.loads(filesystem.cat_file(f"{root}/manifest.json"))
     except (OSError, ValueError):
         return None
-    return manifest if manifest.get("state") == "finished" else None
+    return manifest if isinstance(manifest, dict) and manifest.get("state") == "finished" else None
 
 
 def write_manifest(out: str, configuration: Mapping[str, Any], state: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,10 +35,10 @@ if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision 
 
 @dataclass(frozen=True, kw_only=True)
 class MapRecipe:
-    """How prompt maps are made.
+    """Configuration of prompt maps.
 
     Raises:
-        ValueError: a value that there is not.
+        ValueError: an unknown value.
     """
 
     sam: str = "tiny"
@@ -65,10 +65,10 @@ class MapRecipe:
 
 
 def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
-    """`load_sam` for a model that pads photos, as the frame of a prompt map does.
+    """Load a model that pads photos, as the frame of a prompt map does, by `load_sam`.
 
     Raises:
-        ValueError: it stretches them; besides, what `load_sam` raises.
+        ValueError: the model stretches photos; also what `load_sam` raises.
     """
     model = load_sam(name, checkpoint)
     if isinstance(model, StretchedSam):
@@ -77,7 +77,7 @@ def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
 
 
 class BuildPromptMaps:
-    """Stage: tables of `prompt_map_samples.SAMPLES` to files of prompt maps in a folder; returns an account of each.
+    """Stage: tables of `SAMPLES` (samples.py) to files of prompt maps in a folder, and an account of each.
 
     Rows are large (0.65 MB with an embedding of 32×32 cells), so they are written where they are made.
     """
@@ -90,10 +90,10 @@ class BuildPromptMaps:
         self.model = load_padding_sam(recipe.sam, recipe.checkpoint).to(device)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
-        """Write one file; returns one row: `rows` written and `problems`, a line for every photo left out."""
+        """Write one file; return one row: `rows` written and `problems`, a line for every photo left out."""
         table, problems = self.build(samples)
         if table.num_rows:
-            # Of the shards too: photos of two of them may have the same ids.
+            # Shards are part of the name: photos of two of them may have the same ids.
             photos = zip(*(samples.column(name).to_pylist() for name in ("shard", "image_id")), strict=True)
             name = hashlib.sha256(repr(list(photos)).encode()).hexdigest()[:16]
             write_bytes(f"{self.folder.rstrip('/')}/{name}.parquet", parquet_bytes(table))
@@ -101,7 +101,7 @@ class BuildPromptMaps:
         return pa.Table.from_pylist([{"rows": table.num_rows, "problems": problems}], schema=kinds)
 
     def build(self, samples: pa.Table) -> tuple[pa.Table, list[str]]:
-        """A table of schemas/prompt_maps.py, one row a photo (two with `mirror`), and what was wrong with the rest."""
+        """Build a table of schemas/prompt_maps.py, one row a photo (two with `mirror`), and a line for each problem."""
         rows: list[dict[str, Any]] = []
         problems: list[str] = []
         for sample in samples.to_pylist():

@@ -1,4 +1,4 @@
-"""The files of prompt maps: which rows they hold, and how one is opened to read from."""
+"""Files of prompt maps: encode rows into one, list the rows of folders, open one to read."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
-from stages.storage.location import redact
+from stages.storage.atomic import check_writable
+from stages.storage.location import open_filesystem, redact
 
 _IDENTITY = ["image_id", "sam", "sam_sha256"]  # what the list of rows needs, and the footers hold
 _BLOCK = 1 << 20  # bytes read ahead from a store: a row, 0.65 MB with an embedding of 32×32 cells, in one request
 
 
 class Place(NamedTuple):
-    """Where a row lies."""
+    """Place of a row: its id, file, row group, and row in the group."""
 
     image_id: str
     uri: str
@@ -32,14 +32,14 @@ class Place(NamedTuple):
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A file of rows of schemas/prompt_maps.py, each of which can be read alone, quickly."""
+    """Encode rows of schemas/prompt_maps.py as a Parquet file, each row in a group of its own, to be read alone."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=1, compression="lz4", use_dictionary=False, write_statistics=_IDENTITY)
     return buffer.getvalue()
 
 
 def list_rows(folders: Sequence[str]) -> tuple[list[Place], set[tuple[str, str]]]:
-    """The rows of every `*.parquet` of the folders, and the name and digest of the model that made their embeddings.
+    """List the rows of every `*.parquet` of the folders, and names and digests of the models of their embeddings.
 
     Raises:
         ValueError: a folder without such a file or without a row, or a file that holds no prompt maps.
@@ -54,19 +54,19 @@ def list_rows(folders: Sequence[str]) -> tuple[list[Place], set[tuple[str, str]]
 
 
 def open_file(uri: str) -> pq.ParquetFile:
-    """A file of prompt maps; kept open for this thread of this process."""
+    """Open a file of prompt maps; it stays open for this thread of this process."""
     return _opened(uri, os.getpid(), threading.get_ident())
 
 
 @lru_cache(maxsize=64)
 def _opened(uri: str, process: int, thread: int) -> pq.ParquetFile:
     # By process and thread: a handle that was forked or is shared would share its position in the file.
-    filesystem, path = fsspec.url_to_fs(uri)
+    filesystem, path = open_filesystem(uri)
     return pq.ParquetFile(filesystem.open(path, "rb", block_size=_BLOCK))
 
 
 def _files(folder: str) -> list[str]:
-    filesystem, path = fsspec.url_to_fs(folder)
+    filesystem, path = open_filesystem(folder)
     found = sorted(file for file in filesystem.find(path, maxdepth=1) if file.endswith(".parquet"))
     if not found:
         raise ValueError(f"{redact(folder)}: no prompt maps (*.parquet); make them with pipelines/build_prompt_maps.py")
@@ -75,8 +75,9 @@ def _files(folder: str) -> list[str]:
 
 
 def _list(uri: str) -> tuple[list[Place], set[tuple[str, str]]]:
-    """The rows of one file, and the names and digests of the models that made it."""
-    with fsspec.open(uri, "rb", block_size=_BLOCK) as opened:
+    """List the rows of one file, and the names and digests of the models that made it."""
+    filesystem, path = open_filesystem(uri)
+    with filesystem.open(path, "rb", block_size=_BLOCK) as opened:
         try:
             file = pq.ParquetFile(opened)
             conform(file.schema_arrow.empty_table(), SCHEMA)
@@ -96,7 +97,7 @@ def _list(uri: str) -> tuple[list[Place], set[tuple[str, str]]]:
 
 
 def _from_footer(group: pq.RowGroupMetaData) -> dict[str, Any] | None:
-    """The values of a row group of one row, which its statistics hold, so that nothing more need be read."""
+    """Return the identity of a row group of one row, from its statistics alone; None where they do not hold it."""
     statistics = {group.column(i).path_in_schema: group.column(i).statistics for i in range(group.num_columns)}
     values = {name: statistics.get(name) for name in _IDENTITY}
     if group.num_rows != 1 or not all(value is not None and value.has_min_max for value in values.values()):
@@ -105,11 +106,12 @@ def _from_footer(group: pq.RowGroupMetaData) -> dict[str, Any] | None:
 
 
 def refuse_to_add(folder: str) -> None:
-    """Refuse a folder that holds prompt maps.
+    """Refuse a folder that holds prompt maps, or that cannot be written.
 
     Raises:
-        ValueError: it does.
+        ValueError: the folder holds prompt maps, or cannot be written.
     """
-    filesystem, path = fsspec.url_to_fs(folder)
-    if filesystem.glob(f"{path}/*.parquet"):
+    filesystem, path = open_filesystem(folder)
+    if filesystem.isdir(path) and any(file.endswith(".parquet") for file in filesystem.ls(path, detail=False)):
         raise ValueError(f"{redact(folder)} holds prompt maps already; give another folder")
+    check_writable(folder, "sheet.png")

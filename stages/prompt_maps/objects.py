@@ -1,4 +1,4 @@
-"""The annotated objects of a photo in the predictor's working frame: what a detector learns from."""
+"""From annotated masks of a photo to objects in the predictor's working frame, which a detector learns from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aopsam.metrics.iou import iou_matrix
 from aopsam.predictor.frame import FRAME_SIZE, content_hw
 
 REPEAT_IOU = 0.9
-"""Masks that overlap more than this are one object, drawn by several annotators."""
+"""IoU above which two masks are one object, drawn by several annotators."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class FrameObjects:
     masks: np.ndarray
 
     def mirrored(self, columns: int) -> FrameObjects:
-        """The objects of the mirrored photo, which fills the first `columns` of the frame."""
+        """Return the objects of the mirrored photo, which fills the first `columns` of the frame."""
         boxes, masks = self.boxes_xyxy_px.copy(), np.zeros_like(self.masks)
         boxes[:, [0, 2]] = columns - self.boxes_xyxy_px[:, [2, 0]]
         masks[:, :, :columns] = self.masks[:, :, :columns][:, :, ::-1]
         return FrameObjects(boxes, masks)
 
     def columns(self) -> dict[str, Any]:
-        """`boxes` and `masks` of schemas/prompt_maps.py."""
+        """Return `boxes` and `masks` of schemas/prompt_maps.py."""
         return {"boxes": self.boxes_xyxy_px.tolist(), "masks": [rle.encode(mask) for mask in self.masks]}
 
     @classmethod
     def from_columns(cls, boxes: Sequence[Sequence[float]], masks: Sequence[Mapping[str, Any]]) -> FrameObjects:
-        """What `columns` wrote."""
+        """Restore the objects from the values that `columns` returned."""
         decoded = np.zeros((len(masks), FRAME_SIZE, FRAME_SIZE), bool)
         for place, mask in enumerate(masks):
             decoded[place] = rle.decode(mask)
@@ -49,7 +49,7 @@ class FrameObjects:
 
 
 def box_in_frame(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """XYXY in frame pixels of a mask that is not empty, (H, W) bool: of the mask as it is, not as it is shrunk."""
+    """Return the XYXY box in frame pixels of a mask that is not empty, (H, W) bool, taken before it is shrunk."""
     height, width = mask.shape
     rows, columns = content_hw((height, width))
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -58,11 +58,11 @@ def box_in_frame(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def mask_in_frame(mask: np.ndarray, inside_xy_px: tuple[float, float]) -> np.ndarray:
-    """A mask in the frame: at each pixel's centre, the photo's pixel there.
+    """Bring a mask into the frame: each pixel takes the photo's pixel at its centre.
 
     Args:
         mask: (H, W) bool.
-        inside_xy_px: a point of the mask; where the mask falls between the frame's pixels, it keeps this one's.
+        inside_xy_px: a point of the mask; where the mask falls between the frame's pixels, this one's pixel is set.
 
     Returns:
         (S, S) bool.
@@ -80,7 +80,7 @@ def mask_in_frame(mask: np.ndarray, inside_xy_px: tuple[float, float]) -> np.nda
 
 
 def distinct(rles: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Ascending indices of the masks that repeat none kept before them (IoU above `REPEAT_IOU`).
+    """Return the ascending indices of the masks that repeat none kept before them (IoU above `REPEAT_IOU`).
 
     Args:
         rles: N COCO compressed RLEs of one size, checked (`aopsam.masks.rle.runs`).

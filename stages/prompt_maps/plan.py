@@ -1,4 +1,4 @@
-"""What building prompt maps will cost, from some measured seconds of it."""
+"""Estimate the time and size of prompt maps of all photos from a few that are built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,12 +16,13 @@ from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.files import parquet_bytes
 from stages.prompt_maps.samples import Reading, read_samples
 from stages.runner import Resources
+from stages.storage.location import open_filesystem
 
 MOST_PHOTOS = 16
 MOST_SECONDS = 20.0
-"""Whichever comes first ends the measurement."""
+"""Limits of photos and seconds; whichever comes first ends the measurement."""
 
-_TAR_BYTES = 2 * (512 + 256)  # of a photo and its JSON beside their content: headers, and half a block of padding each
+_TAR_BYTES = 2 * (512 + 256)  # of a photo and its JSON besides their content: headers, and half a block of padding each
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class MapPlan:
     """The cost of a run on machines like this one.
 
     Attributes:
-        photos: of all shards.
-        counted: how that number is known.
+        photos: photos of all shards.
+        counted: how `photos` was found: counted or estimated.
         measured: photos that were measured.
-        seconds_photo: on one actor; reading goes on beside it and is not counted.
-        rows_photo: rows that a photo gives; below 1 where some cannot be used.
-        row_bytes: on disk.
-        embedding_bytes: of a row, before compression.
-        actors: that share the work.
+        seconds_photo: seconds a photo on one actor; reading runs in parallel and is not counted.
+        rows_photo: rows a photo; below 1 where some cannot be used.
+        row_bytes: bytes a row on disk.
+        embedding_bytes: bytes of a row's embedding before compression.
+        actors: actors that share the work.
     """
 
     photos: int
@@ -60,7 +60,7 @@ class MapPlan:
 
 
 def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, resources: Resources) -> MapPlan | None:
-    """Build maps of a few photos of the first shard that has some, and throw them away; None if none can be used."""
+    """Estimate the cost from maps of a few photos of the first shard that has some; None if none can be used."""
     tables = (
         table.filter(pc.is_null(table.column("problem")))
         for table in read_samples(pa.table({"shard": list(shards)}), reading)
@@ -94,10 +94,10 @@ def plan_maps(shards: Sequence[str], reading: Reading, recipe: MapRecipe, resour
 
 
 def _count(shards: Sequence[str], tar_bytes_photo: float, reading: Reading) -> tuple[int, str]:
-    """The photos of all shards, and how that is known."""
+    """Count or estimate the photos of all shards; return the number and how it was found."""
     photos = tar_bytes = 0
     for uri in shards:
-        filesystem, path = fsspec.url_to_fs(uri)
+        filesystem, path = open_filesystem(uri)
         if uri.endswith(".json"):
             photos += len(json.loads(filesystem.cat_file(path))["images"])
         elif uri.endswith(".parquet"):

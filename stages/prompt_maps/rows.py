@@ -1,4 +1,4 @@
-"""Folders of prompt maps as one map-style dataset that reads a row when it is asked for."""
+"""Read folders of prompt maps as one map-style dataset, a row at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.prompt_maps.objects import FrameObjects
 from stages.storage.location import redact
 
 MIRRORED = "#mirrored"
-"""How the id of a mirrored photo ends."""
+"""Suffix of a mirrored photo's id."""
 
 
 class PromptMapRows:
@@ -24,9 +24,9 @@ class PromptMapRows:
     Files are opened by the process and thread that reads them, so that a dataset may be forked or pickled.
 
     Attributes:
-        image_ids: of every row; a mirrored photo's ends in `MIRRORED`.
+        image_ids: id of every row; a mirrored photo's ends in `MIRRORED`.
         sam: name of the model that made the embeddings.
-        sam_sha256: of that model's weights.
+        sam_sha256: SHA-256 of that model's weights.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class PromptMapRows:
         """Return the rows to train on, and those held out (`is_held_out`); a photo and its mirror image stay together.
 
         Raises:
-            ValueError: there are none of the one kind or the other.
+            ValueError: there are no rows to train on, or none held out.
         """
         parts = copy.copy(self), copy.copy(self)
         held_out = [is_held_out(name.removesuffix(MIRRORED)) for name in self.image_ids]
@@ -64,7 +64,7 @@ class PromptMapRows:
         return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """As `aopsam.training.predictor.PromptMaps` wants it."""
+        """Read a row in the form of `aopsam.training.predictor.PromptMaps`."""
         names = ("image", "content_hw", "embedding", "embedding_shape", "map", "valid", "weight")
         row = self._read(index, names)
         frame = (FRAME_SIZE, FRAME_SIZE)
@@ -78,7 +78,7 @@ class PromptMapRows:
         }
 
     def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct annotated objects of a row, in pixels of the frame.
+        """Read the distinct annotated objects of a row, in pixels of the frame.
 
         Returns:
             Boxes (N, 4) float32 XYXY, far edges past the last pixel, and masks (N, S, S) bool.

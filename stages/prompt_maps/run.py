@@ -20,7 +20,7 @@ def build_prompt_maps(
 
     Args:
         shards: as `stages.annotations.shards.list_shards` gives them.
-        reading: which of their photos.
+        reading: which of their photos to use.
         recipe: how maps are made; its threads become those of the resources.
         folder: path or fsspec URI, reachable from every node.
         resources: actors, threads and device.

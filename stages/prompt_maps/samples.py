@@ -1,4 +1,4 @@
-"""The photos that prompt maps are made of, from annotated shards into tables."""
+"""Read the photos of prompt maps: annotated shards in, tables of `SAMPLES` out."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SAMPLES = pa.schema(
         pa.field("problem", pa.string()),
     ]
 )
-"""What `read_samples` yields: a photo and its annotations as JSON text, or a problem and nothing else."""
+"""Schema of `read_samples`: a row is a photo and its annotations as JSON text, or a problem and nothing else."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Which photos are read.
+    """Choice of the photos to read.
 
     Attributes:
         images: where the photos of labels are, if not where they were labelled.
@@ -39,7 +39,7 @@ class Reading:
     only: str | None = None
 
     def chosen(self) -> frozenset[str] | None:
-        """The ids of `only`; None where all are read.
+        """Return the ids that `only` chose; None where all photos are read.
 
         Raises:
             ValueError: it is no table of a curation, or chose nothing.
@@ -48,11 +48,11 @@ class Reading:
 
 
 def read_samples(shards: pa.Table, reading: Reading) -> Iterator[pa.Table]:
-    """Photos and annotations of annotated shards, sixteen a table of `SAMPLES`.
+    """Yield the photos and annotations of annotated shards, sixteen a table of `SAMPLES`.
 
     Args:
         shards: column `shard`, paths or URIs as `stages.annotations.shards.list_shards` gives them.
-        reading: which photos.
+        reading: which photos to read.
     """
     chosen = reading.chosen()
     for uri in shards.column("shard").to_pylist():

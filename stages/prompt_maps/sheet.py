@@ -1,4 +1,4 @@
-"""A picture of some prompt maps."""
+"""Draw a contact sheet of some prompt maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.storage.atomic import write_bytes
 
 
 def contact_sheet(rows: PromptMapRows, count: int = 12, columns: int = 4) -> bytes:
-    """A PNG of some rows, evenly spaced: each photo in grey, its map in red, dark where the map is not valid."""
+    """Draw a PNG of some rows, evenly spaced: each photo in grey, its map in red, dark where the map is not valid."""
     tiles = []
     for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int):
         row = rows[int(index)]
@@ -27,7 +27,7 @@ def contact_sheet(rows: PromptMapRows, count: int = 12, columns: int = 4) -> byt
 
 
 def write_sheet(folder: str) -> str:
-    """Write the contact sheet of a folder of prompt maps into it; returns where."""
+    """Write the contact sheet of a folder of prompt maps into the folder; return its path."""
     path = f"{folder}/sheet.png"
     write_bytes(path, contact_sheet(PromptMapRows([folder])))
     return path

@@ -1,4 +1,4 @@
-"""From a photo's annotations to its prompt map, to where that map may be learnt from, and to its objects."""
+"""From a photo's annotations to its prompt map, the map's valid pixels and the photo's objects."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from stages.prompt_maps.objects import FrameObjects, box_in_frame, distinct, mas
 Source = Literal["interior", "recorded"]
 
 MERGE_RADIUS = 3.0
-"""Repeats (several annotators) closer than this are one prompt, frame pixels."""
+"""Distance below which repeats (several annotators) are one prompt, frame pixels."""
 
 MARGIN = 6
-"""How far around an annotated mask a sparse annotation counts as complete, frame pixels."""
+"""Distance from an annotated mask within which a sparse annotation counts as complete, frame pixels."""
 
 
 @dataclass(frozen=True)
 class PhotoTarget:
-    """What a photo teaches, in the frame of S = `FRAME_SIZE` pixels.
+    """Training target of a photo, in the frame of S = `FRAME_SIZE` pixels.
 
     Attributes:
         map: (S, S) float32 in [0, 1], the prompt map.
         valid: (S, S) uint8, 1 where the map may be learnt from.
-        objects: the annotated masks, repeats once.
+        objects: the annotated masks, without repeats.
     """
 
     map: np.ndarray
@@ -40,7 +40,7 @@ class PhotoTarget:
     objects: FrameObjects
 
     def mirrored(self, image_hw: tuple[int, int]) -> PhotoTarget:
-        """Of the mirrored photo."""
+        """Return the target of the mirrored photo."""
         columns = content_hw(image_hw)[1]
         mirrored = [np.zeros_like(self.map), np.zeros_like(self.valid)]
         for new, old in zip(mirrored, (self.map, self.valid), strict=True):
@@ -50,7 +50,7 @@ class PhotoTarget:
 
 @dataclass(frozen=True)
 class _Object:
-    """One usable annotation: its prompt in original pixels and what the frame shows of it."""
+    """One usable annotation: its prompt in original pixels, its box and mask in the frame."""
 
     rle: Mapping[str, Any]
     point_xy_px: tuple[float, float]
@@ -70,16 +70,16 @@ def photo_target(
     preset: str = "medium",
     sparse: bool = False,
 ) -> PhotoTarget:
-    """The prompt map of a photo, its valid pixels and its objects.
+    """Make the prompt map of a photo, its valid pixels and its objects.
 
     Args:
         annotations: records of SA-1B's layout, original pixels; one that is malformed, of another size than the photo
-            or without a point of `source` in it costs itself. `weight`, in [0, 1], is the peak of its prompt; 1 where
+            or without a point of `source` in it is left out. `weight`, in [0, 1], is the peak of its prompt; 1 where
             there is none.
         image_hw: rows and columns of the photo.
         on_problem: called with one line for every annotation that cannot be used.
         source: `interior`, the point deepest inside each mask, or `recorded`, the annotation's `point_coords`.
-        combine: what overlapping prompts do.
+        combine: how overlapping prompts are combined.
         preset: a name of `PRESETS`.
         sparse: only annotated masks and `MARGIN` around them are valid; else the whole photo is.
 
@@ -123,7 +123,11 @@ def photo_target(
 
 
 def _object(annotation: Mapping[str, Any], image_hw: tuple[int, int], source: Source) -> _Object | None:
-    """One annotation, checked; None where its mask is empty."""
+    """Check one annotation and bring it into the frame; None where its mask is empty.
+
+    Raises:
+        ValueError: the mask has another size than the photo, or its point or weight is out of range.
+    """
     segmentation = annotation["segmentation"]
     size = tuple(segmentation["size"])
     if size != image_hw:

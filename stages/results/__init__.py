@@ -1,1 +1,1 @@
-"""What a labelling run left behind: its tables read, verified, summed up, shown and exported."""
+"""Output of a labelling run → its tables read, verified, summed up, shown and exported."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import labels as labels_schema
 from schemas.conform import conform
+from stages.storage.location import open_filesystem
 
 ROWS_PER_BATCH = 64
 """Rows held at a time: with some hundred masks an image, a few MB."""
@@ -28,11 +28,11 @@ class LabelFiles:
     filesystem: Any
     """fsspec's file system of the folder."""
     paths: tuple[str, ...]
-    """Paths as that file system knows them."""
+    """Paths in that file system."""
 
 
 def find_labels(labels: str) -> LabelFiles:
-    """The files of a labels folder.
+    """Find the files of a labels folder.
 
     Args:
         labels: the output of a run (`OUT`), or its labels (`OUT/labels`); a local folder or an fsspec URI. Names
@@ -41,7 +41,7 @@ def find_labels(labels: str) -> LabelFiles:
     Raises:
         ValueError: there is no such folder, or no Parquet file in it.
     """
-    filesystem, root = fsspec.url_to_fs(labels)
+    filesystem, root = open_filesystem(labels)
     folder = root.rstrip("/") + "/labels"
     if not filesystem.isdir(folder):
         folder = root
@@ -55,12 +55,12 @@ def find_labels(labels: str) -> LabelFiles:
 
 
 def _is_labels(name: str) -> bool:
-    """Whether a file of that name holds labels; images.parquet is the listing, of a run that has no labels yet."""
+    """Return whether a file of that name holds labels; images.parquet is the listing, of a run without labels yet."""
     return name.endswith(".parquet") and name[0] not in "._" and name != "images.parquet"
 
 
 def read_batches(files: LabelFiles, path: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of one labels file, `ROWS_PER_BATCH` at a time.
+    """Yield the rows of one labels file, `ROWS_PER_BATCH` at a time.
 
     Args:
         files: what `find_labels` found.
@@ -87,7 +87,7 @@ def read_batches(files: LabelFiles, path: str, columns: Sequence[str] | None = N
 
 
 def read_labels(labels: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a whole labels folder, `ROWS_PER_BATCH` at a time, file by file in the order of their names.
+    """Yield the rows of a whole labels folder, `ROWS_PER_BATCH` at a time, file by file in the order of their names.
 
     Raises:
         ValueError: see `find_labels`.

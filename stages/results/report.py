@@ -1,4 +1,4 @@
-"""Write OUT/report.html: what a run made, in one pass over its tables, with a sample of photos read again."""
+"""Write OUT/report.html of a labelling run: one pass over its tables, and a sample of photos read again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,9 +21,10 @@ from schemas.labels import Status
 from stages.corpus.fetch import FetchError, fetch
 from stages.results.read import read_labels
 from stages.storage import atomic
+from stages.storage.location import open_filesystem
 
 LONG_SIDE = 640
-"""Pixels of a shown photo's longer side."""
+"""Longer side of a shown photo, px."""
 LISTED_FAILURES = 100
 
 _COLUMNS = [
@@ -35,10 +35,10 @@ _COLUMNS = [
 
 @dataclass
 class _Gathered:
-    """What one pass over the tables keeps; its size does not grow with the corpus."""
+    """Figures, samples and failures of one pass over the tables; their size does not grow with the corpus."""
 
     samples: int
-    """Photos to show: those with the smallest ids, which are hashes, so a random sample and always the same."""
+    """Number of photos to show: those with the smallest ids, which are hashes, so a random sample, always the same."""
     per_image: Histogram = field(default_factory=lambda: Histogram.of_edges(np.arange(10_002)))
     area_px: Histogram = field(default_factory=lambda: Histogram.of_edges(10 ** np.arange(0, 9.05, 0.1)))
     predicted_iou: Histogram = field(default_factory=lambda: Histogram.of_edges(np.arange(241) / 200))
@@ -69,7 +69,7 @@ class _Gathered:
         self.failures = sorted(failures, key=lambda failure: (failure.reason, failure.file_name))[:LISTED_FAILURES]
 
     def distributions(self) -> list[Distribution]:
-        """The page's histograms."""
+        """Return the histograms of the page."""
         return [
             Distribution("Masks per image", "images by their number of masks", self.per_image),
             Distribution("Mask area", "masks by their pixels, logarithmic", self.area_px, log=True),
@@ -88,7 +88,7 @@ def write_report(out: str, images: str, summary: Mapping[str, Any], samples: int
         samples: photos to show at most.
 
     Returns:
-        Where the page is.
+        Path or URI of the page.
 
     Raises:
         ValueError: no labels there, or a file of them cannot be read.
@@ -113,7 +113,7 @@ def write_report(out: str, images: str, summary: Mapping[str, Any], samples: int
 
 
 def _sample(row: Mapping[str, Any], source: dict[str, Any] | None, images: str, max_pixels: int) -> Sample:
-    """One photo with its masks, or why it cannot be shown (it may have gone since it was labelled)."""
+    """Draw one photo with its masks, or say why it cannot be shown (it may be gone since it was labelled)."""
     about = (
         f"{len(row['masks'])} masks from {row['prompts_decoded']} of {row['prompts_proposed']} prompts"
         f" · {row['width']} × {row['height']} px"
@@ -131,17 +131,18 @@ def _sample(row: Mapping[str, Any], source: dict[str, Any] | None, images: str, 
 
 
 def _shrunk(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """At most `LONG_SIDE` pixels long."""
+    """Shrink a photo to at most `LONG_SIDE` px on its longer side."""
     image = Image.fromarray(rgb)
     image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
 def _sources(out: str, image_ids: list[str]) -> dict[str, dict[str, Any]]:
-    """Manifest rows by image id, from OUT/images.parquet."""
+    """Read rows of the listing by image id, from OUT/images.parquet."""
     wanted = pa.array(image_ids, pa.string())
     found: dict[str, dict[str, Any]] = {}
-    with fsspec.open(f"{out.rstrip('/')}/images.parquet", "rb") as opened, pq.ParquetFile(opened) as parquet:
+    filesystem, path = open_filesystem(f"{out.rstrip('/')}/images.parquet")
+    with filesystem.open(path, "rb") as opened, pq.ParquetFile(opened) as parquet:
         for batch in parquet.iter_batches():
             for row in batch.filter(pc.is_in(batch["image_id"], wanted)).to_pylist():
                 found[row["image_id"]] = row
@@ -149,5 +150,5 @@ def _sources(out: str, image_ids: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _numbers(records: pa.StructArray, name: str) -> npt.NDArray[np.float64]:
-    """A field of mask records; null is NaN."""
+    """Return a field of mask records as float64; null is NaN."""
     return records.field(name).cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""What a finished run did, counted from its tables: its manifest, its account on the terminal, its exit status."""
+"""Summarise the tables of a finished run: its manifest, its account on the terminal, its exit status."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write_finished(out: str, configuration: Mapping[str, Any], progress: Progres
     Args:
         out: the run's folder.
         configuration: everything that decides which masks come out.
-        progress: of this run, which labelled fewer images than the tables hold where it was a resume.
-        actors: that this run had.
+        progress: progress of this run; a resumed run labelled fewer images than the tables hold.
+        actors: number of actors of this run.
 
     Returns:
         The manifest as written.
@@ -69,7 +69,7 @@ def write_finished(out: str, configuration: Mapping[str, Any], progress: Progres
 
 
 def _actors(progress: Progress, actors: int) -> dict[str, Any]:
-    """What the actors of this run did with their time, from the moment that the first one began to work."""
+    """Return how the actors of this run spent their time, from the moment that the first one began to work."""
     done, whole = progress.done, max(1e-9, (progress.seconds - progress.seconds_start) * actors)
     return {
         "number": actors,
@@ -83,7 +83,7 @@ def _actors(progress: Progress, actors: int) -> dict[str, Any]:
 
 
 def describe(manifest: Mapping[str, Any]) -> str:
-    """The account of a run in a few lines: images, masks, speed, failures by reason."""
+    """Return the account of a run in a few lines: images, masks, speed, failures by reason."""
     status, bound, actors = manifest["status"], manifest["bound_by"], manifest["actors"]
     lines = [
         f"images   {manifest['images']} ({', '.join(f'{count} {name}' for name, count in status.items() if count)})",

@@ -1,4 +1,4 @@
-"""Prove that a labels folder accounts for every image of a listing, once, with masks that are what they say."""
+"""Check that a labels folder has one row for every image of a listing, and that its masks agree with their records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATUS_OF: Mapping[Reason, Status] = dict.fromkeys(Reason, Status.FAILED) | {
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verification went through."""
+    """Counts of a verification."""
 
     images: int
     """Images of the listing."""
@@ -43,7 +43,7 @@ def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None])
     Args:
         listing: the images that must have a row each, `schemas.listing.SCHEMA`.
         labels: `OUT` or `OUT/labels` of a run.
-        report: is called with one printable line for every mismatch.
+        report: called with one printable line for every mismatch.
 
     Raises:
         ValueError: there is no labels folder (see `stages.results.read.find_labels`).
@@ -79,7 +79,7 @@ def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None])
 
 
 def row_mismatches(row: Mapping[str, Any]) -> Iterator[str]:
-    """What contradicts itself in one row of the labels table, one text each."""
+    """Yield one text for each contradiction in a row of the labels table."""
     if row["status"] not in set(Status) or row["reason"] not in set(Reason):
         yield f"status {row['status']!r} with reason {row['reason']!r} is not in the schema"
         return
@@ -106,7 +106,7 @@ def row_mismatches(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def mask_mismatches(mask: Mapping[str, Any], height: int, width: int) -> Iterator[str]:
-    """What contradicts itself in one mask record of an image of `height` x `width` px, one text each.
+    """Yield one text for each contradiction in a mask record of an image of `height` x `width` px.
 
     The box must equal the mask's in segment-anything's convention (`aopsam.masks.rle.sam_bbox_xywh`).
     """
@@ -144,7 +144,7 @@ def mask_mismatches(mask: Mapping[str, Any], height: int, width: int) -> Iterato
 
 
 def _lie_within(coordinates: Sequence[float], limits_xy: tuple[int, int]) -> bool:
-    """Whether X, Y, X, Y, … are finite and between 0 and the limits."""
+    """Return whether X, Y, X, Y, … are finite and between 0 and the limits."""
     inside = (0 <= value <= limits_xy[place % 2] for place, value in enumerate(coordinates) if value is not None)
     return len(coordinates) % 2 == 0 and _are_finite(coordinates) and all(inside)
 
@@ -154,5 +154,5 @@ def _are_finite(values: Iterable[float | None]) -> bool:
 
 
 def _printable(text: str) -> str:
-    """`text` on one line, with everything that could steer a terminal escaped."""
+    """Return `text` on one line, with everything that could steer a terminal escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,1 +1,1 @@
-"""Places and files: URIs without their secrets, files that appear whole or not at all. Knows no table."""
+"""Places and files: URIs without their secrets, files that appear whole or not at all. Depends on no table."""

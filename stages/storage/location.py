@@ -1,4 +1,4 @@
-"""Where images lie: on this machine or behind a URI; and URIs without the secrets in them."""
+"""Find files by a path or a URI, and take the secrets out of URIs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import quote, unquote
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 # A key's secret may hold '/', so 'name:secret@' counts as credentials even across slashes, but 'host:9000/' does not.
 _CREDENTIALS = re.compile(r"^(?:[^/]*@|[^/:@]*:(?!\d*(?:/|$))[^@]*@)")
 _LOCAL = re.compile(r"^(?:file|local)://")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]+")
 
 
 def absolute(uri: str) -> str:
@@ -21,9 +24,49 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
-def redact(uri: str) -> str:
-    """`uri` without user, password, keys, query and fragment. A path without a scheme is returned as it is."""
+def open_filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system that a path or an fsspec URI names, and the path there; nothing is read.
+
+    What has no `://` is a path on this machine, whatever else is in it (`run::2`, `file:x`). In `file://` URIs `%20` is
+    a blank, as in any URI; paths are taken literally.
+
+    Raises:
+        ValueError: no file system answers to the URI's scheme, or its package is missing.
+    """
     if "://" not in uri:
+        return LocalFileSystem(), _local_path(uri)
+    if _LOCAL.match(uri):
+        return LocalFileSystem(), _local_path(_unquoted(uri))
+    try:
+        filesystem, path = fsspec.url_to_fs(uri)
+    except (ValueError, ImportError, TypeError):
+        # The error's own text may repeat the URI with its keys.
+        raise ValueError(f"{redact(uri)!r}: no such scheme for fsspec, or its package is missing") from None
+    return filesystem, path
+
+
+def uri_of(filesystem: AbstractFileSystem, path: str) -> str:
+    """Return the URI, valid text, from which `open_filesystem` gives this file system and path."""
+    uri: str = filesystem.unstrip_protocol(path)
+    return printable(uri.replace("%", "%25")) if isinstance(filesystem, LocalFileSystem) else uri
+
+
+def printable(uri: str) -> str:
+    """Return a path or URI as valid text: bytes that are not UTF-8 appear as `%XX`."""
+    return _NOT_UTF8.sub(lambda odd: quote(os.fsencode(odd[0])), uri)
+
+
+def _local_path(path: str) -> str:
+    return absolute(path).rstrip("/") or "/"
+
+
+def _unquoted(uri: str) -> str:
+    return unquote(_LOCAL.sub("", uri), errors="surrogateescape")
+
+
+def redact(uri: str) -> str:
+    """Return `uri` without user, password, keys, query and fragment; a place on this machine is returned as it is."""
+    if "://" not in uri or _LOCAL.match(uri):
         return uri
     return "::".join(_redact_one(part) for part in uri.split("::"))
 
@@ -37,11 +80,11 @@ def _redact_one(part: str) -> str:
 
 @dataclass(frozen=True)
 class Location:
-    """The place that an images argument names.
+    """Place that an images argument names.
 
     Attributes:
-        filesystem: fsspec's, or None for this machine's own files.
-        path: absolute path as that file system knows it; on this machine, `os.fsdecode`d. May hold credentials where
+        filesystem: fsspec's file system, or None for this machine's own files.
+        path: absolute path in that file system; on this machine, `os.fsdecode`d. May hold credentials where
             the file system keeps them in its paths (HTTP).
     """
 
@@ -49,20 +92,20 @@ class Location:
     path: str
 
     def open(self, path: bytes) -> BinaryIO:
-        """Open the file at `path` (as the manifest has it) for reading at random."""
+        """Open the file at `path` (as in the listing) for reading at random."""
         if self.filesystem is None:
             return open(path, "rb")  # noqa: PTH123 - pathlib knows no bytes
         # Headers of tars and footers of Parquet files are small and far apart: blocks of fsspec's 5 MB would be waste.
         return cast(BinaryIO, self.filesystem.open(self.real(path), "rb", block_size=1 << 16))
 
     def real(self, path: bytes) -> str:
-        """The file system's own path for one that the manifest has, where credentials were taken out."""
+        """Return the file system's own path, with credentials, for a path of the listing, which has none."""
         stored, clean = os.fsdecode(path), redact(self.path)
         return self.path + stored[len(clean) :] if stored.startswith(clean) else stored
 
 
 def locate(images: str) -> Location:
-    """The location that a path or an fsspec URI names; nothing is read.
+    """Return the location that a path or an fsspec URI names; nothing is read.
 
     Raises:
         ValueError: no file system answers to the URI's scheme, or its package is missing.
@@ -70,10 +113,9 @@ def locate(images: str) -> Location:
     if os.path.lexists(images) or "://" not in images:
         return Location(None, os.path.abspath(images))  # noqa: PTH100 - keeps bytes that are not UTF-8
     if _LOCAL.match(images):
-        return Location(None, os.path.abspath(_LOCAL.sub("", images)))  # noqa: PTH100
+        return Location(None, os.path.abspath(_unquoted(images)))  # noqa: PTH100
     try:
-        filesystem, path = fsspec.core.url_to_fs(images)
-    except (ValueError, ImportError, TypeError):
-        # The error's own text may repeat the URI with its keys.
-        raise ValueError(f"images {redact(images)!r}: no such scheme for fsspec, or its package is missing") from None
+        filesystem, path = open_filesystem(images)
+    except ValueError as error:
+        raise ValueError(f"images {error}") from None
     return Location(filesystem, path.rstrip("/"))

@@ -13,11 +13,11 @@ from stages.storage.atomic import write_path
 
 
 def detector_task(folders: Sequence[str], recipe: DetectorRecipe) -> DetectorTask:
-    """The task; its model knows whose embeddings it reads.
+    """Build the detector's training task; its model records the SAM whose embeddings it reads.
 
     Raises:
         ValueError: too few rows, folders without prompt maps, or prompt maps without objects.
-        OSError: something that cannot be read.
+        OSError: a file cannot be read.
     """
     training, held_out = PromptMapRows(folders).split()
     training.objects(0)  # so that maps without objects are refused here

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,15 +23,16 @@ from stages.annotations.held_out import is_held_out
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.storage.atomic import write_bytes, write_path
+from stages.storage.location import open_filesystem
 
 COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
 JUDGED = 16
-"""At most this many of the photos that are held out are judged by."""
+"""Most held-out photos to validate on."""
 
 
 @dataclass(frozen=True)
 class DistillationJob:
-    """What a student is distilled from.
+    """Configuration of a distillation: photos, recipe and weights.
 
     Attributes:
         data: whatever `stages.corpus.listing.list_images` lists, reachable from every worker; annotations are not read.
@@ -52,8 +52,8 @@ class DistillationJob:
 class ListedPhotos:
     """Photos of a listing, fetched and decoded when they are asked for.
 
-    What cannot be read is noted in one small file each below `out`/left_out: the processes that read have no other way
-    to tell, and the same photo is noted once.
+    A photo that cannot be read is noted in a small file below `out`/left_out, since the processes that read have no
+    other way to report it; the same photo is noted once.
     """
 
     def __init__(self, rows: pa.Table, sources: tuple[str, ...], out: str) -> None:
@@ -63,10 +63,10 @@ class ListedPhotos:
         return int(self._rows.num_rows)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """(H, W, 3) uint8.
+        """Read and decode a photo, (H, W, 3) uint8.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the photo cannot be read.
         """
         row = self._rows.slice(number, 1).to_pylist()[0]
         try:
@@ -79,19 +79,19 @@ class ListedPhotos:
 
 
 def left_out(out: str) -> list[str]:
-    """A line for each photo that a run has met and could not read, by name."""
-    filesystem, path = fsspec.url_to_fs(f"{out.rstrip('/')}/left_out")
+    """Return a line for each photo that a run could not read, sorted by name."""
+    filesystem, path = open_filesystem(f"{out.rstrip('/')}/left_out")
     if not filesystem.isdir(path):
         return []
     return sorted(filesystem.cat_file(file).decode() for file in filesystem.ls(path, detail=False))
 
 
 def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = lambda line: None) -> StudentTask:
-    """The task; photos that `stages.annotations.held_out` holds out are not trained on.
+    """Build the student's training task; photos that `stages.annotations.held_out` holds out are not trained on.
 
     Args:
-        job: what to do.
-        on_problem: told one line for what listing already shows to be no photo.
+        job: configuration of the distillation.
+        on_problem: called with one line for each row of the listing that cannot be a photo.
 
     Raises:
         ValueError: no such data, or weights that do not fit.
@@ -115,7 +115,7 @@ def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = 
 
 
 def _list(job: DistillationJob, on_problem: Callable[[str], None]) -> pa.Table:
-    """Rows of all sources that may be photos, with the number of their source."""
+    """List the rows of all sources that may be photos, with the number of their source."""
     tables = []
     for number, source in enumerate(job.data):
         rows = list_images(source, job.out if "://" not in job.out else None).select(COLUMNS)
@@ -131,12 +131,12 @@ def _list(job: DistillationJob, on_problem: Callable[[str], None]) -> pa.Table:
 
 
 def _is_held_out(file_name: str) -> bool:
-    """By the photo's own name, as in annotated shards."""
+    """Return whether a photo is held out, by its own name as in annotated shards."""
     return is_held_out(PurePosixPath(file_name.rpartition("#")[2]).stem)
 
 
 def _some(photos: ListedPhotos) -> Iterator[np.ndarray]:
-    """Up to `JUDGED` photos, evenly taken."""
+    """Yield up to `JUDGED` photos, evenly taken."""
     for number in np.unique(np.linspace(0, len(photos) - 1, JUDGED).round().astype(int)) if len(photos) else ():
         try:
             yield photos[int(number)]
@@ -148,9 +148,9 @@ def finish_student(task: StudentTask, weights: Mapping[str, torch.Tensor], uri: 
     """Write a student with its teacher's decoder and thresholds.
 
     Args:
-        task: the training; its student takes the weights.
-        weights: of the image encoder.
-        uri: of the file, a path or fsspec URI.
+        task: the training task; its student takes the weights.
+        weights: weights of the image encoder.
+        uri: path or fsspec URI of the file.
         method: how it was distilled, for the metadata.
     """
     task.student.image_encoder.load_state_dict(weights)

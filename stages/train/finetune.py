@@ -12,13 +12,13 @@ from stages.annotations.held_out import split_photos
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a student is fine-tuned on and judged by.
+    """Configuration of a fine-tuning: photos, recipe and weights.
 
     Attributes:
         shards: as `stages.annotations.shards.list_shards` gives them, reachable from every worker.
         recipe: hyper-parameters; names the model.
         start: file of the whole model's weights, on every node: what distill_encoder.py wrote.
-        photos: of those held out, how many to validate on.
+        photos: the most held-out photos to validate on.
     """
 
     shards: tuple[str, ...]
@@ -28,7 +28,7 @@ class FinetuneJob:
 
 
 def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda line: None) -> FinetuneTask:
-    """The task.
+    """Build the fine-tuning task of a student.
 
     Raises:
         ValueError: no annotated photo, or weights that are none of the recipe's model.

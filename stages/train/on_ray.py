@@ -1,4 +1,4 @@
-"""What every training pipeline shares: its options, its plan, its workers on Ray Train, and what it says meanwhile."""
+"""Train a task on Ray Train: the options, plan, workers and progress line that all training pipelines share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from aopsam.training.task import Task
 from aopsam.training.trainer import Reports, Worker, kept_weights, train
 from stages.config.command_line import Uri
 from stages.runner import start
-from stages.storage.location import redact
+from stages.storage.atomic import check_writable
+from stages.storage.location import printable, redact
 
 RETRIES = 3
 """Dead workers that a run survives; each time all go on from the last checkpoint."""
@@ -33,7 +34,7 @@ HEARTBEAT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingArguments:
-    """What every training pipeline can be told, its recipe apart."""
+    """Options of every training pipeline, besides its recipe."""
 
     out: Uri
     """Folder or URI; holds a run to go on with, or none."""
@@ -48,6 +49,19 @@ class TrainingArguments:
     plan: bool = False
     """Measure a minute, say what the run will cost, and end."""
 
+    def check_out(self, *names: str) -> None:
+        """Check before the work that OUT can be written.
+
+        Args:
+            names: what the pipeline writes there besides checkpoints and curves; folders end in a slash.
+
+        Raises:
+            ValueError: it cannot, or its name is not UTF-8, which Ray Train cannot write to.
+        """
+        if printable(self.out) != self.out:
+            raise ValueError(f"{printable(redact(self.out))}: not UTF-8, as Ray Train needs it; give another --out")
+        check_writable(self.out, "train/", "tensorboard/", *names)
+
 
 def train_on_ray(
     name: str, make: Callable[[], Task], task: Task, arguments: TrainingArguments
@@ -55,16 +69,16 @@ def train_on_ray(
     """Train on Ray Train, or go on from the last checkpoint below `arguments.out`.
 
     Args:
-        name: of the pipeline, for what it says.
+        name: name of the pipeline, for its messages.
         make: builds the task in each worker; picklable.
         task: what `make` builds, already built here, so that mistakes show before Ray starts.
-        arguments: where to, with what, how often.
+        arguments: options of the run.
 
     Returns:
         The weights to keep; None where only a plan was wanted.
 
     Raises:
-        SystemExit: training failed; what it says names the cause.
+        SystemExit: training failed; the message names the cause.
     """
     out = arguments.out.rstrip("/")
     resources = start(arguments.workers, arguments.threads)
@@ -94,7 +108,7 @@ def train_on_ray(
 
 @dataclass(frozen=True)
 class _WorkerSettings:
-    """What every worker is told."""
+    """Settings of every worker."""
 
     make: Callable[[], Task]
     curves: str
@@ -103,11 +117,15 @@ class _WorkerSettings:
     validate_every: int | None
     board: Any
     device: str | None = None
-    """Where it trains; None for the device that Ray gives it."""
+    """Device of the worker; None for the one that Ray assigns."""
 
 
 def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str) -> dict[str, Any]:
-    """Run the workers to the end; the last checkpoint."""
+    """Run the workers to the end and return the state of the last checkpoint.
+
+    Raises:
+        SystemExit: training failed, was interrupted, or left no checkpoint.
+    """
     trainer = TorchTrainer(
         _train,
         train_loop_config={"settings": settings},
@@ -141,7 +159,7 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
 
 
 def _train(config: Mapping[str, _WorkerSettings]) -> None:
-    """One worker."""
+    """Train in one worker, from the last checkpoint if there is one."""
     settings = config["settings"]
     torch.set_num_threads(settings.threads)
     context = ray.train.get_context()
@@ -172,7 +190,7 @@ def _train(config: Mapping[str, _WorkerSettings]) -> None:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """What the first worker last logged."""
+    """Step and figures that the first worker logged last."""
 
     def __init__(self) -> None:
         self.line: tuple[int, dict[str, float]] | None = None
@@ -185,7 +203,7 @@ class _Board:
 
 
 class _ProgressLine:
-    """While it is open, a line kept up to date on a terminal, and one now and then elsewhere."""
+    """Progress of a training while it is open: one line, updated, on a terminal; a line every 30 s elsewhere."""
 
     def __init__(self, board: Any, steps: int) -> None:
         self._board, self._steps = board, steps

@@ -22,7 +22,7 @@ from stages.prompt_maps.rows import PromptMapRows
 from stages.storage.atomic import write_path
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
-"""The paper's 2 and 6 leave too few peaks of a map that is as smooth as ours (aopsam/weights/predictor-tiny.md)."""
+"""Sampling of the trained map; the paper's 2 and 6 leave too few peaks of ours (aopsam/weights/predictor-tiny.md)."""
 
 PROMPTS = 100
 """Median prompts a photo that the threshold is chosen for; the paper's Table 2 has 61 to 120."""
@@ -30,16 +30,16 @@ PROMPTS = 100
 
 @dataclass(frozen=True)
 class PredictorJob:
-    """What a predictor is trained on and judged by.
+    """Configuration of a predictor's training: prompt maps, recipe and photos to validate on.
 
     Attributes:
-        folders: of prompt maps.
+        folders: folders of prompt maps.
         recipe: hyper-parameters.
-        sampling: of the map, the threshold apart, which is chosen.
-        prompts: wanted median a photo.
+        sampling: sampling of the map; its threshold is chosen after training.
+        prompts: wanted median of prompts a photo.
         shards: annotated photos to validate on, of which only those held out are used.
-        photos: how many of them.
-        checkpoint: weights of the SAM that made the maps, where not the registry's own.
+        photos: the most held-out photos to validate on.
+        checkpoint: file of the weights of the SAM that made the maps, where not the registry's own.
     """
 
     folders: tuple[str, ...]
@@ -52,11 +52,11 @@ class PredictorJob:
 
 
 def predictor_task(job: PredictorJob) -> PredictorTask:
-    """The task.
+    """Build the predictor's training task.
 
     Raises:
         ValueError: too few rows, prompt maps or shards that cannot be used, or weights other than the maps'.
-        OSError: something that cannot be read.
+        OSError: a file cannot be read.
     """
     training, held_out = PromptMapRows(job.folders).split()
     photos = None
@@ -76,7 +76,7 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
 
 
 def _unseen(shard: str) -> Iterator[Annotated]:
-    """The shard's usable photos that are held out; what is broken has been named when the maps were built."""
+    """Yield the shard's usable photos that are held out; broken ones were reported when the maps were built."""
     for sample in read_annotated(shard, lambda line: None):
         if is_held_out(sample.id):
             photo = annotated(sample, lambda line: None)
@@ -90,10 +90,10 @@ def finish_predictor(
     """Choose the sampling threshold of a trained predictor on held-out maps, and write its weights.
 
     Args:
-        job: what it was trained on.
-        task: the training; its model takes the weights.
-        weights: to keep.
-        uri: of the file, a path or fsspec URI.
+        job: configuration of the training.
+        task: the training task; its model takes the weights.
+        weights: the weights to keep.
+        uri: path or fsspec URI of the file.
     """
     predictor = task.model.eval()
     predictor.load_state_dict(weights)

@@ -22,14 +22,14 @@ THRESHOLD_PHOTOS = 16
 
 @dataclass(frozen=True)
 class SamJob:
-    """What a SAM is trained on and judged by.
+    """Configuration of a SAM's training: photos, recipe and weights.
 
     Attributes:
         shards: as `stages.annotations.shards.list_shards` gives them, reachable from every worker.
         recipe: hyper-parameters of one worker; more workers see more windows an update.
-        workers: how many there are.
-        photos: of those held out, how many to validate on.
-        start: file of `tiny`'s weights, on every node, to begin with.
+        workers: number of workers.
+        photos: the most held-out photos to validate on.
+        start: file of `tiny`'s weights to begin with, on every node.
     """
 
     shards: tuple[str, ...]
@@ -40,10 +40,10 @@ class SamJob:
 
 
 def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None) -> SamTask:
-    """The task.
+    """Build the training task of a SAM.
 
     Raises:
-        ValueError: no annotated photo, or weights to start with that are none of `tiny`.
+        ValueError: no annotated photo, or `start` does not hold `tiny`'s weights.
     """
     training, held_out = split_photos(job.shards, job.photos, on_problem)
     start = None if job.start is None else load_sam("tiny", job.start).state_dict()
@@ -54,12 +54,12 @@ def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor]
     """Choose the thresholds of a trained SAM on some of its photos, and write it in half precision.
 
     Args:
-        task: the training; its model takes the weights.
-        weights: to keep.
-        uri: of the file, a path or fsspec URI.
+        task: the training task; its model takes the weights.
+        weights: the weights to keep.
+        uri: path or fsspec URI of the file.
 
     Returns:
-        The thresholds as its metadata has them.
+        The thresholds, as written to the file's metadata.
     """
     sam, photos = task.model.eval(), task.photos
     sam.load_state_dict(weights)

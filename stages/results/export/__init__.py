@@ -1,4 +1,4 @@
-"""Labels into the formats of other tools. To add one: a file here and a line in `EXPORTS`."""
+"""Labels → files in the formats of other tools. To add a format: a file here and a line in `EXPORTS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The COCO instances format: one JSON file that pycocotools and most annotation tools open."""
+"""Export labels in the COCO instances format: one JSON file that pycocotools and most annotation tools open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aopsam.masks import rle
 from schemas.labels import Status
 from stages.results.export.exported import Exported
 from stages.results.read import read_labels
-from stages.storage.atomic import write_text
+from stages.storage.atomic import check_writable, write_text
 
 FILE_NAME = "instances.json"
 CATEGORY_ID = 1
@@ -32,8 +32,10 @@ def export_coco(labels: str, out: str) -> Exported:
     labelled are not: nothing is known about them, and a training loop would read "no objects here".
 
     Raises:
-        ValueError: no labels there, an unreadable file, an image with two rows, or a mask that is none.
+        ValueError: an `out` that cannot be written, no labels there, an unreadable file, an image with two rows, or a
+            malformed mask.
     """
+    check_writable(out, FILE_NAME)
     path = f"{out.rstrip('/')}/{FILE_NAME}"
     images, left_out = _list_images(labels)
     with write_text(path) as opened:
@@ -50,7 +52,7 @@ _IMAGE_KEYS = ("id", "file_name", "width", "height")
 
 
 def _list_images(labels: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-    """Labelled images by image_id in file-name order, numbered, with their first annotation id; the rest by status."""
+    """List labelled images by image_id, in file-name order, with number and first annotation id; count the rest."""
     left_out: dict[str, int] = {}
     found: list[dict[str, Any]] = []
     for batch in read_labels(labels, ["image_id", "file_name", "width", "height", "status", "masks"]):
@@ -104,7 +106,7 @@ def _annotation(mask: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_items(opened: TextIO, items: Iterator[dict[str, Any]]) -> int:
-    """Write the items of a JSON array, one a line; how many there were."""
+    """Write the items of a JSON array, one a line; return their number."""
     n_items = 0
     for n_items, item in enumerate(items, start=1):
         opened.write(("\n" if n_items == 1 else ",\n") + json.dumps(item, allow_nan=False))

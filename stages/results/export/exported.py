@@ -1,4 +1,4 @@
-"""What an export wrote."""
+"""Result of an export."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote, and what it left out."""
+    """Result of an export: what it wrote and what it left out."""
 
     path: str
     """The file or folder written."""
     images: int
     annotations: int
     left_out: Mapping[str, int]
-    """Images that are not in it, by their status."""
+    """Number of images left out, by their status."""
 
     def __str__(self) -> str:
-        """One line for a terminal."""
+        """Return one line for a terminal."""
         line = f"exported {self.images} images, {self.annotations} annotations to {self.path}"
         if self.left_out:
             parts = ", ".join(f"{n} {status}" for status, n in sorted(self.left_out.items()))

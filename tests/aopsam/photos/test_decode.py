@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 import threading
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import BmpImagePlugin, Image, TiffImagePlugin
 
 from aopsam.photos.decode import PhotoError, PhotoProblem, open_photo
 
@@ -241,3 +243,185 @@ def test_who_asks_is_told_the_pixels_before_they_are_decoded() -> None:
     with pytest.raises(PhotoError):
         open_photo(buffer.getvalue(), 48 * 32 - 1, before_decoding=told.append)
     assert told == [48 * 32]
+
+
+JPEGS = {
+    "baseline": {},
+    "grey": {"mode": "L"},
+    "optimised": {"optimize": True},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "progressive with restarts": {"progressive": True, "restart_marker_rows": 1},
+}
+FILLS = {
+    "nothing": b"",
+    "half a marker": b"\xff",
+    "zeros": bytes(5000),
+    "ones": b"\xff" * 5000,
+    "maker data": np.random.default_rng(3).bytes(3000) + b"END!",
+    "a picture": b"\xff\xd8\xff\xe1\x00\x08abcdef",
+}
+
+
+def jpeg(mode: str = "RGB", **options: object) -> bytes:
+    noise = np.random.default_rng(1).integers(-30, 30, (70, 90, 3))
+    photo = Image.fromarray((np.asarray(scene(width=90, height=70)) + noise).clip(0, 255).astype(np.uint8))
+    return encode(photo.convert(mode), "JPEG", **options)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpeg_without_its_end_marker(kind: str, fill: str) -> None:
+    data = jpeg(**JPEGS[kind])
+    assert data.endswith(b"\xff\xd9")
+    rgb = open_photo(data[:-2] + FILLS[fill], LIMIT).rgb
+    np.testing.assert_array_equal(rgb, open_photo(data, LIMIT).rgb)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpeg_cut_short_stays_corrupt(kind: str, fill: str) -> None:
+    data = jpeg(**JPEGS[kind])
+    scan = data.rindex(b"\xff\xda")
+    for end in [*np.linspace(scan + 20, len(data) - 8, 8, dtype=int), *range(len(data) - 8, len(data) - 3)]:
+        if fill == "nothing" or end < len(data) - 300:
+            assert problem(data[:end] + FILLS[fill]) == PhotoProblem.CORRUPT_IMAGE, end
+
+
+def test_jpeg_cut_before_a_restart_stays_corrupt() -> None:
+    data = jpeg(restart_marker_blocks=3)
+    scan = data.rindex(b"\xff\xda")
+    cuts = [i for i in range(scan, len(data) - 2) if data[i] == 0xFF and 0xD0 <= data[i + 1] <= 0xD7]
+    assert cuts
+    for end in cuts:
+        assert problem(data[:end]) == PhotoProblem.CORRUPT_IMAGE, end
+
+
+@pytest.mark.parametrize("size", [(64, 64), (400, 400), (200, 120)])
+def test_flat_jpeg_without_its_end_marker(size: tuple[int, int]) -> None:
+    data = encode(Image.new("L", size, 200), "JPEG", optimize=True)
+    np.testing.assert_array_equal(open_photo(data[:-2], LIMIT).rgb, open_photo(data, LIMIT).rgb)
+
+
+def test_first_photo_of_an_mpo() -> None:
+    first, second = scene(), Image.new("RGB", (8, 8), RED)
+    data = encode(first, "MPO", save_all=True, append_images=[second], quality=100)
+    np.testing.assert_array_equal(open_photo(data, LIMIT).rgb, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def chunk(kind: bytes, body: bytes, checksum: int | None = None, length: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body) if length is None else length) + kind + body + struct.pack(">I", checksum)
+
+
+MANY = zlib.compress(bytes(3_000_000))
+SIDE_CHUNKS = {
+    "profile's checksum": chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"profile"), 1),
+    "huge profile": chunk(b"iCCP", b"icc\0\0" + MANY),
+    "profile that is none": chunk(b"iCCP", b"icc\0\0no zlib"),
+    "text's checksum": chunk(b"tEXt", b"Comment\0hello", 1),
+    "huge text": chunk(b"zTXt", b"Comment\0\0" + MANY),
+    "huge XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + MANY),
+    "huge EXIF in text": chunk(b"zTXt", b"Raw profile type exif\0\0" + MANY),
+    "text that is none": chunk(b"zTXt", b"Comment\0\7no zlib"),
+    "EXIF's checksum": chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0", 1),
+    "short resolution": chunk(b"pHYs", b"\0"),
+    "short gamma": chunk(b"gAMA", b""),
+    "short frames": chunk(b"acTL", b"\0") + chunk(b"fcTL", b"\0"),
+    "too long": chunk(b"tEXt", b"Comment\0hello", length=99),
+    "far too long": chunk(b"tEXt", b"Comment\0hello", length=0x7FFFFFFF),
+    "too short": chunk(b"tEXt", b"Comment\0hello", length=3),
+    "many": chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(900_000))) * 100,
+}
+
+
+@pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize("side", SIDE_CHUNKS)
+def test_side_chunks_never_cost_a_png(side: str, place: bytes) -> None:
+    data = encode(scene("P"))
+    at = data.index(place) - 4
+    rgb = open_photo(data[:at] + SIDE_CHUNKS[side] + data[at:], LIMIT).rgb
+    np.testing.assert_array_equal(rgb, open_photo(data, LIMIT).rgb)
+
+
+def test_huge_side_chunks_are_not_unpacked() -> None:
+    data = encode(scene())
+    at = data.index(b"IDAT") - 4
+    huge = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000)))
+    tracemalloc.start()
+    open_photo(data[:at] + huge + data[at:], LIMIT)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_orientation_in_xmp_stays() -> None:
+    data = encode(scene())
+    at = data.index(b"IDAT") - 4
+    xmp = chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')
+    assert open_photo(data[:at] + xmp + data[at:], LIMIT).rgb.shape == (48, 32, 3)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS"])
+def test_faulty_chunks_that_make_pixels_cost_a_png(kind: bytes) -> None:
+    data = bytearray(encode(scene("P"), transparency=3))
+    at = data.index(kind)
+    data[at + 4 + int.from_bytes(data[at - 4 : at])] ^= 1  # its checksum
+    assert problem(bytes(data)) == PhotoProblem.CORRUPT_IMAGE
+
+
+def bmp(rgba: Image.Image) -> bytes:
+    """Encode as a 32-bit BMP whose header has a mask of alpha (BITMAPV3HEADER)."""
+    pixels = rgba.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    sizes = struct.pack("<IiiHHIIiiII", 56, *rgba.size, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    return struct.pack("<2sIII", b"BM", 70 + len(pixels), 0, 70) + sizes + masks + pixels
+
+
+def test_bmp_with_alpha_0_everywhere_is_opaque() -> None:
+    image = scene("RGBA")
+    image.putalpha(0)
+    assert BmpImagePlugin.BmpImageFile(io.BytesIO(bmp(image))).mode == "RGBA"
+    np.testing.assert_array_equal(open_photo(bmp(image), LIMIT).rgb, np.asarray(scene()))
+    image.putpixel((0, 0), (*RED, 255))
+    rgb = open_photo(bmp(image), LIMIT).rgb
+    assert rgb[0, 0].tolist() == list(RED)
+    assert (rgb[1:] == 255).all()
+
+
+def tiff(values: np.ndarray, **tags: object) -> bytes:
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    if "nodata" in tags:
+        info[42113] = tags["nodata"]
+    data = bytearray(encode(Image.fromarray(values), "TIFF", tiffinfo=info))
+    if tags.get("white_is_zero"):
+        entry = data.index(struct.pack("<HHI", 262, 3, 1))
+        data[entry + 8 : entry + 10] = b"\0\0"
+    return bytes(data)
+
+
+def test_white_is_zero() -> None:
+    deep = np.array([[0, 0x7FFF, 0xFFFF]], np.uint16)
+    assert open_photo(tiff(deep, white_is_zero=True), LIMIT).rgb[0, :, 0].tolist() == [255, 128, 0]
+    floats = np.array([[0, 0.25, 1, np.nan]], np.float32)
+    assert open_photo(tiff(floats, white_is_zero=True), LIMIT).rgb[0, :, 0].tolist() == [255, 191, 0, 0]
+
+
+@pytest.mark.parametrize("nodata", [np.nan, np.inf, -np.inf, -9999, -32768, -3.4028235e38, 3.4028235e38, 1e38])
+def test_float_nodata_is_black(nodata: float) -> None:
+    values = np.array([[nodata, -100, 0, 100]], np.float32)
+    assert open_photo(tiff(values), LIMIT).rgb[0, :, 0].tolist() == [0, 0, 127, 255]
+    assert problem(tiff(np.full((2, 2), nodata, np.float32))) == PhotoProblem.CORRUPT_IMAGE
+
+
+def test_nodata_that_the_file_names_is_black() -> None:
+    values = np.array([[500.5, 0, 50, 100]], np.float32)
+    assert open_photo(tiff(values, nodata="500.5"), LIMIT).rgb[0, :, 0].tolist() == [0, 0, 127, 255]
+    assert open_photo(tiff(values, nodata="none"), LIMIT).rgb[0, :, 0].tolist() == [255, 0, 25, 50]
+
+
+def test_a_depth_of_9999_among_others_is_data() -> None:
+    values = np.array([[-9999, -9998, -4999.5, 0]], np.float32)
+    rgb = open_photo(tiff(values), LIMIT).rgb[0, :, 0]
+    assert rgb[0] == rgb[1] == 0
+    assert 126 <= rgb[2] <= 128
+    assert rgb[3] >= 254

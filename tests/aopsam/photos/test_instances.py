@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from aopsam.masks import rle
@@ -24,10 +26,16 @@ def annotation(segmentation: Any, of: int = 1, **more: Any) -> dict[str, Any]:
     return {"id": 7, "image_id": of, "category_id": 3, "segmentation": segmentation} | more
 
 
-def read(images: list[Any], annotations: list[Any]) -> tuple[list[Sample], list[str]]:
+def read(images: list[Any], annotations: list[Any], photo: bytes | None = None) -> tuple[list[Sample], list[str]]:
     problems: list[str] = []
     record = {"images": images, "annotations": annotations}
-    return list(read_instances(record, lambda name: name.encode(), problems.append)), problems
+    return list(read_instances(record, lambda name: photo or name.encode(), problems.append)), problems
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_polygons_and_both_kinds_of_run_lengths_are_the_same_mask() -> None:
@@ -51,7 +59,9 @@ def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
 def test_crowds_and_empty_masks_are_no_objects() -> None:
     nothing = rle.encode(np.zeros((20, 30), bool))
     (sample,), problems = read([image(1)], [annotation(rle.encode(SQUARE), iscrowd=1), annotation(nothing)])
-    assert (sample.annotations, sample.crowds, problems) == ([], [rle.encode(SQUARE)], [])
+    assert (sample.annotations, sample.crowds) == ([], [rle.encode(SQUARE)])
+    (problem,) = problems
+    assert problem.startswith("1.jpg: 1 of 2 annotations are left out: masks without a pixel")
 
 
 def test_the_area_that_the_file_gives_is_kept_apart() -> None:
@@ -111,3 +121,133 @@ def test_lvis_names_photos_by_their_url() -> None:
 def test_another_file_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no instance file"):
         list(read_instances(record, lambda name: b"", lambda line: None))
+
+
+@pytest.mark.parametrize(
+    ("of_image", "image_id"),
+    [
+        (1, "1"),
+        ("1", 1),
+        (1, 1.0),
+        (1.0, "1"),
+        ("1.0", 1),
+        (1, " 1 "),
+        ("x-1", "x-1"),
+        ("007", 7),
+        (7, "007"),
+        (-1, "-1"),
+    ],
+)
+def test_text_number_and_float_are_one_id(of_image: Any, image_id: Any) -> None:
+    images = [image(1) | {"id": of_image}, image(2) | {"id": "other"}]
+    samples, problems = read(images, [annotation(rle.encode(SQUARE), of=image_id)])
+    assert [len(sample.annotations) for sample in samples] == [1, 0]
+    assert not problems
+
+
+def test_zeros_in_front_are_another_id_where_both_are_there() -> None:
+    images = [image(1) | {"id": "07"}, image(2) | {"id": 7}]
+    mask = rle.encode(SQUARE)
+    samples, problems = read(images, [annotation(mask, of="07"), *[annotation(mask, of=7)] * 2])  # type: ignore[arg-type]
+    assert [len(sample.annotations) for sample in samples] == [1, 2]
+    assert not problems
+    _, (problem,) = read(images, [annotation(mask, of="007")])  # type: ignore[arg-type]
+    assert "belong to no image" in problem
+
+
+@pytest.mark.parametrize("image_id", [101, "x", None, 1.5, float("nan"), True, [1], 2.0**60])
+def test_annotations_of_no_image_are_counted(image_id: Any) -> None:
+    mask = rle.encode(SQUARE)
+    (sample,), (problem,) = read([image(1)], [annotation(mask), *[annotation(mask, of=image_id)] * 3])
+    assert len(sample.annotations) == 1
+    assert problem.startswith("3 of 4 annotations belong to no image")
+    assert repr(image_id) in problem
+
+
+def test_images_of_one_id_are_refused() -> None:
+    mask = rle.encode(SQUARE)
+    images = [image(1), image(2) | {"id": "1"}, image(3)]
+    (sample,), (problem,) = read(images, [annotation(mask), annotation(mask), annotation(mask, of=3)])
+    assert (sample.id, len(sample.annotations)) == ("3", 1)
+    assert problem.startswith("2 images share their id")
+    assert "their 2 annotations" in problem
+
+
+@pytest.mark.parametrize("of_image", [None, True, [1], float("nan"), ""])
+def test_an_image_without_an_id_is_named(of_image: Any) -> None:
+    samples, (problem,) = read([image(1) | {"id": of_image}], [])
+    assert not samples
+    assert "1.jpg: id " in problem
+
+
+@pytest.mark.parametrize(
+    ("iscrowd", "is_crowd"),
+    [
+        *[(no, False) for no in ("0", 0.0, None, "", "false", False)],
+        *[(yes, True) for yes in (1, "1", 1.0, True, "True")],
+    ],
+)
+def test_what_is_a_crowd(iscrowd: Any, is_crowd: bool) -> None:
+    (sample,), problems = read([image(1)], [annotation(rle.encode(SQUARE), iscrowd=iscrowd)])
+    assert (len(sample.annotations), len(sample.crowds)) == (int(not is_crowd), int(is_crowd))
+    assert not problems
+
+
+@pytest.mark.parametrize("iscrowd", ["perhaps", 2, [0]])
+def test_what_is_neither_crowd_nor_object_is_named(iscrowd: Any) -> None:
+    (sample,), (problem,) = read([image(1)], [annotation(rle.encode(SQUARE), iscrowd=iscrowd)])
+    assert not sample.annotations
+    assert not sample.crowds
+    assert f"iscrowd {iscrowd!r}; it must be 0 or 1" in problem
+
+
+@pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 30}])
+def test_a_size_that_is_not_given_is_the_photos(sides: dict[str, Any]) -> None:
+    given = {"id": 1, "file_name": "1.png"} | sides
+    (sample,), problems = read([given], [annotation(rle.encode(SQUARE))], png(30, 20))
+    assert (sample.width, sample.height, len(sample.annotations)) == (30, 20, 1)
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("sides", "words"),
+    [
+        ({"width": 60}, "30 x 20 pixels"),
+        ({"width": 30.5, "height": 20}, "width 30.5"),
+        ({"width": "?"}, "width '?'"),
+        ({"width": 30, "height": True}, "height True"),
+        ({"width": -3, "height": 20}, "width -3"),
+    ],
+)
+def test_a_size_that_cannot_be_is_named(sides: dict[str, Any], words: str) -> None:
+    samples, (problem,) = read([{"id": 1, "file_name": "1.png"} | sides], [], png(30, 20))
+    assert not samples
+    assert words in problem
+
+
+def test_a_broken_polygon_costs_itself() -> None:
+    square = [10, 5, 22, 5, 22, 15, 10, 15]
+    bad: list[Any] = [[1, 2], [1, 2, 3, 4, 5, float("inf")], "123456", 7, [], [None] * 6]
+    (sample,), (problem,) = read([image(1)], [annotation([bad[0], square, *bad[1:]])])
+    assert (rle.decode(sample.annotations[0]["segmentation"]) == SQUARE).all()
+    assert problem.startswith("1.jpg: annotation 7: 6 of 7 polygons left out: a polygon of 2 numbers")
+
+
+def test_windows_names_have_ids_like_others() -> None:
+    samples, problems = read([image(1, file_name="images\\a.jpg"), image(2, file_name=".\\b\\c.jpg")], [])
+    assert [sample.id for sample in samples] == ["images/a", "./b/c"]
+    assert not problems
+
+
+@pytest.mark.parametrize("name", ["..\\a.jpg", "b\\..\\..\\a.jpg", "\\a.jpg", "C:\\a.jpg", "/a.jpg", "b/../../a.jpg"])
+def test_names_that_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="leaves the photos' folder"):
+        file_name({"id": 1, "file_name": name})
+
+
+def test_what_the_caller_leaves_out_needs_no_line() -> None:
+    problems: list[str] = []
+    record = {"images": [image(1), image(2)], "annotations": []}
+    samples = read_instances(record, lambda name: None if name == "1.jpg" else b"x", problems.append)
+    assert [sample.id for sample in samples] == ["2"]
+    assert not problems

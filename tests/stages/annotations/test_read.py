@@ -101,3 +101,115 @@ def test_a_folder_of_photos_beside_masks_is_one_shard(tmp_path: Path) -> None:
     assert len(problems) == 1
     assert problems[0].endswith("b.jpg: no mask b.png in the folder of masks")
     assert str(tmp_path) in problems[0]
+
+
+def photos_and_lines(root: Path, uri: str, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Write an instance file and read it: contents by name, and the lines without the file's name."""
+    path, problems = root / uri, list[str]()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": n, "file_name": name, "width": 4, "height": 3} for n, name in enumerate(names)]
+    path.write_text(json.dumps({"images": images, "annotations": []}))
+    found = {sample.id: sample.jpeg.decode() for sample in read_annotated(str(path), problems.append)}
+    return found, [line.partition(f"{path.name}: ")[2] for line in problems]
+
+
+def write(root: Path, **files: str) -> None:
+    """Write photos, named FOLDER__NAME, of these contents."""
+    for name, content in files.items():
+        path = root / (name.replace("__", "/") + ".jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+@pytest.mark.parametrize("valid", [["a", "b"], ["b"], ["a", "b", "c"]])
+def test_a_photo_of_another_split_is_never_read(tmp_path: Path, valid: list[str]) -> None:
+    write(tmp_path, train__a="a of train", **{f"valid__{name}": "of valid" for name in valid})
+    found, (line,) = photos_and_lines(tmp_path, "train/x.json", ["a.jpg", "b.jpg"])
+    assert found == {"a": "a of train"}
+    assert line.startswith("1 of 2 photos are not there, such as 'b.jpg'")
+
+
+def test_a_split_without_photos_takes_none_of_another(tmp_path: Path) -> None:
+    write(tmp_path, valid__a="of valid")
+    (tmp_path / "valid" / "x.json").write_text("{}")
+    found, (line,) = photos_and_lines(tmp_path, "train/x.json", ["a.jpg"])
+    assert not found
+    assert "neither beside it" in line
+
+
+def test_of_folders_that_differ_the_one_with_most_is_read(tmp_path: Path) -> None:
+    write(tmp_path, one__a="1", one__b="1", two__b="2", two__c="2", two__d="2", three__e="3")
+    found, (line,) = photos_and_lines(tmp_path, "all/x.json", [f"{name}.jpg" for name in "abcde"])
+    assert found == {"b": "2", "c": "2", "d": "2", "e": "3"}  # one/b is another photo: one/ is of another set
+    assert line.startswith("1 of 5 photos are ambiguous, such as 'a.jpg'")
+
+
+def test_of_folders_that_differ_and_hold_as_many_none_is_read(tmp_path: Path) -> None:
+    write(tmp_path, one__a="1", one__b="1", two__b="2", two__c="2", three__d="3")
+    found, (missing, ambiguous) = photos_and_lines(tmp_path, "all/x.json", [f"{name}.jpg" for name in "abcde"])
+    assert found == {"d": "3"}
+    assert missing.startswith("1 of 5 photos are not there, such as 'e.jpg'")
+    assert ambiguous.startswith("3 of 5 photos are ambiguous, such as ")
+    assert f"{tmp_path}/one and {tmp_path}/two hold different photos" in ambiguous
+
+
+def test_a_name_in_two_second_folders_is_ambiguous(tmp_path: Path) -> None:
+    write(tmp_path, most__a="1", most__b="1", two__c="2", two__d="2", three__c="3")
+    found, (line,) = photos_and_lines(tmp_path, "all/x.json", [f"{name}.jpg" for name in "abcd"])
+    assert found == {"a": "1", "b": "1", "d": "2"}
+    assert line.startswith("1 of 4 photos are ambiguous, such as 'c.jpg'")
+
+
+def test_the_folder_that_the_file_names_comes_before_the_one_with_most(tmp_path: Path) -> None:
+    write(tmp_path, train2017__a="train", val2017__a="val", val2017__b="val")
+    found, (line,) = photos_and_lines(tmp_path, "annotations/instances_train2017.json", ["a.jpg", "b.jpg"])
+    assert found == {"a": "train"}
+    assert line.startswith("1 of 2 photos are ambiguous, such as 'b.jpg'")
+
+
+def test_folders_that_repeat_each_other_are_one(tmp_path: Path) -> None:
+    write(tmp_path, train__a="a", copy__a="a", other__b="b")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    found, problems = photos_and_lines(tmp_path, "annotations/x.json", ["a.jpg", "b.jpg"])
+    assert found == {"a": "a", "b": "b"}
+    assert not problems
+
+
+def test_photos_behind_a_link_are_found(tmp_path: Path) -> None:
+    write(tmp_path, elsewhere__deep__a="a")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "elsewhere" / "deep")
+    assert photos_and_lines(tmp_path, "set/x.json", ["a.jpg"]) == ({"a": "a"}, [])
+
+
+def test_masks_beside_photos_are_no_photos(tmp_path: Path) -> None:
+    write(tmp_path, images__a="photo", masks__a="mask")
+    assert photos_and_lines(tmp_path, "x.json", ["a.jpg"]) == ({"a": "photo"}, [])
+
+
+def test_a_file_without_a_usable_name_names_each(tmp_path: Path) -> None:
+    found, lines = photos_and_lines(tmp_path, "x.json", ["../a.jpg", ""])
+    assert not found
+    assert len(lines) == 2
+
+
+def test_two_photos_of_two_thousand_are_read(tmp_path: Path) -> None:
+    write(tmp_path, **{"images__0007": "7", "images__1234": "1234"})
+    found, (line,) = photos_and_lines(tmp_path, "x.json", [f"{number:04}.jpg" for number in range(2000)])
+    assert found == {"0007": "7", "1234": "1234"}
+    assert line.startswith("1998 of 2000 photos are not there, such as '0000.jpg'")
+
+
+@pytest.mark.parametrize("uri", ["x.json", "annotations/x.json", "images/x.json"])
+@pytest.mark.parametrize("name", ["images\\a.jpg", "images/a.jpg", ".\\images\\a.jpg", "images\\\\a.jpg"])
+def test_names_of_windows(tmp_path: Path, uri: str, name: str) -> None:
+    write(tmp_path, images__a="a")
+    found, problems = photos_and_lines(tmp_path, uri, [name])
+    assert list(found.values()) == ["a"]
+    assert not problems
+
+
+def test_a_file_that_bears_the_backslash_comes_first(tmp_path: Path) -> None:
+    write(tmp_path, images__a="other")
+    (tmp_path / "images\\a.jpg").write_text("backslash")
+    assert photos_and_lines(tmp_path, "x.json", ["images\\a.jpg"]) == ({"images/a": "backslash"}, [])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aopsam._options import Count, Share
-from pipelines import label_corpus
+from pipelines import curate, label_corpus
 from stages.config.command_line import BadInput, Uri, checking_input, command, parse
 
 
@@ -36,6 +36,11 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
 def test_numbers_have_limits(flag: str, value: str) -> None:
     with pytest.raises(BadInput, match=flag.strip("-")):
         parse(Arguments, ["--images", "a", flag, value])
+
+
+def test_a_list_that_must_be_given_has_an_entry() -> None:
+    with pytest.raises(BadInput, match="--data needs at least one value"):
+        parse(curate.Arguments, ["--keep", "1", "--out", "x", "--data"])
 
 
 def test_a_wrong_flag_is_status_2_and_names_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:

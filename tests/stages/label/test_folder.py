@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.labels import SCHEMA, Reason
-from stages.label.folder import done_images, unit_name, write_table, write_unit
+from stages.label.folder import done_images, refuse_foreign_tables, unit_name, write_table, write_unit
 from stages.label.row import blank_row, with_reason
 
 
@@ -35,17 +37,58 @@ def test_the_same_images_give_the_same_file(tmp_path: Path) -> None:
 
 def test_what_a_kill_leaves_is_removed_and_its_images_are_not_done(tmp_path: Path) -> None:
     whole = tmp_path / write_unit(_rows("a"), str(tmp_path))
-    (tmp_path / "labels-cut.parquet").write_bytes(whole.read_bytes()[:-20])
-    (tmp_path / "labels-empty.parquet").touch()
-    (tmp_path / ".labels-x.parquet.1234.part").write_bytes(b"half")
+    (tmp_path / unit_name(["cut"])).write_bytes(whole.read_bytes()[:-20])
+    (tmp_path / unit_name(["empty"])).touch()
+    (tmp_path / f".{unit_name(['b'])}.{uuid.uuid4().hex}.part").write_bytes(b"half")
     assert done_images(str(tmp_path)) == {"a"}
     assert list(tmp_path.iterdir()) == [whole]
 
 
-def test_other_files_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+FOREIGN = (
+    *("notes.txt", "half-uploaded.parquet", "labels-1.parquet", "labels-cut.parquet", "mine.part", ".mine.part"),
+    *("labels-" + "0" * 23 + ".parquet", "x-labels-" + "0" * 24 + ".parquet", ".labels-x.parquet.1234.part"),
+)
+
+
+def test_a_file_of_a_name_that_no_run_makes_is_never_deleted(tmp_path: Path) -> None:
+    for name in FOREIGN:
+        (tmp_path / name).write_bytes(b"PAR1")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     assert done_images(str(tmp_path)) == set()
-    assert (tmp_path / "notes.txt").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {*FOREIGN, "other.parquet"}
+
+
+def test_a_folder_with_colons_is_not_the_folder_before_them(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in (unit_name(["a"]), f".{unit_name(['b'])}.{uuid.uuid4().hex}.part"):
+        (tmp_path / "photos" / name).write_bytes(b"PAR1")
+    assert done_images(f"{tmp_path}/photos::v2/labels") == done_images(f"{tmp_path}/photos::v2") == set()
+    assert len(list((tmp_path / "photos").iterdir())) == 2
+    write_unit(_rows("a"), f"{tmp_path}/photos::v2")
+    assert done_images(f"{tmp_path}/photos::v2") == {"a"}
+    assert len(list((tmp_path / "photos").iterdir())) == 2
+
+
+def test_a_file_that_the_system_refuses_is_not_taken_for_a_broken_one(tmp_path: Path) -> None:
+    (tmp_path / unit_name(["a"])).symlink_to(tmp_path / "unmounted")
+    with pytest.raises(FileNotFoundError):
+        done_images(str(tmp_path))
+    assert os.listdir(tmp_path) == [unit_name(["a"])]  # noqa: PTH208 - a link to nowhere
+
+
+@pytest.mark.parametrize("made", ["cut", "another table"])
+def test_a_foreign_table_is_refused_before_the_work(tmp_path: Path, made: str) -> None:
+    write_unit(_rows("a"), str(tmp_path))
+    write_table(_rows("b"), str(tmp_path / "merged.parquet"))
+    refuse_foreign_tables(str(tmp_path))
+    refuse_foreign_tables(str(tmp_path / "nowhere"))
+    assert done_images(str(tmp_path)) == {"a", "b"}
+    if made == "cut":
+        (tmp_path / "upload.parquet").write_bytes(b"PAR1")
+    else:
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "upload.parquet")
+    with pytest.raises(ValueError, match=r"upload\.parquet: no table of labels, and not of a run; move it elsewhere"):
+        refuse_foreign_tables(str(tmp_path))
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

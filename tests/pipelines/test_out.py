@@ -1,0 +1,87 @@
+"""An OUT that cannot be written ends every pipeline before its work: one line, status 2, nothing left behind."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+from tests.helpers.made_labels import made_out
+from tests.helpers.made_shard import jpeg, two_objects, write_shard
+
+FLAGS = {
+    "build_prompt_maps": ["--data", "s.tar"],
+    "calibrate": ["--data", "s.tar", "--limit", "2"],
+    "curate": ["--data", "s.tar", "--keep", "1"],
+    "distill_encoder": ["--data", "photos", "--method", "decoupled", "--teacher", "tiny", "--student", "tiny"],
+    "evaluate": ["--data", "s.tar", "--sam", "tiny", "--prompts", "grid-2"],
+    "export_labels": ["--labels", "run/out", "--to", "coco"],
+    "label_corpus": ["--images", "photos", "--prompts", "grid-2"],
+    "train_detector": ["--data", "maps"],
+    "train_predictor": ["--data", "maps"],
+    "train_sam": ["--data", "s.tar"],
+}
+WRITTEN = {
+    "build_prompt_maps": "sheet.png",
+    "calibrate": "config.yaml",
+    "curate": "cover.png",
+    "distill_encoder": "student.safetensors",
+    "evaluate": "index.html",
+    "export_labels": "instances.json",
+    "label_corpus": "report.html",
+    "train_detector": "detector.safetensors",
+    "train_predictor": "predictor.safetensors",
+    "train_sam": "tiny.safetensors",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_shard(tmp_path / "s.tar", {"1": (jpeg(1, (96, 128)), two_objects())})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.jpg").write_bytes(jpeg(1, (96, 128)))
+    (tmp_path / "run").mkdir()
+    made_out(tmp_path / "run")
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_pipeline_that_writes_is_here() -> None:
+    assert set(FLAGS) == {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"verify_labels"}
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/x", "instead", "/proc/run"])
+@pytest.mark.parametrize("name", FLAGS)
+def test_an_out_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str], name: str, out: str) -> None:
+    (folder / "instead" / WRITTEN[name]).mkdir(parents=True)
+    before = sorted(folder.rglob("*"))
+    main = importlib.import_module(f"pipelines.{name}").main
+    assert main([*FLAGS[name], "--out", out]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{name}: ")
+    assert Path(out).name in said
+    assert "cannot be written" in said or f"{WRITTEN[name]} is a folder there" in said
+    assert sorted(folder.rglob("*")) == before
+    assert (folder / "taken").read_text() == "mine"
+
+
+def test_a_training_into_a_folder_that_ray_cannot_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.train_sam import main
+
+    assert main([*FLAGS["train_sam"], "--out", os.fsdecode(b"caf\xe9")]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "caf%E9: not UTF-8" in said
+
+
+def test_an_export_into_odd_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.export_labels import main
+
+    for out in ("taken::2", os.fsdecode(b"caf\xe9")):
+        assert main(["--labels", "run/out", "--to", "coco", "--out", out]) == 0
+        assert (folder / out / "instances.json").exists()
+    assert (folder / "taken").read_text() == "mine"
+    assert "exported" in capsys.readouterr().out
