@@ -29,8 +29,8 @@ from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
 from stages.evaluate.ground_truth import usable_annotations
+from stages.storage.location import absolute
 
 DUPLICATES: dict[str, dict[str, Any]] = {
     "box-nms": {},
@@ -50,7 +50,7 @@ QUALITY = ("miou", "miou_per_prediction", "miou_one_to_one", "ar_100")
 def measure(
     rgb: np.ndarray, truths: Sequence[dict[str, Any]], generators: dict[tuple[str, str], AutoMaskGenerator]
 ) -> Iterator[dict[str, Any]]:
-    """One row a generator, of one photo."""
+    """Measure every generator on one photo; yield a row for each."""
     photo = None
     for (prompts, variant), generator in generators.items():
         photo = photo or encode(generator.model, rgb)
@@ -69,7 +69,7 @@ def measure(
 
 
 def table(rows: Sequence[dict[str, Any]], data: str) -> str:
-    """Markdown: a line a variant."""
+    """Return the table of rows in Markdown, a line a variant."""
     lines = [
         f"### {data}",
         "| prompts | variant | mIoU | paired difference (95 %) | per prediction | one to one | AR@100 | masks |"
@@ -103,13 +103,13 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; returns the exit status."""
+    """Measure; return the exit status."""
     parser = argparse.ArgumentParser(description="duplicates and refinement")
     parser.add_argument("--data", nargs="+", required=True, help="shards or instance files of annotated photos")
     parser.add_argument("--sam", default="tiny")
     parser.add_argument("--prompts", nargs="+", default=["aop", "grid-8"])
-    parser.add_argument("--limit", type=positive, default=20, help="photos of each --data, the first ones")
-    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--limit", type=int, default=20, help="photos of each --data, the first ones")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)

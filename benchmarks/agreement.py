@@ -34,7 +34,7 @@ from segment_anything import SamAutomaticMaskGenerator  # after aopsam, which me
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; thresholds that are not given are the model's own."""
+    """Build the command line's parser; thresholds that are not given are the model's own."""
     parser = argparse.ArgumentParser(description="masks of our everything mode beside segment-anything's")
     parser.add_argument("--photos", required=True, type=Path, help="folder of photos, read in the order of their names")
     parser.add_argument("--count", type=int, default=20, help="photos")
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; returns the exit status."""
+    """Compare; return the exit status."""
     arguments = build_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     try:

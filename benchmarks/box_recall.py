@@ -35,11 +35,11 @@ from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute
+from stages.storage.location import absolute
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="box recall of a detector and of grid-32's masks")
     parser.add_argument("--data", nargs="+", required=True, help="annotated photos: tars, folders, globs or .json")
     parser.add_argument("--detector", required=True, help="file of pipelines/train_detector.py")
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; returns the exit status."""
+    """Compare; return the exit status."""
     arguments = build_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     try:
@@ -94,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def label_boxes(folder: str) -> dict[str, np.ndarray]:
-    """Photo's name without folder and ending -> (M, 4) XYXY of its masks, best first, of OUT or OUT/labels.
+    """Read the boxes of a labelling run: photo's name without folder and suffix -> (M, 4) XYXY, best first.
+
+    Args:
+        folder: OUT or OUT/labels of the run.
 
     Raises:
         ValueError: no labels there, or two photos of one name.
@@ -117,7 +120,7 @@ def label_boxes(folder: str) -> dict[str, np.ndarray]:
 
 
 def boxes_xyxy(boxes_xywh: Sequence[Sequence[float]]) -> np.ndarray:
-    """(N, 4) corners."""
+    """Convert N boxes XYWH to XYXY corners, (N, 4)."""
     boxes = np.array(boxes_xywh, np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes

@@ -30,14 +30,14 @@ SECONDS = "AOPSAM_CANNED_SECONDS"
 
 
 class CannedGenerator:
-    """Takes its time, then gives copies of the same records."""
+    """Generator that waits, then returns copies of the same records."""
 
     def __init__(self, generator: AutoMaskGenerator, seconds: float) -> None:
         self.seconds = seconds
         self.labelled = generator.label(open_photo(PHOTO.read_bytes(), 10**8).rgb)
 
     def label(self, image: np.ndarray) -> Labelled:
-        """As `AutoMaskGenerator.label`, whatever the photo."""
+        """Return the same masks for every photo, in the form of `AutoMaskGenerator.label`."""
         began = time.perf_counter()
         time.sleep(self.seconds)
         labelled = copy.deepcopy(self.labelled)  # as many objects as a model makes
@@ -46,7 +46,7 @@ class CannedGenerator:
 
 
 class CannedPhotos(LabelPhotos):
-    """The label actor with its model replaced."""
+    """Label actor with its model replaced."""
 
     def __init__(self, config: LabelConfig, images: str, device: str, threads: int, readers: int) -> None:
         super().__init__(config, images, device, threads, readers)
@@ -55,7 +55,7 @@ class CannedPhotos(LabelPhotos):
 
 
 def main(argv: list[str]) -> int:
-    """Label; returns the exit status."""
+    """Label; return the exit status."""
     os.environ[SECONDS] = argv[0]
     job.LabelPhotos = CannedPhotos  # type: ignore[misc, assignment]
     return label_corpus.main(argv[1:])

@@ -18,7 +18,7 @@ FLOORS = Path(__file__).parent / "floors.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; returns the exit status."""
+    """Compare; return the exit status."""
     parser = argparse.ArgumentParser(description="figures of a benchmark run against their floors")
     parser.add_argument("--bench", required=True, type=Path, help="folder of the run's JSON files")
     arguments = parser.parse_args(argv)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def figure(record: Any, path: Sequence[str]) -> float:
-    """The number at a path of keys.
+    """Return the number at a path of keys.
 
     Raises:
         KeyError: no such key.

@@ -26,9 +26,9 @@ from aopsam.sam.registry import load_sam
 from benchmarks.equal_prompts import AskedOnce
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
-from stages.config.arguments import absolute, positive
 from stages.config.strategy_spec import parse_strategies
 from stages.evaluate.ground_truth import usable_annotations
+from stages.storage.location import absolute
 
 
 @torch.inference_mode()
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, help="its weights, other than the bundled ones")
     parser.add_argument("--predictor", required=True, help="trained for those weights")
     parser.add_argument("--prompts", default="aop,aop(elimination=diverse,max_decoded=100)", help="STRATEGY,…")
-    parser.add_argument("--limit", type=positive, help="photos, the first ones")
-    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--limit", type=int, help="photos, the first ones")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     model, own = load_sam(arguments.sam, arguments.checkpoint), load_predictor(arguments.predictor)

@@ -36,14 +36,14 @@ from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 
 
 def rows_of(rows: PromptMapRows, photos: Sequence[str]) -> Subset:
-    """The rows of some photos, and of their mirror images."""
+    """Return the rows of some photos and of their mirror images."""
     wanted = set(photos)
     indices = [index for index, name in enumerate(rows.image_ids) if name.removesuffix(MIRRORED) in wanted]
     return Subset(rows, indices)  # type: ignore[arg-type]  # it needs no more than a map-style dataset
 
 
 def table(found: dict[str, list[list[dict[str, float]]]]) -> str:
-    """Markdown: a row a subset; figures of a photo are means over seeds, and differences paired by photo.
+    """Return a table in Markdown, a row a subset; figures of a photo are means over seeds, differences are paired.
 
     Args:
         found: name of the subset → seeds → photos → figures.
@@ -72,7 +72,7 @@ def table(found: dict[str, list[list[dict[str, float]]]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge both subsets for every seed; returns the exit status."""
+    """Train and judge both subsets for every seed; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", required=True)
     parser.add_argument("--curation", required=True)

@@ -56,7 +56,7 @@ SAMI = SamiRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99, dec
 
 @dataclass(frozen=True)
 class Pictures:
-    """The photos without their annotations."""
+    """Photos without their annotations."""
 
     photos: StoredPhotos
 
@@ -68,7 +68,7 @@ class Pictures:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train all arms and print the table; returns the exit status."""
+    """Train all arms and print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="annotated photos to train on")
     parser.add_argument("--val", nargs="+", required=True, help="annotated photos to judge by")
@@ -123,7 +123,7 @@ def _run(task: Task) -> dict[str, torch.Tensor]:
 
 
 def _few(photos: StoredPhotos, count: int) -> list[Annotated]:
-    """Photos and masks evenly taken by their order."""
+    """Return `count` photos, evenly taken by their order, each with fewer of its masks."""
     return [_fewer_masks(photos[number]) for number in _evenly(len(photos), count)]
 
 

@@ -40,7 +40,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="seconds and exactness of the image encoders")
     parser.add_argument("--sam", nargs="+", choices=MODELS, default=["tiny", "mobile_sam", "vit_b"])
     parser.add_argument("--checkpoint", help="weights, where --sam names one model")
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit status."""
+    """Measure and print; return the exit status."""
     arguments = build_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     rows = []
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build(name: str, checkpoint: str | None) -> nn.Module:
-    """The encoder in eval mode; random parameters that would start at zero (positions) are drawn too."""
+    """Build the encoder in eval mode; parameters without weights are random, positions too, which start at zero."""
     if checkpoint or name == "tiny":
         return load_sam(name, checkpoint).image_encoder
     torch.manual_seed(0)
@@ -86,14 +86,14 @@ def build(name: str, checkpoint: str | None) -> nn.Module:
 
 
 def forwards(encoder: nn.Module, precision: str, openvino: bool) -> dict[str, Forward]:
-    """Plain first, then what is compared with it."""
+    """Return the forward functions by name: plain PyTorch first, then those compared with it."""
     ours = copy.deepcopy(encoder).to(precision_dtype(precision, torch.device("cpu")))
     found: dict[str, Forward] = {"plain": partial(plain, encoder), "ours": partial(cast, ours)}
     return {**found, "openvino": OpenVINOEncoder(encoder, precision)} if openvino else found
 
 
 def plain(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The same weights without our changes."""
+    """Run the encoder's weights without our changes."""
     if isinstance(encoder, ViTEncoder):
         return ImageEncoderViT.forward(encoder, x)
     if not isinstance(encoder, tiny_vit.TinyViTEncoder):
@@ -107,18 +107,18 @@ def plain(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def cast(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """As `encode` calls an encoder that has a precision of its own."""
+    """Run an encoder in its own precision, as `encode` does; the result is float32."""
     return encoder(x.to(next(encoder.parameters()).dtype)).float()
 
 
 @torch.inference_mode()
 def measure(kinds: dict[str, Forward], size: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """Median seconds of each kind, how often they go into plain's, and cosines of cells to plain's embedding.
+    """Measure each kind: median seconds, ratio of plain's seconds to them, cosines of cells to plain's embedding.
 
     Args:
-        kinds: (1, 3, S, S) -> (1, C, h, w); the first is plain.
+        kinds: functions (1, 3, S, S) -> (1, C, h, w) by name; the first is plain.
         size: S; the photo is noise above the last quarter, which is padding.
-        rounds: times that every kind is measured, in turns.
+        rounds: number of times that every kind is measured, in turns.
     """
     photo = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     photo[:, :, size * 3 // 4 :] = 0

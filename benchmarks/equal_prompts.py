@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from stages.config.arguments import absolute, positive
 
 from aopsam.masks import rle
 from aopsam.masks.nms import box_nms
@@ -37,6 +36,7 @@ from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 from stages.config.strategy_spec import StrategySpec, parse_strategies
 from stages.evaluate.ground_truth import Annotation, usable_annotations
+from stages.storage.location import absolute
 
 if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
     from segment_anything.modeling import Sam
@@ -51,7 +51,7 @@ class AskedOnce:
         self._known: dict[bytes, dict[str, Any]] = {}
 
     def run(self, strategy: Strategy) -> tuple[float, int]:
-        """mIoU over the photo's ground truth and prompts decoded."""
+        """Run a strategy on the photo; return its mIoU over the ground truth and the number of prompts decoded."""
         rounds = strategy.rounds(self.photo, Counter())
         prompts, answers = next(rounds, None), []
         while prompts is not None:
@@ -98,7 +98,7 @@ class AskedOnce:
 
 
 def measure(model: Sam, strategies: dict[str, Strategy], data: str, limit: int | None, out: Path) -> None:
-    """Append what `out` lacks: one line a photo."""
+    """Measure the strategies on the photos that `out` lacks; append one line a photo."""
     done = {row["image_id"] for row in _rows(out) if row["data"] == data}
     samples = (sample for uri in list_shards(absolute(data)) for sample in read_annotated(uri, print))
     for sample in islice(samples, limit):
@@ -115,7 +115,7 @@ def measure(model: Sam, strategies: dict[str, Strategy], data: str, limit: int |
 
 
 def table(rows: Sequence[dict[str, Any]], group: Sequence[StrategySpec]) -> str:
-    """A group of strategies on the photos of one data set, in Markdown."""
+    """Return the table of a group of strategies on the photos of one data set, in Markdown."""
     counts = [row["ground_truths"] for row in rows]
     lines = [f"{rows[0]['data']}, {len(rows)} photos, {sum(counts)} masks", ""]
     lines += ["| prompts | decoded | mIoU | 95 % | first − this | 95 % |", "|---|---:|---:|---:|---:|---:|"]
@@ -143,11 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", required=True, help="annotated photos: tars, folders, globs or .json")
     parser.add_argument("--prompts", required=True, help="STRATEGY,…;STRATEGY,…: groups, compared with their first")
     parser.add_argument("--out", type=Path, required=True, help="file of results, one line a photo")
-    parser.add_argument("--limit", type=positive, help="photos of each --data, the first ones")
+    parser.add_argument("--limit", type=int, help="photos of each --data, the first ones")
     parser.add_argument("--sam", default="tiny")
     parser.add_argument("--checkpoint", help="weights of the SAM, where not the official or bundled")
     parser.add_argument("--predictor", help="weights of the prompt predictor, where not the bundled")
-    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     groups = [parse_strategies(group) for group in arguments.prompts.split(";")]

@@ -26,7 +26,7 @@ COLOURS = {"point": "#2a78d6", "box": "#d6702a"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a table a shard and write the plot; returns the exit status."""
+    """Print a table a shard and write the plot; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars in SA-1B's layout")
     parser.add_argument("--sam", default="tiny")
@@ -60,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def calibration(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> list[tuple[float, float, int]]:
-    """(mean estimate, mean true IoU, how many) of tenths of the estimates, by their rank."""
+    """Return (mean estimate, mean true IoU, count) of each tenth of the estimates, by their rank."""
     parts = np.array_split(np.argsort(predicted, kind="stable"), BINS)
     return [(float(predicted[part].mean()), float(true[part].mean()), len(part)) for part in parts if len(part)]
 
 
 def plot(curves: dict[str, list[tuple[float, float, int]]]) -> str:
-    """The curves as an SVG document, with the diagonal of a perfect estimate."""
+    """Draw the curves as an SVG document, with the diagonal of a perfect estimate."""
     size = SIDE + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size + 160} {size}" font-family="sans-serif" '

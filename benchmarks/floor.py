@@ -28,7 +28,7 @@ Masks = NDArray[np.bool_]
 
 
 def answers(photo: Annotated, index: int, segmentations: list[NDArray[np.int64]]) -> dict[str, list[Masks]]:
-    """Three masks (H, W) of each floor for one ground-truth mask."""
+    """Return the masks (H, W), at most three, of each floor for one ground-truth mask."""
     height, width = photo.rgb.shape[:2]
     y, x = np.mgrid[:height, :width]
     px, py = photo.points_px[index]
@@ -48,7 +48,7 @@ def answers(photo: Annotated, index: int, segmentations: list[NDArray[np.int64]]
 
 
 def floors(photos: Sequence[Annotated]) -> dict[str, float]:
-    """Mean over all masks of the best answer's IoU."""
+    """Return, by floor, the mean over all ground-truth masks of the best answer's IoU."""
     best: dict[str, list[float]] = {}
     for photo in photos:
         segmentations = [felzenszwalb(photo.rgb, scale=s, sigma=0.8, min_size=20) for s in SCALES]
@@ -61,7 +61,7 @@ def floors(photos: Sequence[Annotated]) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print one table a shard; returns the exit status."""
+    """Print one table a shard; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars in SA-1B's layout")
     arguments = parser.parse_args(argv)

@@ -18,14 +18,14 @@ SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 def scores(
     training: PromptMaps, held_out: PromptMaps, recipe: PredictorRecipe, photos: PromptedPhotos, prompts: int
 ) -> list[dict[str, float]]:
-    """Train once and judge; a row a photo, see `PromptedPhotos.per_photo`.
+    """Train a predictor once and judge it; return a row a photo, see `PromptedPhotos.per_photo`.
 
     Args:
         training: rows to train on.
         held_out: rows that the threshold is chosen on.
         recipe: hyper-parameters.
-        photos: that judge.
-        prompts: median a photo that the threshold is chosen for.
+        photos: photos to judge on.
+        prompts: median of prompts a photo that the threshold is chosen for.
     """
     task = PredictorTask(training, recipe)
     with tempfile.TemporaryDirectory() as folder:

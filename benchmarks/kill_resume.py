@@ -72,7 +72,7 @@ def _text(file: TextIO) -> str:
 
 
 def whole_files(out: Path) -> dict[str, Fingerprint]:
-    """The label files that can be read, by name."""
+    """Return the fingerprints of the label files that can be read, by name."""
     found = {}
     for path in sorted((out / "labels").glob("*.parquet")):
         try:
@@ -85,7 +85,7 @@ def whole_files(out: Path) -> dict[str, Fingerprint]:
 
 
 def rows_by_image(out: Path) -> Counter[str]:
-    """Image id → rows in all label files."""
+    """Count the rows of each image id in all label files."""
     counts: Counter[str] = Counter()
     for name in whole_files(out):
         counts.update(pq.read_table(out / "labels" / name, columns=["image_id"]).column(0).to_pylist())
@@ -93,7 +93,7 @@ def rows_by_image(out: Path) -> Counter[str]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="kill labelling at random moments, resume, check the tables")
     parser.add_argument("--images", required=True)
     parser.add_argument("--out", required=True, type=Path)
@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Kill, resume and check; returns the exit status."""
+    """Kill, resume and check; return the exit status."""
     arguments = build_parser().parse_args(argv)
     out = arguments.out
     if out.exists():

@@ -33,7 +33,7 @@ MARK = "AOPSAM_KILL_TRAINING"
 
 
 def start(command: Sequence[str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a run; its driver, and the mark that its processes carry."""
+    """Start a run; return its driver, and the mark that its processes carry in their environment."""
     mark = uuid.uuid4().hex
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {MARK: mark})
@@ -41,7 +41,7 @@ def start(command: Sequence[str], log: Path) -> tuple[subprocess.Popen[bytes], s
 
 
 def workers(mark: str) -> Iterator[psutil.Process]:
-    """The run's training processes."""
+    """Yield the training processes of the run with this mark."""
     for process in psutil.process_iter():
         try:
             if "RayTrainWorker" in " ".join(process.cmdline()) and process.environ().get(MARK) == mark:
@@ -51,7 +51,7 @@ def workers(mark: str) -> Iterator[psutil.Process]:
 
 
 def wait_for_training(process: subprocess.Popen[bytes], mark: str, seconds: float) -> bool:
-    """Wait until workers run, and then some seconds; False where the run ended before."""
+    """Wait until workers run, and then `seconds` more; return False where the run ended before."""
     while process.poll() is None and not list(workers(mark)):
         time.sleep(0.2)
     end = time.monotonic() + seconds
@@ -61,7 +61,7 @@ def wait_for_training(process: subprocess.Popen[bytes], mark: str, seconds: floa
 
 
 def final_state(out: Path) -> dict[str, Any]:
-    """The last checkpoint of a run, without what says when it was made."""
+    """Load the last checkpoint of a run, without the time at which it was made."""
     last = max(folder for folder in (out / "train").glob("checkpoint_*") if folder.is_dir())
     state = load_checkpoint(last)
     assert state is not None, last
@@ -69,7 +69,7 @@ def final_state(out: Path) -> dict[str, Any]:
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
-    """Names of what is not bit for bit the same."""
+    """List the names of values that are not bit for bit the same."""
     if isinstance(ours, dict):
         names = ours.keys() | theirs.keys()
         return [found for name in names for found in differences(ours.get(name), theirs.get(name), f"{where}/{name}")]
@@ -84,7 +84,7 @@ def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, kill, compare; returns the exit status."""
+    """Run, kill, compare; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", required=True)
     parser.add_argument("--out", required=True, type=Path)

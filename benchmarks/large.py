@@ -26,7 +26,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def photo(hw: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8."""
+    """Make a large photo with grain, (H, W, 3) uint8, from a sample."""
     from PIL import Image
 
     with Image.open(SAMPLES / "coffee.jpg") as image:
@@ -41,7 +41,7 @@ def photo(hw: tuple[int, int]) -> np.ndarray:
 
 
 def run(system: str, hw: tuple[int, int], limit_bytes: int, answer: Any) -> None:
-    """One case, in its own process."""
+    """Measure one case, in its own process."""
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     import torch
 
@@ -81,7 +81,7 @@ def run(system: str, hw: tuple[int, int], limit_bytes: int, answer: Any) -> None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the cases; returns the exit status."""
+    """Run the cases; return the exit status."""
     parser = argparse.ArgumentParser(description="large photos")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--limit", type=float, default=20.0, help="GiB of address space a case may take")

@@ -31,7 +31,7 @@ SHARES = (8, 4, 2, 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and print a line a share; returns the exit status."""
+    """Train and print a line a share; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars, folders or globs; photos are held out of each")
     parser.add_argument("--steps", type=int, default=600)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _few(photo: Annotated) -> Annotated:
-    """The photo with at most MASKS of its masks, evenly taken by their order."""
+    """Return the photo with at most MASKS of its masks, evenly taken by their order."""
     kept = np.unique(np.linspace(0, len(photo.rles) - 1, MASKS).round().astype(int))
     return replace(
         photo, rles=[photo.rles[i] for i in kept], points_px=photo.points_px[kept], areas_px=photo.areas_px[kept]

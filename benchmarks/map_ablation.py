@@ -36,7 +36,7 @@ from stages.prompt_maps.rows import PromptMapRows
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table."""
+    """Variant of maps and loss, one row of the table."""
 
     preset: str = "medium"
     combine: Combine = "max"
@@ -82,7 +82,7 @@ class Retargeted:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge every variant; returns the exit status."""
+    """Train and judge every variant; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", required=True)
     parser.add_argument("--more", nargs="*", default=[], metavar="NAME=FOLDER")

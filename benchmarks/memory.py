@@ -31,7 +31,7 @@ EVERY_SECONDS = 0.5
 
 
 def peaks_of(command: Sequence[str]) -> dict[str, float]:
-    """Peak private memory in MB, by role: driver, actor, all.
+    """Run a command and return its peak private memory in MB, by role: driver, actor, all.
 
     Raises:
         RuntimeError: the command failed.
@@ -68,7 +68,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run for each number of rows, print; returns the exit status."""
+    """Run for each number of rows, print; return the exit status."""
     parser = argparse.ArgumentParser(description="peak memory of a labelling run by its number of rows")
     parser.add_argument("--images", required=True, type=Path, help="folder of JPEGs")
     parser.add_argument("--rows", nargs="+", type=int, default=[2000, 20000])

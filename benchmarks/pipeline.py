@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def bare_seconds(generator: AutoMaskGenerator | CannedGenerator, photos: Sequence[Path]) -> float:
-    """Read, decode and label photos one after another."""
+    """Read, decode and label photos one after another; return the seconds that it took."""
     began = time.perf_counter()
     for photo in photos:
         generator.label(open_photo(photo.read_bytes(), 10**9).rgb)
@@ -48,7 +48,7 @@ def bare_seconds(generator: AutoMaskGenerator | CannedGenerator, photos: Sequenc
 
 
 def run_pipeline(command: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
-    """The run's manifest, and seconds from the start of the command to its first file.
+    """Run the pipeline; return its manifest, and the seconds from the start of the command to its first file.
 
     Raises:
         RuntimeError: the run failed.
@@ -67,7 +67,7 @@ def run_pipeline(command: Sequence[str], out: Path) -> tuple[dict[str, Any], flo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both, print; returns the exit status."""
+    """Run both, print; return the exit status."""
     parser = argparse.ArgumentParser(description="the pipeline on Ray against the bare generator")
     parser.add_argument("--images", required=True, type=Path, help="folder of JPEGs")
     parser.add_argument("--count", type=int, default=200, help="photos: those of the folder, again and again")

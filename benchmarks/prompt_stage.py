@@ -42,7 +42,7 @@ STRATEGIES = ("aop", "aop by tiny", "oas-box", "oas-center", "attention")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="time and peak memory of prompt stages")
     parser.add_argument("--images", required=True, type=Path, help="folder of photos, or of tars in SA-1B's layout")
     parser.add_argument("--sam", default="mobile_sam")
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure each in its process and print a table; returns the exit status."""
+    """Measure each in its process and print a table; return the exit status."""
     arguments = build_parser().parse_args(argv)
     if arguments.one:
         print(json.dumps(measure(arguments, arguments.one)))
@@ -93,7 +93,7 @@ def _in_a_process(arguments: argparse.Namespace, strategy: str, threads: int) ->
 
 
 def measure(arguments: argparse.Namespace, strategy: str) -> dict[str, Any]:
-    """One strategy's means over the photos: seconds to its first prompts, bytes, prompts."""
+    """Measure one strategy's first prompts on the photos: mean seconds, peak memory in bytes, mean prompts."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     photos = load(arguments.images, arguments.count)
     model = random_model(arguments.sam) if is_missing(arguments.sam) else load_sam(arguments.sam)
@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace, strategy: str) -> dict[str, Any]:
 
 
 def random_model(name: str) -> Sam:
-    """A model whose weights are not here."""
+    """Build a model with random weights, in place of one whose weights are not here."""
     torch.manual_seed(0)
     model = MODELS[name].build().eval()
     model.name, model.sha256, model.thresholds = name, "random", Thresholds()
@@ -122,7 +122,7 @@ def random_model(name: str) -> Sam:
 
 
 def generator_for(model: Sam, strategy: str) -> AutoMaskGenerator:
-    """With a predictor or detector of the model's own, of random weights, where none is there."""
+    """Build a strategy's generator; `aop` and `oas` get a predictor or detector of random weights."""
     if strategy == "aop":
         predictor = PromptPredictor()
         predictor.sam, predictor.sam_sha256 = model.name, model.sha256
@@ -138,7 +138,7 @@ def generator_for(model: Sam, strategy: str) -> AutoMaskGenerator:
 
 @torch.inference_mode()
 def first_prompts(generator: AutoMaskGenerator, photo: EncodedPhoto) -> int:
-    """Run a strategy up to its first prompts; how many it has proposed then."""
+    """Run a strategy up to its first prompts; return how many it has proposed."""
     return generator.label(photo.rgb, photo).prompts_proposed
 
 

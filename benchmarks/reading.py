@@ -30,7 +30,7 @@ from stages.annotations.shards import list_shards
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make, read, print a line a shard; returns the exit status."""
+    """Make, read, print a line a shard; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="what to repeat: tars, folders or globs")
     parser.add_argument("--shards", type=int, default=10)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(shard: Path, photos: Sequence[Sample], size: int, apart: bool) -> None:
-    """A tar of at least `size` bytes; `apart`: all photos, then all JSONs."""
+    """Write a tar of at least `size` bytes; with `apart` all photos come first, then all JSONs."""
     jsons: list[tuple[str, bytes]] = []
     with tarfile.open(shard, "w") as tar:
         for number, sample in zip(count(), cycle(photos)):
@@ -92,7 +92,7 @@ def _measure(shards: Sequence[str]) -> None:
 
 
 def _lines(ours: Connection) -> Iterator[str | None]:
-    """What the reader says; None every 50 ms that it says nothing."""
+    """Yield the lines that the reader sends; None every 50 ms without one."""
     while True:
         line = ours.recv() if ours.poll(0.05) else None
         if line == "end":
@@ -101,7 +101,7 @@ def _lines(ours: Connection) -> Iterator[str | None]:
 
 
 def _read(shards: Sequence[str], theirs: Connection) -> None:
-    """Read all; say a line after each, and wait until the memory has been looked at."""
+    """Read all shards; send a line after each, and wait for the answer that memory has been measured."""
     problems: list[str] = []
     theirs.send("before the first")
     theirs.recv()

@@ -53,7 +53,7 @@ STAGES = ("encode", "prompt", "decode", "filter", "rle")
 
 @dataclass
 class Tally:
-    """What a system did on all photos so far."""
+    """Figures of one system on all photos so far."""
 
     seconds: float = 0.0
     masks: int = 0
@@ -66,7 +66,7 @@ class Tally:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="everything mode beside segment-anything's own")
     parser.add_argument("--data", required=True, type=Path, help="folder of tars in SA-1B's layout, or of photos")
     parser.add_argument("--sam", nargs="+", default=["tiny=20"], help="models and how many photos each, NAME=COUNT")
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; returns the exit status."""
+    """Measure; return the exit status."""
     arguments = build_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results: dict[str, Any] = {"machine": machine(arguments.device), "threads": arguments.threads, "models": {}}
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(model: Sam, photos: Sequence[Annotated], arguments: argparse.Namespace) -> dict[str, Any]:
-    """All systems on all photos, in turns; prints and returns a table."""
+    """Measure all systems on all photos, in turns; print and return a table."""
     settings = {key: getattr(model.thresholds, key) for key in NAMES} | {"output_mode": "coco_rle"}
     theirs = SamAutomaticMaskGenerator(reference(model), points_per_side=arguments.grid, **settings)
     ours = {f"grid-{arguments.grid}": AutoMaskGenerator(model, points_per_side=arguments.grid, **settings)}
@@ -138,7 +138,7 @@ NAMES = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
 
 
 def table(model: Sam, photos: int, tallies: dict[str, Tally]) -> dict[str, Any]:
-    """Print the figures and return them."""
+    """Print the figures of all systems and return them."""
     print(f"\n{model.name} ({model.sha256[:12]}), {photos} photos; speeds in source images per second")
     header = ("system", "img/s", "x SAM", "x enc", "decoded", "kept", "SAM in it", "it in SAM", "mIoU", *STAGES)
     print(f"{header[0]:<32}" + "".join(f"{name:>10}" for name in header[1:]))
@@ -163,13 +163,13 @@ def table(model: Sam, photos: int, tallies: dict[str, Tally]) -> dict[str, Any]:
 
 
 def best(masks: list[Any], photo: Annotated) -> list[float]:
-    """For each annotated mask the best IoU of any of these."""
+    """Return, for each annotated mask, the best IoU of any of `masks`."""
     iou = iou_matrix(masks, list(photo.rles))
     return iou.max(axis=0).tolist() if len(masks) else [0.0] * len(photo.rles)
 
 
 def load(data: Path, count: int) -> list[Annotated]:
-    """The first photos of a folder."""
+    """Load the first `count` photos of a folder of photos or of tars."""
     shards = sorted(data.glob("*.tar"))
     if shards:
         found = (annotated(sample, print) for shard in shards for sample in read_shard(shard))
@@ -182,13 +182,13 @@ def load(data: Path, count: int) -> list[Annotated]:
 
 
 def plain(path: Path) -> Annotated:
-    """A photo without annotations."""
+    """Load a photo without annotations."""
     rgb = open_photo(path.read_bytes()).rgb
     return Annotated(path.stem, rgb, [], np.zeros((0, 2)), np.zeros(0))
 
 
 def is_missing(name: str) -> bool:
-    """Whether the weights would have to be downloaded."""
+    """Return whether the weights of a model would have to be downloaded."""
     if name not in MODELS:
         raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
     weights = MODELS[name].weights
@@ -196,7 +196,7 @@ def is_missing(name: str) -> bool:
 
 
 def stand_in(name: str, rgb: np.ndarray) -> Sam:
-    """A model with an encoder of random weights and the decoder of `tiny`."""
+    """Build a model with an encoder of random weights and the decoder of `tiny`."""
     torch.manual_seed(0)
     model, tiny = MODELS[name].build(), load_sam("tiny")
     for parameter in model.image_encoder.parameters():
@@ -220,7 +220,7 @@ def stand_in(name: str, rgb: np.ndarray) -> Sam:
 
 
 def reference(model: Sam) -> Sam:
-    """The same weights in segment-anything's own code, encoder included where it has that encoder."""
+    """Load a model's weights into segment-anything's own code; return the model itself where it has no such encoder."""
     if model.name not in sam_model_registry:
         return model
     theirs = sam_model_registry[model.name]()
@@ -229,7 +229,7 @@ def reference(model: Sam) -> Sam:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What it ran on."""
+    """Describe the machine of the run."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

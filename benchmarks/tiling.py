@@ -44,7 +44,7 @@ COLOURS = np.array(
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo (H, W, 3) uint8 and the masks of its objects, with their kinds."""
+    """Photo (H, W, 3) uint8 and the masks of its objects, with their kinds."""
 
     rgb: np.ndarray
     masks: list[Runs]
@@ -52,12 +52,12 @@ class Scene:
 
 
 def made_scene(hw: tuple[int, int], cell: int, seed: int, ground: str = "plain") -> Scene:
-    """One object in each cell of a lattice, none beyond its cell, so none over another.
+    """Make a scene with one object in each cell of a lattice, none beyond its cell, so none over another.
 
     Args:
         hw: rows and columns of the photo.
         cell: about the side of a cell of the lattice, pixels; objects are half to nine tenths of it.
-        seed: of everything.
+        seed: seed of all random choices.
         ground: `plain`, `gradient` (two colours across) or `grain` (noise of ±12, on objects too).
     """
     rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def _ground(hw: tuple[int, int], ground: str, rng: np.random.Generator) -> np.nd
 
 
 def _shape(kind: str, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """(height, width) bool that reaches all four sides, or nearly."""
+    """Make the mask of an object, (height, width) bool, that reaches all four sides, or nearly."""
     if kind == "rectangle":
         return np.ones((height, width), np.bool_)
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -104,7 +104,7 @@ def _shape(kind: str, height: int, width: int, rng: np.random.Generator) -> np.n
 
 
 def exactly_labelled(scene: Scene, tile: int, overlap: float) -> list[dict[str, Any]]:
-    """Records of the objects, each cut by every tile and joined again."""
+    """Return the records of the objects, each cut by every tile and joined again."""
     hw = (scene.rgb.shape[0], scene.rgb.shape[1])
     pieces = [
         (shown.placed(box[0], box[1], hw), box)
@@ -120,7 +120,7 @@ def exactly_labelled(scene: Scene, tile: int, overlap: float) -> list[dict[str, 
 
 
 def judge(scene: Scene, records: Sequence[dict[str, Any]], tile: int, overlap: float) -> list[dict[str, Any]]:
-    """For every object its kind, area, how many tiles it lies in, best IoU, and masks with an IoU above `AGAIN`."""
+    """Return, for every object, its kind, area, number of tiles, best IoU, and masks with an IoU above `AGAIN`."""
     truths = [rle.from_runs(mask) for mask in scene.masks]
     iou = iou_matrix([record["segmentation"] for record in records], truths)
     tiles = tile_boxes(scene.rgb.shape[:2], tile, overlap)
@@ -144,7 +144,7 @@ def judge(scene: Scene, records: Sequence[dict[str, Any]], tile: int, overlap: f
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the scenes, label them, judge; returns the exit status."""
+    """Make the scenes, label them, judge; return the exit status."""
     parser = argparse.ArgumentParser(description="tiles on a made-up scene")
     parser.add_argument("--sam", default="tiny")
     parser.add_argument("--prompts", default="grid-8")

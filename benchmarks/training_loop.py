@@ -31,7 +31,7 @@ BLOCK = 25
 
 
 def losses(task: PredictorTask, worker: Worker, steps: int) -> list[float]:
-    """Loss of every update, averaged over the workers."""
+    """Train and return the loss of every update, averaged over the workers."""
     run = Run(task, worker)
     batches = run.batches(0, steps, loader_workers=1)
     return [run.update(step, batches)["loss"] for step in range(steps)]
@@ -48,7 +48,7 @@ def _one_of_two(rank: int, maps: Sequence[str], steps: int, folder: str) -> None
 
 
 def worst_difference(maps: Sequence[str], steps: int) -> float:
-    """Largest relative difference of an update's loss."""
+    """Return the largest relative difference of an update's loss between one worker and two."""
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(_one_of_two, (maps, steps, folder), nprocs=2)
         two = torch.load(Path(folder) / "losses.pt", weights_only=True)
@@ -58,7 +58,7 @@ def worst_difference(maps: Sequence[str], steps: int) -> float:
 
 
 def seconds(maps: Sequence[str], steps: int) -> tuple[float, float]:
-    """Median seconds of an update that reads, and of one that does not."""
+    """Measure the median seconds of an update that reads its batch, and of one that does not."""
     task = PredictorTask(PromptMapRows(maps), PredictorRecipe(steps=steps, accumulate=1))
     run = Run(task, Worker())
     reading = run.batches(0, steps, loader_workers=1)
@@ -74,7 +74,7 @@ def seconds(maps: Sequence[str], steps: int) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure both; returns the exit status."""
+    """Measure both; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", required=True, help="folders of prompt maps")
     parser.add_argument("--steps", type=int, default=50)

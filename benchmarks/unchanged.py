@@ -47,7 +47,7 @@ COUNTS = ("images", "masks", "status", "reason", "failed_share", "prompts_propos
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(description="record or compare what labelling makes of photos")
     parser.add_argument("--images", type=Path, help="folder of photos")
     parser.add_argument("--weights", nargs="*", default=[], help="MODEL=FILE of random weights, besides tiny")
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def record(images: Path, sams: dict[str, str | None], folder: Path) -> dict[str, Any]:
-    """What each setting makes of the photos, with each model."""
+    """Record what `label_corpus.py` makes of the photos with each setting and each model."""
     main = importlib.import_module("pipelines.label_corpus").main  # of the checkout that PYTHONPATH names
     found = {}
     for sam, weights in sams.items():
@@ -100,7 +100,7 @@ def _outcome(out: Path) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """A line for everything that is not the same."""
+    """List a line for every difference of two records."""
     lines = []
     for name in sorted(before.keys() | after.keys()):
         one, two = before.get(name, {}), after.get(name, {})
@@ -111,7 +111,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    """Record or compare; returns the exit status."""
+    """Record or compare; return the exit status."""
     arguments = build_parser().parse_args()
     if arguments.compare:
         before, after = (json.loads(path.read_text()) for path in arguments.compare)

@@ -31,7 +31,7 @@ STYLE = "body{font:14px sans-serif;margin:1em}img{width:32%;margin-right:1%}h2{f
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page; returns the exit status."""
+    """Write the page; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars in SA-1B's layout")
     parser.add_argument("--sam", default="tiny")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(generator: AutoMaskGenerator, photo: Annotated) -> tuple[float, str]:
-    """A photo's score and its part of the page."""
+    """Label a photo; return its score and its part of the page."""
     labelled = generator.label(photo.rgb)
     masks = [record["segmentation"] for record in labelled.records]
     score = iou_per_ground_truth(iou_matrix(masks, photo.rles)) or 0.0

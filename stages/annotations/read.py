@@ -110,7 +110,7 @@ def _photo_paths(
             break
     else:
         raise ValueError(
-            f"its photos, such as {list(names)[:1]}, are neither beside it nor in a folder there or one level up"
+            f"its photos, such as {list(names)[:1]}, are neither in its folder nor in a folder there or one level up"
         )
     ranked = _ranked(held, here, json_name.rpartition(".")[0])
     paths, ambiguous = _choose(ranked, _differing(filesystem, ranked))

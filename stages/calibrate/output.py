@@ -101,14 +101,14 @@ def _lines(trials: Sequence[Trial], chosen: Trial, held_out: tuple[Trial, Trial]
         " so its figure on them is optimistic.",
     ]
     if held_out is None:
-        return [*lines, "No photo was held out: what it does on others has not been measured."]
+        return [*lines, "No photo was held out: its mIoU on other photos has not been measured."]
     before, after = held_out
     gain = after.gain(before)
     lines.append(f"On {len(after.miou)} other photos, chosen: {_told(after)}; begun with: {_told(before)}")
     if gain is not None:
         lines.append(f"There the chosen one's mIoU differs by {_shown(gain, '+.1f')} points (95 %, paired).")
         if gain.high < 0:
-            lines.append("So it is worse there: what was chosen does not hold for other photos. Give more of them.")
+            lines.append("So it is worse there: the choice does not carry over to other photos. Give more photos.")
     return lines
 
 

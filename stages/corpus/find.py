@@ -76,7 +76,7 @@ def _excluded(root: bytes, exclude: str | None) -> bytes | None:
         return None
     relative = os.path.relpath(os.path.realpath(os.fsencode(exclude)), os.path.realpath(root))
     if relative == b".":
-        raise _Unusable("the output folder is the images' folder itself; name one inside or beside it")
+        raise _Unusable("the output folder is the images' folder itself; name one inside or next to it")
     return None if relative == b".." or relative.startswith(b"../") else relative
 
 

@@ -34,7 +34,7 @@ from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_
 from stages.evaluate.ground_truth import Annotation, usable_annotations
 from stages.evaluate.peak_memory import peak_memory
 
-if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
     from segment_anything.modeling import Sam
 
 RANDOM_MATCH, MATCHED = "random-match", "aop"

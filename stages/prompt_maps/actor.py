@@ -29,7 +29,7 @@ from stages.prompt_maps.target import PhotoTarget, Source, photo_target
 from stages.storage.atomic import write_bytes
 from stages.storage.location import redact
 
-if TYPE_CHECKING:  # importing it before aopsam would fail beside a torchvision without operators
+if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
     from segment_anything.modeling import Sam
 
 
@@ -44,11 +44,11 @@ class MapRecipe:
     sam: str = "tiny"
     """Name of the model whose embeddings the predictor will read."""
     checkpoint: str | None = None
-    """Its weights; by default the bundled or official ones."""
+    """File of its weights; by default the bundled or official ones."""
     source: Source = "interior"
-    """Where a mask's prompt is: the point deepest inside it, or the annotation's recorded point_coords."""
+    """Place of a mask's prompt: the point deepest inside it, or the annotation's recorded point_coords."""
     combine: Combine = "max"
-    """What overlapping prompts do."""
+    """How overlapping prompts are combined."""
     preset: Annotated[str, OneOf(PRESETS)] = "medium"
     """Kernel of a prompt: a name of aopsam.predictor.targets.PRESETS."""
     sparse: bool = False

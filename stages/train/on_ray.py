@@ -39,7 +39,7 @@ class TrainingArguments:
     out: Uri
     """Folder or URI; holds a run to go on with, or none."""
     workers: Count = 1
-    """Processes."""
+    """Training processes."""
     threads: Count | None = None
     """CPU threads a worker; by default 2."""
     checkpoint_every: Count = 250
@@ -47,7 +47,7 @@ class TrainingArguments:
     validate_every: Count | None = None
     """Updates between validations; by default an epoch."""
     plan: bool = False
-    """Measure a minute, say what the run will cost, and end."""
+    """Measure for a minute, print what the run will cost, and end."""
 
     def check_out(self, *names: str) -> None:
         """Check before the work that OUT can be written.
@@ -56,7 +56,7 @@ class TrainingArguments:
             names: what the pipeline writes there besides checkpoints and curves; folders end in a slash.
 
         Raises:
-            ValueError: it cannot, or its name is not UTF-8, which Ray Train cannot write to.
+            ValueError: OUT cannot be written, or its name is not UTF-8, which Ray Train cannot write to.
         """
         if printable(self.out) != self.out:
             raise ValueError(f"{printable(redact(self.out))}: not UTF-8, as Ray Train needs it; give another --out")

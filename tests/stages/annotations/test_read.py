@@ -60,7 +60,7 @@ def test_what_is_no_instance_file_is_named(tmp_path: Path, text: str) -> None:
 def test_photos_that_are_nowhere_are_named(tmp_path: Path) -> None:
     problems: list[str] = []
     assert list(read_annotated(instance_file(tmp_path / "a" / "instances.json"), problems.append)) == []
-    assert "such as ['1.jpg'], are neither beside it" in problems[0]
+    assert "such as ['1.jpg'], are neither in its folder" in problems[0]
 
 
 def test_shards_are_found_gzipped_too(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_split_without_photos_takes_none_of_another(tmp_path: Path) -> None:
     (tmp_path / "valid" / "x.json").write_text("{}")
     found, (line,) = photos_and_lines(tmp_path, "train/x.json", ["a.jpg"])
     assert not found
-    assert "neither beside it" in line
+    assert "neither in its folder" in line
 
 
 def test_of_folders_that_differ_the_one_with_most_is_read(tmp_path: Path) -> None:

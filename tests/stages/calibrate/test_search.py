@@ -89,7 +89,7 @@ def test_a_choice_that_does_not_hold_on_other_photos_is_called_so(tmp_path: Path
     before, after = trial("aop", 0.5, 60), trial("aop(spacing=9)", 0.4, 30)
     for first, second, said in ((before, after, True), (after, before, False)):
         text = write_calibration([before, after], after, (first, second), {}, {}, str(tmp_path))
-        assert ("does not hold for other photos" in text) == said
+        assert ("does not carry over to other photos" in text) == said
         assert f"{'-' if said else '+'}10.0 [" in text
 
 

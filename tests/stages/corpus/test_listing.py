@@ -176,7 +176,7 @@ def test_the_output_is_left_out(tmp_path: Path) -> None:
     assert list(listed(f"{tmp_path}/*", str(tmp_path / "out"))) == ["a.jpg", "outside/c.jpg"]
     for elsewhere in (tmp_path.parent, tmp_path / "new", "s3://bucket/out"):
         assert len(listed(tmp_path, str(elsewhere))) == 3
-    with pytest.raises(ValueError, match="inside or beside"):
+    with pytest.raises(ValueError, match="inside or next to"):
         list_images(str(tmp_path), str(tmp_path))
 
 
