@@ -23,7 +23,7 @@ from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Strategy, make_strategy
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
-from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.encode import EncodedPhoto, check_photo
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
@@ -148,7 +148,11 @@ class AutoMaskGenerator:
         Args:
             image: (H, W, 3) uint8 RGB.
             encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
+
+        Raises:
+            ValueError: `image` is no such photo.
         """
+        check_photo(image)
         run = PhotoRun(self.model, self.options, image, Ledger(self.model.device), encoded)
         run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
         candidates = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)

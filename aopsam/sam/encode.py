@@ -96,6 +96,18 @@ class EncodedPhoto:
         return self.model.image_encoder.img_size, self.input_hw
 
 
+def check_photo(rgb: object) -> None:
+    """Check that a photo is an (H, W, 3) uint8 array with at least one pixel.
+
+    Raises:
+        ValueError: it is not; the message says what it is and what would be right.
+    """
+    if not isinstance(rgb, np.ndarray):
+        raise ValueError(f"expected a photo as a NumPy array (H, W, 3) uint8, got {type(rgb).__name__}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ValueError(f"expected a photo of shape (H, W, 3) and dtype uint8, got {rgb.shape} {rgb.dtype}")
+
+
 @torch.inference_mode()
 def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     """Encode one photo, pre-processed as the model's authors do: segment-anything resizes the long side to the model's
@@ -110,8 +122,8 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     Raises:
         ValueError: `rgb` is not an (H, W, 3) uint8 array with at least one pixel.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
-        raise ValueError(f"expected a photo of shape (H, W, 3) and dtype uint8, got {rgb.shape} {rgb.dtype}")
+    check_photo(rgb)
+    rgb = np.ascontiguousarray(rgb)  # torch takes no mirrored view
     size = model.image_encoder.img_size
     if isinstance(model, StretchedSam):
         pixels, input_hw = _stretch(model, rgb), (size, size)

@@ -77,6 +77,8 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
         raise FetchError(Reason.READ_ERROR, type(error).__name__) from error
     if not data:
         raise FetchError(Reason.EMPTY_FILE, "no bytes")
+    if length is not None and len(data) > length:
+        raise FetchError(Reason.READ_ERROR, "the server sends whole files for a part of one; copy the archive first")
     if length is not None and len(data) != length:
         raise FetchError(Reason.BAD_MEMBER, f"the archive ends {length - len(data)} bytes before the member does")
     return data
@@ -85,6 +87,8 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
 def _bad_member(path: bytes, offset: int, length: int | None) -> str:
     if length is not None:
         return "no regular file in the archive: a link, folder, device or unsafe path, or cut short"
+    if role(path) is Role.ZIP:
+        return "a zip, 7z or rar archive is not read; unpack it first"
     if role(path) is Role.COMPRESSED_TAR:
         return "a compressed tar cannot be read at random; decompress it first"
     return f"the archive is damaged or cut short at byte {offset}; what came before is listed"

@@ -82,7 +82,9 @@ def _rows(location: Location, selection: Selection, found: Found) -> Iterator[_R
                 yield from _parquet_rows(location, path, here, selection.explicit)
             case Role.COMPRESSED_TAR if selection.explicit:
                 raise ValueError(f"{shown(path)}: a compressed tar cannot be read at random; decompress it first")
-            case Role.COMPRESSED_TAR:
+            case Role.ZIP if selection.explicit:
+                raise ValueError(f"{shown(path)}: a zip, 7z or rar archive is not read; unpack it first")
+            case Role.COMPRESSED_TAR | Role.ZIP:
                 yield here._replace(kind="special", offset=0)
             case _:
                 yield here

@@ -7,12 +7,13 @@ import re
 from enum import Enum, auto
 
 PHOTO_SUFFIXES = frozenset(
-    b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()
+    b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()
     # Not decoded, yet photos: each becomes a row that says so.
-    + b".avif .heic .heif .jp2".split()
+    + b".avif .heic .heif .hif .jp2 .jxl".split()
 )
 """Lower-case suffixes of files that are photos; case does not matter, other files are not listed."""
 
+_ZIPS = (b".zip", b".7z", b".rar")
 _COMPRESSED_TARS = (b".tar.gz", b".tgz", b".tar.bz2", b".tbz2", b".tar.xz", b".txz", b".tar.zst")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
@@ -23,6 +24,7 @@ class Role(Enum):
     PHOTO = auto()
     TAR = auto()
     COMPRESSED_TAR = auto()
+    ZIP = auto()
     PARQUET = auto()
     OTHER = auto()
 
@@ -38,6 +40,8 @@ def role(name: bytes) -> Role:
         return Role.TAR
     if suffix == b".parquet":
         return Role.PARQUET
+    if suffix in _ZIPS:
+        return Role.ZIP
     return Role.COMPRESSED_TAR if name.endswith(_COMPRESSED_TARS) else Role.OTHER
 
 

@@ -15,6 +15,7 @@ from aopsam.training.sami import SamiTask
 from aopsam.training.student import StudentRecipe
 from pipelines import distill_encoder
 from stages.annotations.held_out import is_held_out
+from stages.config.command_line import parse
 from stages.train.distillation import DistillationJob, distillation_task, left_out
 from stages.train.finetune import FinetuneJob, finetune_task
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
@@ -90,10 +91,9 @@ def test_from_photos_to_a_student(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_sami_is_built_by_name(tmp_path: Path) -> None:
-    arguments = distill_encoder.build_parser().parse_args(command(tmp_path, [str(tmp_path)], method="sami"))
-    recipe = distill_encoder.recipe_from(distill_encoder.RECIPES["sami"], arguments)
+    arguments = parse(distill_encoder.Arguments, command(tmp_path, [str(tmp_path)], method="sami"))
     (tmp_path / "one.jpg").write_bytes(jpeg(0, (96, 128)))
-    task = distillation_task(DistillationJob((str(tmp_path),), recipe, str(tmp_path / "out")))
+    task = distillation_task(arguments.job())
     assert isinstance(task, SamiTask)
     assert task.recipe.masked == 0.75
 

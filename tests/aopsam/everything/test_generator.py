@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
@@ -173,6 +175,12 @@ def test_wrong_arguments_say_what_would_be_right(tiny: Sam, options: dict, words
 def test_a_photo_of_the_wrong_kind_is_refused(small_sam: Sam) -> None:
     with pytest.raises(ValueError, match="uint8"):
         AutoMaskGenerator(small_sam, prompts="grid-2").generate(np.zeros((4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize("photo", [None, "photo.jpg", [[1]], Image.new("RGB", (4, 4))])
+def test_what_is_no_array_is_refused(small_sam: Sam, photo: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected a photo as a NumPy array \(H, W, 3\) uint8, got "):
+        AutoMaskGenerator(small_sam, prompts="grid-2").generate(photo)
 
 
 class _Boxes(Strategy):

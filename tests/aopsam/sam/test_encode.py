@@ -9,6 +9,7 @@ import torch
 from aopsam.sam.encode import encode, precision_dtype, set_encoder_precision
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
+from aopsam.sam.registry import MODELS
 
 CPU = torch.device("cpu")
 RGB = np.random.RandomState(0).randint(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -45,3 +46,9 @@ def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_precision_is_named() -> None:
     with pytest.raises(ValueError, match=r"unknown precision 'int8'.*float32, bfloat16, float16, auto"):
         precision_dtype("int8", CPU)
+
+
+def test_a_mirrored_view_is_a_photo() -> None:
+    model = MODELS["efficient_sam_ti"].build()
+    mirrored = RGB[..., ::-1]
+    assert torch.equal(encode(model, mirrored).embedding, encode(model, mirrored.copy()).embedding)

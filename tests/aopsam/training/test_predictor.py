@@ -85,7 +85,7 @@ def test_every_loss_is_least_at_the_target(name: str) -> None:
 
 
 def test_an_unknown_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown loss 'l1'; the names are mse, cross-entropy, focal"):
+    with pytest.raises(ValueError, match="loss='l1'; choose from mse, cross-entropy, focal"):
         PredictorRecipe(loss="l1")
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.listing import SCHEMA
-from stages.corpus.fetch import fetch
+from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.corpus.names import shown
 from stages.corpus.tar_members import read_members
@@ -260,6 +260,26 @@ def test_compressed_tars(tmp_path: Path) -> None:
     assert listed(tmp_path) == {"a.tar.gz": "special", "b.tgz": "special", "c.jpg": "file"}
     with pytest.raises(ValueError, match=r"a\.tar\.gz.*decompress"):
         list_images(str(tmp_path / "a.tar.gz"))
+
+
+def test_archives_that_are_not_read_are_rows_that_say_so(tmp_path: Path) -> None:
+    put(tmp_path, "a.zip", "b.7z", "c.mpo", "d.jxl", "e.HIF", "f.txt")
+    kinds = {"a.zip": "special", "b.7z": "special", "c.mpo": "file", "d.jxl": "file", "e.HIF": "file"}
+    assert listed(tmp_path) == kinds
+    for row in list_images(str(tmp_path)).to_pylist()[:2]:
+        with pytest.raises(FetchError, match="unpack it first"):
+            fetch(row, str(tmp_path))
+    with pytest.raises(ValueError, match=r"a\.zip.*unpack"):
+        list_images(str(tmp_path / "a.zip"))
+
+
+def test_a_server_that_sends_whole_files_for_parts_is_named(tmp_path: Path, web: str) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        put(tmp_path, "a.jpg")
+        tar.add(tmp_path / "a.jpg", "a.jpg")
+    (row,) = (row for row in list_images(f"http://{web}/s.tar").to_pylist() if row["kind"] == "tar")
+    with pytest.raises(FetchError, match="sends whole files for a part of one; copy the archive first"):
+        fetch(row, f"http://{web}/s.tar")
 
 
 def test_parquet_rows(tmp_path: Path) -> None:
