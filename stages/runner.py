@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ MEMORY_OF_AN_ACTOR = 2 * 2**30
 
 SMALL_BLOCK = 2**16
 """Bytes after which what a reader has read goes on to an actor: about a photo, so that all actors have work soon."""
+
+
+SECONDS_TO_END = 10.0
+"""Seconds that a run waits, at most, for its actors to end."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,7 @@ def run_actors(
     """
     if not units:
         return
+    free = _free_cpus()
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1 if may_lose_units else 0
     context.target_max_block_size = SMALL_BLOCK if read else 128 * 2**20
@@ -200,7 +206,25 @@ def run_actors(
     for table in done.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
         yield cast(pa.Table, table)
     del work, done
-    gc.collect()  # actors that were started again after a crash end with their handles, which hang in a cycle
+    _wait_for_actors_to_end(free)
+
+
+def _free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def _wait_for_actors_to_end(free: float) -> None:
+    """Wait some seconds until as many CPUs are free as before the run.
+
+    Actors end with their handles, which hang in a cycle with the executor's thread: a later run, or a training, would
+    wait for their CPUs until Python's collector comes by.
+    """
+    deadline = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < deadline:
+        gc.collect()
+        if _free_cpus() >= free:
+            return
+        time.sleep(0.2)
 
 
 def _read_unit(packed: pa.Table, read: Callable[[pa.Table], Iterable[pa.Table]]) -> Iterator[pa.Table]:
