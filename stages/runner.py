@@ -81,6 +81,7 @@ def start(actors: int | None = None, threads: int | None = None, units: int | No
     context.print_on_execution_start = False
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    gc.collect()  # actors of an earlier run whose handles hang in a cycle would hold CPUs
     return choose_resources(actors, threads, units)
 
 
