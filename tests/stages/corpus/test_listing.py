@@ -255,6 +255,17 @@ def test_impossible_tar_sizes_are_damage(size: bytes) -> None:
     assert not any(member.regular for member in members)
 
 
+def test_joined_tars_are_read_to_their_end(tmp_path: Path) -> None:
+    one, two = make_tar("a.jpg", "b.jpg"), make_tar("a.jpg", "c.jpg")
+    (tmp_path / "t.tar").write_bytes(one + two + bytes(1 << 17) + make_tar("d.jpg"))
+    rows = list_images(str(tmp_path)).to_pylist()
+    assert [row["file_name"].removeprefix("t.tar#") for row in rows] == ["a.jpg", "b.jpg", "a.jpg", "c.jpg", "d.jpg"]
+    assert [fetch(row, str(tmp_path))[:5] for row in rows] == [b"a.jpg", b"b.jpg", b"a.jpg", b"c.jpg", b"d.jpg"]
+    assert len({row["image_id"] for row in rows}) == 5
+    (tmp_path / "t.tar").write_bytes(one + b"no tar" * 100)
+    assert list(listed(tmp_path).values()) == ["tar", "tar", "special"]
+
+
 def test_compressed_tars(tmp_path: Path) -> None:
     put(tmp_path, "a.tar.gz", "b.tgz", "c.jpg")
     assert listed(tmp_path) == {"a.tar.gz": "special", "b.tgz": "special", "c.jpg": "file"}
@@ -274,9 +285,7 @@ def test_archives_that_are_not_read_are_rows_that_say_so(tmp_path: Path) -> None
 
 
 def test_a_server_that_sends_whole_files_for_parts_is_named(tmp_path: Path, web: str) -> None:
-    with tarfile.open(tmp_path / "s.tar", "w") as tar:
-        put(tmp_path, "a.jpg")
-        tar.add(tmp_path / "a.jpg", "a.jpg")
+    (tmp_path / "s.tar").write_bytes(make_tar("a.jpg"))
     (row,) = (row for row in list_images(f"http://{web}/s.tar").to_pylist() if row["kind"] == "tar")
     with pytest.raises(FetchError, match="sends whole files for a part of one; copy the archive first"):
         fetch(row, f"http://{web}/s.tar")
