@@ -64,7 +64,7 @@ def _find_local(path: bytes, exclude: str | None) -> Selection:
     if os.path.lexists(path):
         root, _, name = path.rpartition(b"/")
         return Selection(root, [Found(name, regular=os.path.isfile(path))], explicit=True)  # noqa: PTH113
-    glob = split_glob(os.fsdecode(path))
+    glob = split_glob(os.fsdecode(path), os.path.isdir)
     if glob is None:
         raise FileNotFoundError
     root = os.fsencode(glob[0])
@@ -85,7 +85,7 @@ def _find_remote(filesystem: AbstractFileSystem, path: str, is_folder: bool) -> 
     try:
         details = filesystem.info(path)
     except FileNotFoundError:
-        glob = split_glob(path)
+        glob = split_glob(path, filesystem.isdir)
         if glob is None:
             raise
         root = os.fsencode(redact(glob[0]))

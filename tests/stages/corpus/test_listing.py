@@ -160,6 +160,22 @@ def test_globs(tmp_path: Path) -> None:
     assert list(listed(f"{tmp_path}/x/*/e.jpg")) == ["y/e.jpg"]
 
 
+@pytest.mark.parametrize("place", ["", "memory://"])
+def test_globs_below_folders_whose_names_read_like_globs(tmp_path: Path, place: str) -> None:
+    put(tmp_path, "photos [2024]/a.jpg", "photos [2024]/[1]/b.jpg", "photos [2024]/x/[1]/c.jpg", "photos 2/d.jpg")
+    put(tmp_path, "who?/e*/f.jpg")
+    fsspec.filesystem("memory").put(str(tmp_path) + "/", f"{tmp_path}/", recursive=True)
+    root = f"{place}{tmp_path}"
+    assert list(listed(f"{root}/photos [2024]/*.jpg")) == ["a.jpg"]
+    assert list(listed(f"{root}/photos [2024]/[1]/*.jpg")) == ["b.jpg"]
+    assert list(listed(f"{root}/photos [2024]/*/[1]/*.jpg")) == ["x/[1]/c.jpg"]
+    assert list(listed(f"{root}/photos [2024]/**/*.jpg")) == ["[1]/b.jpg", "a.jpg", "x/[1]/c.jpg"]
+    assert list(listed(f"{root}/photos [0-9]/*.jpg")) == ["photos 2/d.jpg"]
+    assert list(listed(f"{root}/who?/e*/?.jpg")) == ["f.jpg"]
+    with pytest.raises(ValueError, match="no such file or folder"):
+        list_images(f"{root}/photos [2024]/missing.jpg")
+
+
 @pytest.mark.parametrize("images", ["nowhere", "nowhere/*.jpg", "*.png", "nowhere://x", "memory://nowhere"])
 def test_what_is_not_there_is_one_line(tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

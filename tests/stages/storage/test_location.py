@@ -65,7 +65,7 @@ def test_bytes_that_are_not_utf_8_are_shown() -> None:
     assert printable(os.fsdecode(b"/caf\xe9/100%")) == "/caf%E9/100%"
 
 
-@pytest.mark.parametrize("name", ["a::b", os.fsdecode(b"photos\xff"), "a%20b"])
+@pytest.mark.parametrize("name", ["a::b", os.fsdecode(b"photos\xff"), "a%20b", "photos [2024]", "*?"])
 def test_shards_below_odd_folders_are_read(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
