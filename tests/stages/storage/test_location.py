@@ -40,6 +40,7 @@ def test_the_uri_of_a_local_path_is_text_that_leads_back_to_it(tmp_path: Path, n
 
 def test_blanks_and_bytes_of_a_file_uri_are_unquoted() -> None:
     assert open_filesystem("file:///a%20b/c%25")[1] == locate("file:///a%20b/c%25").path == "/a b/c%"
+    assert open_filesystem("file://localhost/a%20b")[1] == locate("file://localhost/a%20b").path == "/a b"
     assert os.fsencode(open_filesystem("file:///a%FF")[1]) == b"/a\xff"
     assert open_filesystem("/a%20b")[1] == locate("/a%20b").path == "/a%20b"
 
