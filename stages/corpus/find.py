@@ -19,7 +19,7 @@ class Selection:
     Attributes:
         root: the folder that ids and file names are relative to, raw bytes, without credentials: the folder itself, the
             parent of a single file, the folder above the first wildcard of a glob.
-        found: files below it.
+        found: files below it, those that are only counted among them.
         explicit: True for a single file that was named outright.
     """
 
@@ -98,6 +98,6 @@ def _find_remote(filesystem: AbstractFileSystem, path: str, is_folder: bool) -> 
 
 def _matching(found: list[Found], pattern: str) -> list[Found]:
     kept = [one for one in found if matches(os.fsdecode(one.relative), pattern)]
-    if not kept:
+    if all(one.other for one in kept):
         raise _Unusable("no photo and no archive of photos matches this glob")
     return kept
