@@ -67,15 +67,13 @@ def list_images(images: str, exclude: str | None = None, others: Counter[str] | 
     location = locate(images)
     selection = find(location, images, exclude)
     others = Counter() if others is None else others
+    others.update(selection.others)
     rows = [row for found in selection.found for row in _rows(location, selection, found, others)]
     rows.sort(key=lambda row: row.order)
     return _table(location, selection.root, rows)
 
 
 def _rows(location: Location, selection: Selection, found: Found, others: Counter[str]) -> Iterator[_Row]:
-    if found.other:
-        others[suffix(found.relative)] += 1
-        return
     here = _Row(found.relative, "file", size=found.size)
     if is_hidden(found.relative) and not selection.explicit:
         yield here._replace(kind="hidden")
