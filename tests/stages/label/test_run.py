@@ -12,8 +12,9 @@ import pytest
 
 from schemas import listing
 from stages.label.account import Account
-from stages.label.folder import done_images
+from stages.label.folder import done_images, passing_failures
 from stages.label.run import choose_rows_per_file, label_listing
+from stages.label.whole import label_again
 from stages.results.read import read_labels
 from stages.runner import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs
@@ -67,6 +68,17 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_path: Path) -> None:
     assert _label(9, tmp_path, fatal=("002.jpg",)) == Account(rows=9, masks=0, failed=1)
     assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
+
+
+def test_a_row_of_a_photo_that_killed_its_worker_is_made_again_in_its_file(tmp_path: Path) -> None:
+    _label(9, tmp_path, fatal=("002.jpg", "005.jpg"))
+    files, failed = sorted(tmp_path.iterdir()), passing_failures(str(tmp_path))
+    assert failed.keys() == {"002.jpg", "005.jpg"}
+    resources = Resources(actors=2, threads=1, device="cpu")
+    again = label_again(_listing(9), str(tmp_path), failed, partial(Blank, fatal=("005.jpg",)), resources)
+    assert sum(part.rows for part in again) == 2
+    assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_resources_that_the_user_left_open() -> None:
