@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import listing
+from schemas.labels import SCHEMA, Reason
 from stages.label.account import Account
-from stages.label.folder import done_images, passing_failures
+from stages.label.folder import done_images, passing_failures, write_unit
+from stages.label.row import blank_row, with_reason
 from stages.label.run import choose_rows_per_file, label_listing
 from stages.label.whole import label_again
 from stages.results.read import read_labels
@@ -70,15 +72,18 @@ def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_pa
     assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
 
 
-def test_a_row_of_a_photo_that_killed_its_worker_is_made_again_in_its_file(tmp_path: Path) -> None:
-    _label(9, tmp_path, fatal=("002.jpg", "005.jpg"))
-    files, failed = sorted(tmp_path.iterdir()), passing_failures(str(tmp_path))
-    assert failed.keys() == {"002.jpg", "005.jpg"}
-    resources = Resources(actors=2, threads=1, device="cpu")
-    again = label_again(_listing(9), str(tmp_path), failed, partial(Blank, fatal=("005.jpg",)), resources)
-    assert sum(part.rows for part in again) == 2
-    assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
-    assert sorted(tmp_path.iterdir()) == files
+def test_rows_of_failed_photos_are_made_again_in_their_file(tmp_path: Path) -> None:
+    made = [blank_row(row) for row in _listing(4).to_pylist()]
+    reasons = (Reason.WORKER_DIED, Reason.NO_MASK, Reason.NOT_FOUND, Reason.EMPTY_FILE)
+    rows = [with_reason(row, reason, "") for row, reason in zip(made, reasons, strict=True)]
+    name = write_unit(pa.Table.from_pylist(rows, schema=SCHEMA), str(tmp_path))
+    failed = passing_failures(str(tmp_path))
+    assert failed.keys() == {"000.jpg", "002.jpg"}
+    resources = Resources(actors=1, threads=1, device="cpu")
+    assert sum(part.rows for part in label_again(_listing(4), str(tmp_path), failed, Blank, resources)) == 2
+    assert _reasons(tmp_path) == {"no_mask": 3, "empty_file": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert pq.read_table(tmp_path / name).column("image_id").to_pylist() == [row["image_id"] for row in made]
 
 
 def test_resources_that_the_user_left_open() -> None:
