@@ -49,6 +49,8 @@ Share = Annotated[float, Limits(0, 1)]
 """0 to 1."""
 Count = Annotated[int, Limits(1)]
 """At least 1."""
+BEYOND = 2**63
+"""Whole numbers of this size or larger fit no option: torch and NumPy do not take them."""
 
 
 def options_of(target: Callable[..., Any]) -> dict[str, Any]:
@@ -116,10 +118,13 @@ def check(options: Any) -> None:
     checked(options_of(type(options)), vars(options), from_text=False)
 
 
-def unknown(name: str, names: Iterable[str]) -> str:
-    """Say that a name is none of those there are, and which of them was meant: `'treshold'; did you mean …`."""
+def unknown(name: object, names: Iterable[str]) -> str:
+    """Say that a name is none of those there are, and which of them was meant: `'treshold'; did you mean …`.
+
+    Files of settings have names that are no text, such as `1: 2`.
+    """
     listed = list(names)
-    near = difflib.get_close_matches(name, listed, 1)
+    near = difflib.get_close_matches(str(name).lower(), listed, 1)
     meant = f"did you mean {near[0]}? " if near else ""
     choice = f"choose from {', '.join(listed)}" if listed else "there are none"
     return f"{name!r}; {meant}{choice}"
@@ -149,7 +154,8 @@ def _fitted(value: Any, hint: Any, from_text: bool) -> Any:
                 break
         else:
             return Path(value) if kind is Path else value
-    raise ValueError(_expected(kinds))
+    most = ", below 2^63" if isinstance(value, int) and abs(value) >= BEYOND else ""
+    raise ValueError(_expected(kinds) + most)
 
 
 def _number(text: str) -> Any:
@@ -166,6 +172,8 @@ def _is_a(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if isinstance(value, bool):
         return kind is bool
+    if isinstance(value, int) and abs(value) >= BEYOND:
+        return False
     if kind is float:
         return isinstance(value, int | float)
     if kind is Path:

@@ -31,7 +31,7 @@ from stages.config.command_line import ResourceArguments, Uri, checking_input, c
 from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
 from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
-from stages.evaluate.output import check_out, write_evaluation
+from stages.evaluate.output import check_out, write_evaluation, write_metrics
 from stages.evaluate.run import measure
 from stages.runner import start
 from stages.storage.location import absolute, printable, redact
@@ -79,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         strategies = add_sweeps(parse_strategies(arguments.prompts), arguments.sweep)
         evaluation = arguments.evaluation(strategies)
         here = EvaluatePhotos(evaluation)
-    photos = arguments.limit and arguments.limit * len(sources)
-    resources = start(arguments.actors, arguments.threads, photos)
+    resources = start(arguments.actors, arguments.threads, arguments.limit and arguments.limit * len(sources))
     print(f"measuring {arguments.prompts} of {arguments.sam}: {resources}", flush=True)
     results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, here.weights(), resources)])
+    write_metrics(results, arguments.out)
     losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     facts = {
         "configuration": asdict(arguments) | {"data": list(shards), "out": redact(arguments.out)},

@@ -6,7 +6,8 @@ On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
 Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json and OUT/report.html. The same command again finishes
-what a kill left undone; --plan says what it will cost. Exit status: 0 done; 2 wrong arguments; 3 too many failures.
+what a kill left undone, with --retry-failed what may have failed by chance, too; --plan says what it will cost. Exit
+status: 0 done; 1 the end could not be written, the labels are kept; 2 wrong arguments; 3 too many failures.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from stages.config.command_line import Uri, checking_input, command, parse, sett
 from stages.config.label_config import LabelConfig
 from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
-from stages.label.progress import Progress
-from stages.label.run import label_listing
-from stages.results.report import write_report
-from stages.results.summary import describe, exit_status, write_finished
-from stages.runner import choose_resources, start
+from stages.label.whole import label_job
+from stages.results.finish import finish_run
+from stages.results.summary import describe, describe_nothing_to_do, exit_status
+from stages.runner import choose_resources
 from stages.storage.location import redact
 
 
@@ -50,6 +50,8 @@ class Arguments:
     """CPU threads of a model."""
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
+    retry_failed: bool = False
+    """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
     """Label three photos, say what the run will cost, and stop."""
 
@@ -67,33 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit status."""
     arguments = parse_arguments(argv)
     with checking_input():
-        job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, arguments.threads)
+        given = arguments.label, arguments.images, arguments.out, arguments.threads
+        job = LabelJob.prepare(*given, retry_failed=arguments.retry_failed)
     if arguments.plan:
         print(plan_labelling(job, choose_resources(arguments.actors, arguments.threads)))
         return 0
     if finished := job.finished():
-        print(f"nothing to do: all {job.listing.num_rows} images have their row in {redact(job.out)}/labels")
+        print(describe_nothing_to_do(finished, job.listing.num_rows, f"{redact(job.out)}/labels"))
         return exit_status(finished, arguments.max_failed)
     job.begin()
-    progress, actors = label(job, arguments)
-    summary = write_finished(job.out, job.configuration, progress, actors, job.others)
-    report = write_report(job.out, job.images, summary)
+    progress, actors = label_job(job, arguments.actors, arguments.threads, arguments.rows_per_file)
+    summary, report = finish_run(job, progress, actors)
     print(f"{describe(summary)}\ntables   {redact(job.out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)
-
-
-def label(job: LabelJob, arguments: Arguments) -> tuple[Progress, int]:
-    """Label what has no row yet; returns what was done, and by how many actors."""
-    progress = Progress(job.undone)
-    if not job.undone:
-        return progress, 0
-    resources = start(arguments.actors, arguments.threads, job.undone)
-    print(f"{job}, {resources}", flush=True)
-    labels, actor = f"{job.out}/labels", job.actor(resources)
-    for account in label_listing(job.listing, labels, actor, resources, arguments.rows_per_file):
-        progress.add(account)
-    progress.close()
-    return progress, resources.actors
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ class Reason(StrEnum):
     """failed: labelling raised; the message names the error."""
 
 
+PASSING = (Reason.NOT_FOUND, Reason.READ_ERROR, Reason.WORKER_DIED)
+"""Reasons that may have passed by a later run."""
+
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 
 MASK = pa.struct(

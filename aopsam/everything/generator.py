@@ -117,7 +117,9 @@ class AutoMaskGenerator:
             sides = [int(points_per_side / crop_n_points_downscale_factor**layer) for layer in layers]
             self.strategies = [Grid.per_side(side) for side in sides]
         else:
-            strategy = make_strategy(prompts or "aop", model, predictor, **(strategy_options or {}))
+            strategy = make_strategy(
+                "aop" if prompts is None else prompts, model, predictor, **(strategy_options or {})
+            )
             self.strategies = [strategy for _ in layers]
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:

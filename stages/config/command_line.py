@@ -15,6 +15,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, check
+from stages.storage.atomic import CannotWrite
 from stages.storage.location import absolute
 
 Arguments = TypeVar("Arguments")
@@ -57,7 +58,7 @@ class BadInput(Exception):
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Let a pipeline's `main` end with status 2 and one line where its input is bad (`BadInput`)."""
+    """Let a pipeline's `main` end with one line, and status 2 where its input is bad, 1 where it cannot write."""
     name = Path(main.__code__.co_filename).stem
 
     @wraps(main)
@@ -69,6 +70,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except BadInput as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
+        except CannotWrite as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
 
     return run
 

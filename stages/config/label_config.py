@@ -59,6 +59,9 @@ class LabelConfig:
         own, after = options_of(cls), options_of(GeneratorOptions)
         del own["options"]
         values = checked(own | after, values, source)
+        for name, value in values.get("strategy_options", {}).items():
+            if not isinstance(name, str) or not isinstance(value, str | int | float | None):
+                raise ValueError(f"{source}: strategy_options {name!r}: {value!r}; expected a name and a plain value")
         options = coerce(GeneratorOptions, {name: value for name, value in values.items() if name in after}, source)
         return cls(options=options, **{name: value for name, value in values.items() if name in own})
 
@@ -71,9 +74,10 @@ class LabelConfig:
             OSError: it cannot be read.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such day, too many digits
             raise ValueError(f"{path}: not YAML or JSON ({' '.join(str(error).split())})") from error
+        values = {} if values is None else values
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
         return cls.from_mapping(values, path)

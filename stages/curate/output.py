@@ -16,7 +16,7 @@ from stages.storage.location import open_filesystem, redact
 
 
 def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: int) -> tuple[float, float]:
-    """Write `cover.png`, `sheet.png` and, last, `curation.parquet`.
+    """Write `curation.parquet`, the work, and then `cover.png` and `sheet.png`, which show it.
 
     Args:
         out: folder or URI, without a slash at its end.
@@ -27,12 +27,12 @@ def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: i
     Returns:
         The embedding distance of the farthest photo from those chosen, and from as many drawn at random.
     """
-    ours, random = cover_distances(descriptions, curation.column("chosen").to_numpy(), seed)
-    write_bytes(f"{out}/cover.png", cover_png(curation, ours, random))
-    write_bytes(f"{out}/sheet.png", sheet_png(descriptions, curation))
     buffer = io.BytesIO()
     pq.write_table(curation, buffer, compression="zstd")
     write_bytes(f"{out}/curation.parquet", buffer.getvalue())
+    ours, random = cover_distances(descriptions, curation.column("chosen").to_numpy(), seed)
+    write_bytes(f"{out}/cover.png", cover_png(curation, ours, random))
+    write_bytes(f"{out}/sheet.png", sheet_png(descriptions, curation))
     return float(ours.max()), float(random.max())
 
 

@@ -25,7 +25,6 @@ from stages.evaluate.summary import summarise
 from stages.evaluate.tables import facts_of, fill, markdown
 from stages.storage import atomic
 from stages.storage.atomic import check_writable
-from stages.storage.location import open_filesystem
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy")
 
@@ -54,6 +53,19 @@ def check_out(out: str) -> None:
     check_writable(out, "metrics.parquet", "index.html", "plots/", "evaluation.json", "table.md")
 
 
+def metrics_of(results: pa.Table) -> pa.Table:
+    """Return schemas/metrics.py of a table of `stages.evaluate.actor.RESULTS`, in a fixed order."""
+    order = [(key, "ascending") for key in ("data", "image_id", "sam", "prompts", "metric")]
+    return conform(results.drop_columns(["message"]).sort_by(order), SCHEMA)
+
+
+def write_metrics(results: pa.Table, out: str) -> None:
+    """Write metrics.parquet: what was measured, before anything is made of it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(metrics_of(results), sink, compression="zstd")
+    atomic.write_bytes(f"{out}/metrics.parquet", sink.getvalue().to_pybytes())
+
+
 def write_evaluation(
     results: pa.Table,
     specs: Sequence[StrategySpec],
@@ -77,18 +89,13 @@ def write_evaluation(
     """
     is_failure = pc.equal(results.column("metric"), "failed")
     failures = sorted(results.filter(is_failure).column("message").to_pylist())
-    order = [(key, "ascending") for key in ("data", "image_id", "sam", "prompts", "metric")]
-    metrics = conform(results.drop_columns(["message"]).sort_by(order), SCHEMA)
+    metrics = metrics_of(results)
     measured = metrics.filter(pc.not_equal(metrics.column("metric"), "failed"))
     entries = summarise(measured, [spec.text for spec in specs], seed)
     lines, tables, charts = facts_of(entries, specs), fill(entries, specs), charts_of(entries, specs)
     table = markdown(lines, tables)
     photos = len(set(zip(*(measured.column(key).to_pylist() for key in ("data", "image_id")), strict=True)))
-
-    filesystem, root = open_filesystem(out)
-    filesystem.makedirs(root, exist_ok=True)
-    with filesystem.open(f"{root}/metrics.parquet", "wb") as file:
-        pq.write_table(metrics, file, compression="zstd")
+    write_metrics(results, out)
     summary = {
         "photos": photos,
         "failures": failures,

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas import labels
+from schemas.conform import conform
+from schemas.labels import PASSING
 from stages.storage import atomic
 from stages.storage.location import open_filesystem, redact
 
@@ -66,6 +70,39 @@ def done_images(folder: str) -> set[str]:
     return done
 
 
+class FailedRow(NamedTuple):
+    """A row whose failure may have passed: the file in OUT/labels that holds it, and its reason."""
+
+    file: str
+    reason: str
+
+
+def passing_failures(folder: str) -> dict[str, FailedRow]:
+    """Return by image id the rows whose failure may have passed (`PASSING`); those of a run's own files alone."""
+    filesystem, root = open_filesystem(folder)
+    found: dict[str, FailedRow] = {}
+    for path in sorted(filesystem.ls(root, detail=False)) if filesystem.exists(root) else []:
+        name = path.rpartition("/")[2]
+        if not _OWN.fullmatch(name):
+            continue
+        with filesystem.open(path, "rb") as file:
+            rows = pq.read_table(file, columns=["image_id", "reason"])
+        failed = rows.filter(pc.is_in(rows.column("reason"), pa.array(PASSING, pa.string()))).to_pylist()
+        found |= {row["image_id"]: FailedRow(name, row["reason"]) for row in failed}
+    return found
+
+
+def replace_rows(rows: pa.Table, folder: str, name: str) -> None:
+    """Put label rows in the places of those of the same images in a file, which at no time lacks one or has two."""
+    filesystem, root = open_filesystem(folder)
+    with filesystem.open(f"{root}/{name}", "rb") as file:
+        before = conform(pq.read_table(file), labels.SCHEMA)
+    ids = rows.column("image_id").combine_chunks()
+    both = pa.concat_tables([before.filter(pc.invert(pc.is_in(before.column("image_id"), ids))), rows])
+    order = pc.index_in(before.column("image_id"), both.column("image_id").combine_chunks())
+    write_table(both.take(order), f"{folder}/{name}")
+
+
 def refuse_foreign_tables(folder: str) -> None:
     """Refuse Parquet files in a folder of labels that no run made and that cannot be read as labels.
 
@@ -85,11 +122,16 @@ def refuse_foreign_tables(folder: str) -> None:
 
 
 def _image_ids(filesystem: Any, path: str) -> list[str] | None:
-    """Return the ids of a file's rows; None where it is no whole table of labels."""
+    """Return the ids of a file's rows; None where it is no whole table of labels.
+
+    A name that no run makes is not enough: other tables have image ids, too.
+    """
     try:
-        with filesystem.open(path, "rb") as file:
-            table = pq.read_table(file, columns=["image_id"])
-    except (pa.ArrowException, OSError) as error:
+        with filesystem.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+            if not _OWN.fullmatch(path.rpartition("/")[2]):
+                conform(parquet.schema_arrow.empty_table(), labels.SCHEMA)
+            table = parquet.read(["image_id"])
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:  # the system's refusal, which says nothing of the file
             raise
         return None

@@ -14,7 +14,7 @@ from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
 from stages.label.actor import LabelPhotos, make_generator, weights_of
-from stages.label.folder import done_images, refuse_foreign_tables, write_table
+from stages.label.folder import FailedRow, done_images, passing_failures, refuse_foreign_tables, write_table
 from stages.label.manifest import check_configuration, finished_manifest, write_manifest
 from stages.label.row import check_columns
 from stages.runner import Resources
@@ -35,7 +35,8 @@ class LabelJob:
         out: folder of the run, without a slash at its end.
         listing: rows of schemas/listing.py, of all photos.
         others: files beside them that are not looked at, by suffix.
-        done: ids of photos that have their row.
+        done: ids of photos that have their row, and keep it.
+        failed: rows by image id that are to be made again, in their files.
         configuration: all that decides which masks come out, as the manifest records it.
     """
 
@@ -45,11 +46,19 @@ class LabelJob:
     listing: pa.Table
     others: Counter[str]
     done: set[str]
+    failed: dict[str, FailedRow]
     configuration: dict[str, Any]
 
     @classmethod
-    def prepare(cls, config: LabelConfig, images: str, out: str, threads: int) -> LabelJob:
+    def prepare(cls, config: LabelConfig, images: str, out: str, threads: int, retry_failed: bool = False) -> LabelJob:
         """Check everything that can be checked before work begins, and list the photos; write nothing.
+
+        Args:
+            config: what is done to each photo.
+            images: folder, glob, tar shards or Parquet; a path or URI.
+            out: folder of the run.
+            threads: CPU threads of a model.
+            retry_failed: take up photos again whose failure may have passed (`schemas.labels.PASSING`).
 
         Raises:
             ValueError: a configuration that does not work, an OUT of another one or that cannot be written, or no
@@ -69,7 +78,11 @@ class LabelJob:
             seen = f" ({describe_others(others)})" if others else ""
             raise ValueError(f"{redact(images)}: no photos there{seen}; give a folder, glob, tar or Parquet of photos")
         refuse_foreign_tables(f"{out}/labels")
-        job = cls(config, images, out, listing, others, done_images(f"{out}/labels"), configuration)
+        done = done_images(f"{out}/labels")
+        listed = set(listing.column("image_id").to_pylist())
+        found = passing_failures(f"{out}/labels") if retry_failed else {}
+        failed = {image_id: row for image_id, row in found.items() if image_id in listed}
+        job = cls(config, images, out, listing, others, done - failed.keys(), failed, configuration)
         if job.undone:
             check_writable(out, *WRITTEN)
         return job
@@ -81,7 +94,7 @@ class LabelJob:
 
     @property
     def undone(self) -> int:
-        """Number of photos that have no row yet."""
+        """Number of photos to label: those without a row, and those that failed and are taken up again."""
         return sum(image_id not in self.done for image_id in self.listing.column("image_id").to_pylist())
 
     def finished(self) -> dict[str, Any] | None:

@@ -46,9 +46,14 @@ def finished_manifest(out: str) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("state") == "finished" else None
 
 
+def make_manifest(configuration: Mapping[str, Any], state: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a run: its state, `running` or `finished`, facts, and its configuration."""
+    return {"state": state, **facts, "configuration": configuration, "configuration_sha256": digest(configuration)}
+
+
 def write_manifest(out: str, configuration: Mapping[str, Any], state: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write and return the manifest of a run: its state, `running` or `finished`, its configuration, and facts."""
-    manifest = {"state": state, **facts, "configuration": configuration, "configuration_sha256": digest(configuration)}
+    """Write and return the manifest of a run, as `make_manifest`."""
+    manifest = make_manifest(configuration, state, facts)
     with atomic.write_text(f"{out}/manifest.json") as file:
         json.dump(manifest, file, indent=2, ensure_ascii=False)
         file.write("\n")

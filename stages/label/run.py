@@ -15,8 +15,12 @@ from stages.label.account import Account
 from stages.label.folder import done_images, write_unit
 from stages.label.row import blank_row, labels_table, with_reason
 from stages.runner import Resources, run_actors
+from stages.storage.atomic import CannotWrite
 
 Labeller = Callable[[pa.Table], pa.Table]
+
+MOST_UNWRITTEN = 3
+"""Units in a row that cannot be written, after which a run ends: one alone is tried again at the end."""
 
 
 class LabelAndWrite:
@@ -30,19 +34,26 @@ class LabelAndWrite:
         self.folder = folder
 
     def __call__(self, unit: pa.Table) -> pa.Table:
-        """Label and write a unit; returns one row, of `Account`."""
+        """Label and write a unit; returns one row, of `Account` and why the unit could not be written."""
         rows = self.labeller(unit)
         began = time.perf_counter()
-        write_unit(rows, self.folder)
-        account = Account(
-            rows=rows.num_rows,
-            masks=pc.sum(pc.list_value_length(rows.column("masks"))).as_py(),
-            failed=pc.sum(pc.equal(rows.column("status"), "failed")).as_py(),
-            seconds_model=sum(pc.sum(rows.column(f"seconds_{stage}")).as_py() or 0.0 for stage in MODEL_STAGES),
-            seconds_wait=pc.sum(rows.column("seconds_wait")).as_py() or 0.0,
-            seconds_write=time.perf_counter() - began,
-        )
-        return pa.Table.from_pylist([asdict(account)])
+        try:
+            write_unit(rows, self.folder)
+        except CannotWrite as error:
+            return pa.Table.from_pylist([asdict(Account()) | {"unwritten": str(error)}])
+        return pa.Table.from_pylist([asdict(account_of(rows, time.perf_counter() - began)) | {"unwritten": ""}])
+
+
+def account_of(rows: pa.Table, seconds_write: float) -> Account:
+    """Return the account of label rows."""
+    return Account(
+        rows=rows.num_rows,
+        masks=pc.sum(pc.list_value_length(rows.column("masks"))).as_py(),
+        failed=pc.sum(pc.equal(rows.column("status"), "failed")).as_py(),
+        seconds_model=sum(pc.sum(rows.column(f"seconds_{stage}")).as_py() or 0.0 for stage in MODEL_STAGES),
+        seconds_wait=pc.sum(rows.column("seconds_wait")).as_py() or 0.0,
+        seconds_write=seconds_write,
+    )
 
 
 def choose_rows_per_file(photos: int) -> int:
@@ -95,8 +106,15 @@ def label_listing(
 def _accounts(
     units: list[pa.Table], make: Callable[[], LabelAndWrite], resources: Resources, calls_at_once: int
 ) -> Iterator[Account]:
+    unwritten = 0
     for table in run_actors(units, make, resources, calls_at_once=calls_at_once, may_lose_units=True):
-        yield from (Account(**row) for row in table.to_pylist())
+        for row in table.to_pylist():
+            reason = row.pop("unwritten")
+            unwritten = unwritten + 1 if reason else 0
+            if unwritten == MOST_UNWRITTEN:
+                raise CannotWrite(f"{reason}, all rows in OUT/labels: the same command again goes on from there")
+            if not reason:
+                yield Account(**row)
 
 
 def _units(listing: pa.Table, folder: str, rows: int) -> list[pa.Table]:

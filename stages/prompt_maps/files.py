@@ -106,12 +106,17 @@ def _from_footer(group: pq.RowGroupMetaData) -> dict[str, Any] | None:
 
 
 def refuse_to_add(folder: str) -> None:
-    """Refuse a folder that holds prompt maps, or that cannot be written.
+    """Refuse a folder that holds prompt maps or other tables, which trainings would read too, or cannot be written.
 
     Raises:
-        ValueError: the folder holds prompt maps, or cannot be written.
+        ValueError: the folder holds a table, or cannot be written.
     """
     filesystem, path = open_filesystem(folder)
-    if filesystem.isdir(path) and any(file.endswith(".parquet") for file in filesystem.ls(path, detail=False)):
-        raise ValueError(f"{redact(folder)} holds prompt maps already; give another folder")
+    found = (
+        sorted(file.rpartition("/")[2] for file in filesystem.ls(path, detail=False)) if filesystem.isdir(path) else []
+    )
+    if tables := [name for name in found if name.endswith(".parquet")]:
+        raise ValueError(
+            f"{redact(folder)} holds prompt maps already, or other tables ({tables[0]}); give another folder"
+        )
     check_writable(folder, "sheet.png")

@@ -43,8 +43,8 @@ def find_labels(labels: str) -> LabelFiles:
     """
     filesystem, root = open_filesystem(labels)
     folder = root.rstrip("/") + "/labels"
-    if not filesystem.isdir(folder):
-        folder = root
+    if not filesystem.isdir(folder) and not filesystem.exists(f"{root.rstrip('/')}/manifest.json"):
+        folder = root  # the tables themselves; beside a manifest they would be a stranger's
     names = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
     paths = sorted(path for path in names if _is_labels(path.rsplit("/", 1)[-1]))
     if not paths:

@@ -11,30 +11,23 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from schemas.labels import MODEL_STAGES, READING_STAGES, Status
+from schemas.labels import MODEL_STAGES, PASSING, READING_STAGES, Status
 from stages.corpus.others import describe_others, most_common
 from stages.label.account import bound_by
-from stages.label.manifest import write_manifest
 from stages.label.progress import Progress
 from stages.results.read import read_labels
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 
 
-def write_finished(
-    out: str, configuration: Mapping[str, Any], progress: Progress, actors: int, others: Mapping[str, int]
-) -> dict[str, Any]:
-    """Count what the tables hold and write the manifest of a finished run.
+def summarise(out: str, progress: Progress, actors: int, others: Mapping[str, int]) -> dict[str, Any]:
+    """Count what the tables hold; return the facts of the manifest of a finished run.
 
     Args:
         out: the run's folder.
-        configuration: everything that decides which masks come out.
         progress: progress of this run; a resumed run labelled fewer images than the tables hold.
         actors: number of actors of this run.
         others: files below the images that were not looked at, by suffix.
-
-    Returns:
-        The manifest as written.
     """
     status: Counter[str] = Counter()
     reason: Counter[str] = Counter()
@@ -52,7 +45,7 @@ def write_finished(
     readable = max(1, status[Status.OK] + status[Status.EMPTY])
     stages = {stage: totals[f"seconds_{stage}"] / readable for stage in ("wait", *MODEL_STAGES)}
     reading = {stage: totals[f"seconds_{stage}"] / readable for stage in READING_STAGES}
-    facts = {
+    return {
         "images": images,
         "masks": masks,
         "status": {str(key): status[key] for key in Status},
@@ -70,7 +63,6 @@ def write_finished(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
     }
-    return write_manifest(out, configuration, "finished", facts)
 
 
 def _actors(progress: Progress, actors: int) -> dict[str, Any]:
@@ -105,6 +97,18 @@ def describe(manifest: Mapping[str, Any]) -> str:
     if others := describe_others(manifest["not_looked_at"]):
         lines.append(others)
     return "\n".join(lines)
+
+
+def describe_nothing_to_do(manifest: Mapping[str, Any], images: int, labels: str) -> str:
+    """Return the account of a run that finds all done: how many failed, and what may be done about it."""
+    line = f"nothing to do: all {images} images have their row in {labels}"
+    passing = {name: manifest["reason"].get(name, 0) for name in PASSING}
+    if failed := manifest["status"].get(Status.FAILED):
+        line += f"; {failed} failed, {sum(passing.values())} of them for reasons that may have passed"
+    if counts := ", ".join(f"{count} {name}" for name, count in passing.items() if count):
+        line += f" ({counts}): --retry-failed labels these again"
+    others = describe_others(manifest.get("not_looked_at", {}))
+    return f"{line}\n{others}" if others else line
 
 
 def exit_status(summary: Mapping[str, Any], max_failed: float | None) -> int:

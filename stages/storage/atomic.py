@@ -20,6 +20,10 @@ PART = ".part"
 """Suffix of a file that is still being written, whose name starts with a dot."""
 
 
+class CannotWrite(OSError):
+    """A file cannot be written, after work that lies elsewhere; the message is one line and names it."""
+
+
 @contextmanager
 def write_text(uri: str) -> Iterator[TextIO]:
     """Open a text file (UTF-8) that appears under its name when the block ends without an error (`write_path`).
@@ -45,22 +49,45 @@ def write_path(uri: str) -> Iterator[Path]:
 
     Args:
         uri: a local path or an fsspec URI.
+
+    Raises:
+        CannotWrite: the system or the store refuses.
     """
     filesystem, path = open_filesystem(uri)
     parent, _, name = path.rpartition("/")
-    filesystem.makedirs(parent, exist_ok=True)
     is_local = isinstance(filesystem, LocalFileSystem)
     part = Path(parent if is_local else tempfile.gettempdir()) / f".{name}.{uuid.uuid4().hex}{PART}"
+    with _refusals(uri, Exception):
+        filesystem.makedirs(parent, exist_ok=True)
     try:
-        yield part
-        if is_local:
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            part.replace(path)
-        else:
-            filesystem.put_file(str(part), path)
+        with _refusals(uri, OSError):
+            yield part
+        with _refusals(uri, Exception):
+            if is_local:
+                with part.open("rb") as written:
+                    os.fsync(written.fileno())
+                part.replace(path)
+            else:
+                filesystem.put_file(str(part), path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refusals(uri: str, kind: type[Exception]) -> Iterator[None]:
+    """Name the file in what is raised while it is written."""
+    try:
+        yield
+    except kind as error:
+        kept = "what was written before is kept"
+        raise CannotWrite(f"{redact(uri)}: cannot be written ({_reason(error)}); {kept}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return a refusal in words; a store's own text may repeat the URI with its keys."""
+    if isinstance(error, CannotWrite):
+        return _reason(error.__cause__)
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
 def check_writable(out: str, *names: str) -> None:
@@ -84,9 +111,8 @@ def check_writable(out: str, *names: str) -> None:
             _try_to_write(f"{out.rstrip('/')}/{folder}".rstrip("/"))
         # A store's own exceptions have no common base, and their texts may repeat the URI with its keys.
         except Exception as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
             place = f"{redact(out).rstrip('/')}/{folder}".rstrip("/")
-            raise ValueError(f"{place}: cannot be written ({reason}); give an --out that can be") from None
+            raise ValueError(f"{place}: cannot be written ({_reason(error)}); give an --out that can be") from None
 
 
 def _try_to_write(folder: str) -> None:

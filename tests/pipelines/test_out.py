@@ -69,6 +69,57 @@ def test_an_out_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixtu
     assert (folder / "taken").read_text() == "mine"
 
 
+FOLDERS = {
+    "evaluate": ["plots"],
+    "label_corpus": ["labels"],
+    "distill_encoder": ["train", "tensorboard", "left_out"],
+    "train_detector": ["train", "tensorboard"],
+    "train_predictor": ["train", "tensorboard"],
+    "train_sam": ["train", "tensorboard"],
+}
+FILES = {
+    "build_prompt_maps": ["sheet.png"],
+    "calibrate": ["config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json"],
+    "curate": ["sheet.png", "cover.png"],
+    "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md"],
+    "label_corpus": ["images.parquet", "manifest.json", "report.html"],
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_everything_that_a_pipeline_writes_is_tried_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    main = importlib.import_module(f"pipelines.{name}").main
+    for written in [*FOLDERS.get(name, []), *FILES.get(name, [])]:
+        out = folder / f"out-{written}"
+        out.mkdir()
+        if written in FOLDERS.get(name, []):
+            (out / written).write_text("mine")
+        else:
+            (out / written).mkdir()
+        assert main([*FLAGS[name], "--out", str(out)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"{name}: {out}")
+        assert written in said
+        assert [path.name for path in out.rglob("*")] == [written]
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_full_disk_is_found_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    before = sorted(folder.rglob("*"))
+    assert importlib.import_module(f"pipelines.{name}").main([*FLAGS[name], "--out", "new/deep"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"{name}: {folder}/new/deep: cannot be written (No space left on device); give an --out that can be"
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_training_into_a_folder_that_ray_cannot_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pipelines.train_sam import main
 

@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import listing
+from schemas.labels import SCHEMA, Reason
 from stages.label.account import Account
-from stages.label.folder import done_images
+from stages.label.folder import done_images, passing_failures, write_unit
+from stages.label.row import blank_row, with_reason
 from stages.label.run import choose_rows_per_file, label_listing
+from stages.label.whole import label_again
 from stages.results.read import read_labels
 from stages.runner import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs
@@ -67,6 +70,20 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_path: Path) -> None:
     assert _label(9, tmp_path, fatal=("002.jpg",)) == Account(rows=9, masks=0, failed=1)
     assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
+
+
+def test_rows_of_failed_photos_are_made_again_in_their_file(tmp_path: Path) -> None:
+    made = [blank_row(row) for row in _listing(4).to_pylist()]
+    reasons = (Reason.WORKER_DIED, Reason.NO_MASK, Reason.NOT_FOUND, Reason.EMPTY_FILE)
+    rows = [with_reason(row, reason, "") for row, reason in zip(made, reasons, strict=True)]
+    name = write_unit(pa.Table.from_pylist(rows, schema=SCHEMA), str(tmp_path))
+    failed = passing_failures(str(tmp_path))
+    assert failed.keys() == {"000.jpg", "002.jpg"}
+    resources = Resources(actors=1, threads=1, device="cpu")
+    assert sum(part.rows for part in label_again(_listing(4), str(tmp_path), failed, Blank, resources)) == 2
+    assert _reasons(tmp_path) == {"no_mask": 3, "empty_file": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert pq.read_table(tmp_path / name).column("image_id").to_pylist() == [row["image_id"] for row in made]
 
 
 def test_resources_that_the_user_left_open() -> None:

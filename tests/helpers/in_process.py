@@ -1,0 +1,33 @@
+"""Ray's part of a run, done in this process: the same calls, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stages.runner import Resources
+
+
+def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, **how: Any) -> Iterator[pa.Table]:
+    """As `stages.runner.run_actors`; a stage that raises `MemoryError` has killed its worker."""
+    if not units:
+        return
+    stage = make()
+    for unit in units:
+        for rows in how["read"](unit) if how.get("read") else [unit]:
+            try:
+                made = stage(rows)
+                yield from [made] if isinstance(made, pa.Table) else made
+            except MemoryError:
+                assert how.get("may_lose_units")
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every job of stages/ run here."""
+    for module in ("label.run", "label.whole", "curate.run", "evaluate.run", "prompt_maps.run"):
+        monkeypatch.setattr(f"stages.{module}.run_actors", run_here)
+    for name in ("stages.label.whole", "pipelines.curate", "pipelines.evaluate", "pipelines.build_prompt_maps"):
+        monkeypatch.setattr(f"{name}.start", lambda *_: Resources(1, 1, "cpu"))
