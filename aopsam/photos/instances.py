@@ -54,14 +54,16 @@ def read_instances(
 ) -> Iterator[Sample]:
     """Read photos with their annotations, in the order of the file; crowds, which are not one object, apart.
 
-    An id is the same as text, as a number and as a float: "1", 1 and 1.0. Where the file gives no width and height (or
+    An id is the same as text, as a number and as a float: "1", 1 and 1.0. A photo that several images name is read
+    once, with the annotations of all, equal ones once. Where the file gives no width and height (or
     0), they are the photo's.
 
     Args:
         record: the parsed file: `images` and `annotations`.
         read_photo: gives the bytes of a photo by its `file_name`; None for one to leave out without a line.
         on_problem: called with one line for an annotation or a photo that cannot be used, and with one for all
-            annotations of no image, and one for all images whose id is another's too; the rest is used.
+            annotations of no image, one for all images whose id is another's too, and one for all whose photo is
+            another's too; the rest is used.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
@@ -82,9 +84,7 @@ def read_instances(
             f"{sum(len(of_image[_id_of(image)]) for image in _one_each(shared))} annotations are left out; "
             "an id must be one image's"
         )
-    for image in images:
-        if ids.is_shared(image):
-            continue
+    for image in _join_repeats([image for image in images if not ids.is_shared(image)], of_image, on_problem):
         try:
             sample = _sample(image, of_image, read_photo, on_problem)
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
@@ -92,6 +92,35 @@ def read_instances(
             continue
         if sample is not None:
             yield sample
+
+
+def _join_repeats(
+    images: Sequence[Any], of_image: dict[str | None, list[Mapping[str, Any]]], on_problem: Callable[[str], None]
+) -> list[Any]:
+    """Leave out images whose photo and size an earlier one has; their annotations become the earlier one's."""
+    first: dict[tuple[Any, ...], Any] = {}
+    repeats = []
+    for image in images:
+        try:
+            key = (*path_parts(file_name(image)), image.get("width"), image.get("height"))
+            earlier = first.setdefault(key, image)
+        except (ValueError, TypeError):  # it will be named when it is read
+            continue
+        if earlier is not image and _id_of(image) is not None and _id_of(earlier) is not None:
+            repeats.append(image)
+            ours = of_image[_id_of(earlier)]
+            ours += [new for new in of_image.pop(_id_of(image), []) if not any(_is_repeat(new, old) for old in ours)]
+    if repeats:
+        on_problem(
+            f"{len(repeats)} images name a photo that an earlier one names, such as {_shown(repeats[0])}; each photo "
+            "is read once, with the annotations of all, equal ones once"
+        )
+    left_out = {id(image) for image in repeats}
+    return [image for image in images if id(image) not in left_out]
+
+
+def _is_repeat(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    return all(new.get(name) == old.get(name) for name in ("segmentation", "category_id", "iscrowd"))
 
 
 class _ImageIds:
