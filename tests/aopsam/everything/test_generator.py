@@ -225,7 +225,6 @@ STRATEGIES_TRIED: dict[str, dict[str, Any]] = {
     "oas-box": {"max_boxes": 4},
     "oas-center": {"max_boxes": 4},
     "attention": {"max_prompts": 3},
-    "attention-sam1": {"rows": "attention", "max_prompts": 3},
 }
 
 
@@ -267,7 +266,7 @@ def test_models_are_float32_whatever_the_default() -> None:
         assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("prompts", [name for name in STRATEGIES_TRIED if name != "attention-sam1"])
+@pytest.mark.parametrize("prompts", STRATEGIES_TRIED)
 def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarray) -> None:
     torch.manual_seed(0)
     model = assemble(SmallEncoder())
