@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
+from aopsam._as_loaded import as_loaded
 from aopsam.detector.network import BoxDetector, levels_of, priors
 from aopsam.sam.encode import EncodedPhoto
 
@@ -29,7 +30,7 @@ def detect_in_frame(
     """Return the boxes of objects in an embedding, by falling score.
 
     Args:
-        detector: in eval mode.
+        detector: runs in eval mode.
         embedding: (1, C, h, w) of the padded square, any float dtype.
         content: rows and columns of the embedding's cells that show the photo; need not be whole.
         max_boxes: largest K.
@@ -38,7 +39,8 @@ def detect_in_frame(
     Returns:
         (K, 4) XYXY in cells, clipped to the content, and (K,) scores in [0, 1].
     """
-    logits, boxes = (part[0] for part in detector(embedding))
+    with as_loaded(detector):
+        logits, boxes = (part[0] for part in detector(embedding))
     rows, columns = embedding.shape[-2:]
     centre = priors(levels_of(rows, columns, detector.levels), logits.device)[:, :2]
     # At least one position lies inside, however narrow the photo.
@@ -59,7 +61,7 @@ def detect(
     """Return the boxes of the objects in a photo, by falling score.
 
     Args:
-        detector: in eval mode, on the photo's device, trained on embeddings of the SAM that encoded it.
+        detector: on the photo's device, trained on embeddings of the SAM that encoded it.
         photo: the encoded photo.
         max_boxes: largest K.
         nms_thresh: IoU above which the box with the lower score is dropped.

@@ -75,11 +75,11 @@ def priors(levels: list[Level], device: torch.device | str = "cpu") -> torch.Ten
     parts = []
     for level in levels:
         y, x = torch.meshgrid(
-            (torch.arange(level.rows, device=device) + 0.5) * level.step,
-            (torch.arange(level.columns, device=device) + 0.5) * level.step,
+            (torch.arange(level.rows, dtype=torch.float32, device=device) + 0.5) * level.step,
+            (torch.arange(level.columns, dtype=torch.float32, device=device) + 0.5) * level.step,
             indexing="ij",
         )
-        aspect = torch.tensor(ASPECTS, device=device).sqrt()
+        aspect = torch.tensor(ASPECTS, dtype=torch.float32, device=device).sqrt()
         size = torch.stack([aspect, 1 / aspect], dim=1) * SIZE * level.step
         at = torch.stack([x, y], dim=-1)[:, :, None].expand(-1, -1, len(ASPECTS), -1)
         parts.append(torch.cat([at, size.expand(*at.shape)], dim=-1).reshape(-1, 4))

@@ -50,7 +50,7 @@ def load_detector(path: Path | str | None = None) -> BoxDetector:
         raise ValueError(f"{path}: not a detector of save_detector: metadata lacks {missing[0]!r}")
     try:
         detector = BoxDetector(*(int(metadata[name]) for name in _SHAPE))
-        detector.load_state_dict(tensors)
+        detector.float().load_state_dict(tensors)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not the tensors of a detector: {error}") from error
     detector.sam, detector.sam_sha256 = metadata["sam"], metadata["sam_sha256"]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from segment_anything.modeling import Sam
 
+from aopsam._as_loaded import as_loaded
 from aopsam._options import Count, Limits, checked
 from aopsam.everything.candidates import Candidate, flat
 from aopsam.everything.ledger import Labelled, Ledger
@@ -24,6 +25,7 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Strategy, make_strategy
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
+from aopsam.sam.registry import thresholds_of
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
@@ -63,7 +65,7 @@ class AutoMaskGenerator:
         """Set up the generator.
 
         Args:
-            model: a SAM of `aopsam.load_sam`.
+            model: a SAM of `aopsam.load_sam` or `segment_anything.sam_model_registry`.
             points_per_side: the same as `prompts="grid-N"`.
             points_per_batch: as the next eight, of `GeneratorOptions`.
             pred_iou_thresh: of `GeneratorOptions`.
@@ -107,7 +109,7 @@ class AutoMaskGenerator:
         if point_grids is not None and options.tile_size is not None:
             raise ValueError(f"tile_size={options.tile_size} and point_grids exclude each other")
         self.model = model
-        self.options = options.with_thresholds(model.thresholds)
+        self.options = options.with_thresholds(thresholds_of(model))
         self.output_mode = output_mode
         self.strategies: list[Strategy]
         layers = range(crop_n_layers + 1)
@@ -155,6 +157,10 @@ class AutoMaskGenerator:
             ValueError: `image` is no such photo.
         """
         check_photo(image)
+        with as_loaded(self.model):
+            return self._label(image, encoded)
+
+    def _label(self, image: np.ndarray, encoded: EncodedPhoto | None) -> Labelled:
         run = PhotoRun(self.model, self.options, image, Ledger(self.model.device), encoded)
         run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
         candidates = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)

@@ -24,8 +24,9 @@ def label_crops(run: PhotoRun, strategies: Sequence[Strategy]) -> list[Candidate
     """
     boxes, layers = generate_crop_boxes(run.hw, run.options.crop_n_layers, run.options.crop_overlap_ratio)
     candidates: list[Candidate] = []
-    for box, layer in zip(boxes, layers, strict=True):
-        candidates += run.label((box[0], box[1], box[2], box[3]), strategies[layer], run.options.filters)
+    for (x0, y0, x1, y1), layer in zip(boxes, layers, strict=True):
+        if x0 < x1 and y0 < y1:  # some have no pixel where a photo is only a few pixels wide
+            candidates += run.label((x0, y0, x1, y1), strategies[layer], run.options.filters)
     if len(boxes) == 1:
         return candidates
     scores = [1 / _area(c.crop_xyxy_px) for c in candidates]  # masks of smaller crops see more detail

@@ -19,9 +19,17 @@ Kept = list[tuple[int, Runs]]
 
 
 def by_box(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
-    """Apply box NMS, as segment-anything: of masks whose boxes have an IoU above the threshold the best stays."""
+    """Apply box NMS, as segment-anything: of masks whose boxes have an IoU above the threshold the best stays.
+
+    The box of a mask one pixel wide or high has no area, and no IoU: of such masks that are equal the best stays.
+    """
     boxes = torch.tensor([mask.box_xyxy_px for mask in masks]).view(-1, 4).float()
-    return [(i, masks[i]) for i in nms(boxes, torch.from_numpy(scores), threshold).tolist()]
+    kept: dict[object, tuple[int, Runs]] = {}
+    for i in nms(boxes, torch.from_numpy(scores), threshold).tolist():
+        x0, y0, x1, y1 = masks[i].box_xyxy_px
+        is_thin = threshold < 1 and (x0 == x1 or y0 == y1)
+        kept.setdefault((masks[i].starts.tobytes(), masks[i].stops.tobytes()) if is_thin else i, (i, masks[i]))
+    return list(kept.values())
 
 
 def by_mask(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:

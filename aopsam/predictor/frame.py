@@ -50,8 +50,8 @@ def normalise(frames: torch.Tensor, contents_hw: torch.Tensor) -> torch.Tensor:
         (B, 3, S, S) float32.
     """
     size = frames.shape[1]
-    mean = torch.tensor(_MEAN_RGB, device=frames.device)
-    std = torch.tensor(_STD_RGB, device=frames.device)
+    mean = torch.tensor(_MEAN_RGB, dtype=torch.float32, device=frames.device)
+    std = torch.tensor(_STD_RGB, dtype=torch.float32, device=frames.device)
     index = torch.arange(size, device=frames.device)
     inside_rows = index[None, :, None] < contents_hw[:, 0, None, None]
     inside_columns = index[None, None, :] < contents_hw[:, 1, None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from aopsam._as_loaded import as_loaded
 from aopsam.predictor.frame import content_hw, normalise, to_frame
 from aopsam.predictor.network import PromptPredictor
 
@@ -14,7 +15,7 @@ def confidence_map(predictor: PromptPredictor, rgb: np.ndarray, embedding: torch
     """Return the prompt confidence map of a photo: high where a point prompt belongs.
 
     Args:
-        predictor: in eval mode; runs on its own device.
+        predictor: runs on its own device, in eval mode.
         rgb: (H, W, 3) uint8, original pixels.
         embedding: (1, C, h, w), SAM's embedding of the padded square of that photo, any float dtype.
 
@@ -31,5 +32,6 @@ def confidence_map(predictor: PromptPredictor, rgb: np.ndarray, embedding: torch
     weights = next(predictor.parameters())
     rows, columns = content_hw((rgb.shape[0], rgb.shape[1]))
     image = normalise(torch.from_numpy(to_frame(rgb))[None], torch.tensor([[rows, columns]]))
-    logits = predictor(image.to(weights), embedding.to(weights))
+    with as_loaded(predictor):
+        logits = predictor(image.to(weights), embedding.to(weights))
     return logits[0, 0, :rows, :columns].float().sigmoid().cpu().numpy()

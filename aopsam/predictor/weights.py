@@ -55,7 +55,7 @@ def load_predictor(path: Path | str | None = None) -> PromptPredictor:
         raise ValueError(f"{path}: not a prompt predictor of save_predictor: {what}")
     predictor = PromptPredictor(embedding_channels=tensors["embedding.weight"].shape[1])
     try:
-        predictor.load_state_dict(tensors)
+        predictor.float().load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: not the tensors of a prompt predictor: {error}") from error
     predictor.sam = metadata["sam"]

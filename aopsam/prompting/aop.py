@@ -28,6 +28,7 @@ from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.registry import thresholds_of
 
 MOST_SIGMA = 64.0
 """Of the map's 256 cells; wider than this nothing is left of it."""
@@ -160,7 +161,7 @@ class AutoPrompts(Strategy):
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that resemble the mean of all kept masks (AoP-SAM, Eq. 1 to 3)."""
         rows, columns = photo.content_cells
-        k = photo.model.thresholds.elimination_k if self.k is None else self.k
+        k = thresholds_of(photo.model).elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
         while len(waiting) and budget:
             size = min(self.round_size, budget)
@@ -184,5 +185,5 @@ class AutoPrompts(Strategy):
         height, width = photo.hw
         rows, columns = photo.content_cells
         cell = photo.model.image_encoder.img_size / photo.embedding.shape[-1]
-        extent = torch.tensor([columns * cell / photo.input_hw[1] * width, rows * cell / photo.input_hw[0] * height])
-        return torch.from_numpy(prompts.coords_px[:, 0]) / extent
+        extent = [columns * cell / photo.input_hw[1] * width, rows * cell / photo.input_hw[0] * height]
+        return torch.from_numpy(prompts.coords_px[:, 0]) / torch.tensor(extent, dtype=torch.float32)

@@ -77,7 +77,7 @@ class AdaptiveFilter:
         """Start without masks; `embedding` is (C, rows, columns) float32 of the photo's cells, without padding."""
         self._features = embedding
         self._normalised = functional.normalize(embedding, dim=0)
-        self._sum = torch.zeros(embedding.shape[0], device=embedding.device)
+        self._sum = embedding.new_zeros(embedding.shape[0])
         self._count = 0
 
     def add(self, masks_on_cells: torch.Tensor) -> None:

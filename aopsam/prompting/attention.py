@@ -21,6 +21,7 @@ from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.attention import Head, attention_rows, global_attention, head_count, similarity_rows
 from aopsam.sam.encode import EncodedPhoto, encode, keep_head
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.registry import name_of
 
 Rows = Literal["attention", "similarity"]
 
@@ -83,7 +84,7 @@ class Attention(Strategy):
         import_module("sklearn.cluster")  # seconds, not to be charged to the first photo
         blocks = global_attention(model.image_encoder)
         if rows is None:
-            rows = "attention" if blocks and model.name not in BY_SIMILARITY else "similarity"
+            rows = "attention" if blocks and name_of(model) not in BY_SIMILARITY else "similarity"
         if rows == "similarity" and (block, head) != (None, None):
             raise ValueError("attention: block and head belong to rows=attention")
         self.head = None if rows == "similarity" else _head(model, block, head)
@@ -192,13 +193,19 @@ def _head(model: Sam, block: int | None, head: int | None) -> Head:
     """
     blocks = global_attention(model.image_encoder)
     if not blocks:
-        raise ValueError(f"attention: {model.name} has no block of global attention; use rows=similarity")
-    own = OWN_HEADS.get(model.name, Head(max(blocks), 0))
+        raise ValueError(
+            f"attention: {name_of(model) or 'the SAM'} has no block of global attention; use rows=similarity"
+        )
+    own = OWN_HEADS.get(name_of(model), Head(max(blocks), 0))
     block = own.block if block is None else block
     if block not in blocks:
-        raise ValueError(f"attention: block={block} of {model.name} has no global attention, {sorted(blocks)} have")
+        raise ValueError(
+            f"attention: block={block} of {name_of(model) or 'the SAM'} has no global attention, {sorted(blocks)} have"
+        )
     heads = head_count(blocks[block])
     head = (own.head if block == own.block else 0) if head is None else head
     if not 0 <= head < heads:
-        raise ValueError(f"attention: head={head}; block {block} of {model.name} has heads 0 to {heads - 1}")
+        raise ValueError(
+            f"attention: head={head}; block {block} of {name_of(model) or 'the SAM'} has heads 0 to {heads - 1}"
+        )
     return Head(block, head)

@@ -10,6 +10,7 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.embedding_source import EmbeddingSource
 from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.registry import digest_of, name_of
 
 
 class Proposer:
@@ -18,9 +19,9 @@ class Proposer:
     def __init__(self, model: Sam, predictor: PromptPredictor | None = None) -> None:
         """Take `predictor` for `model`; by default the bundled one, which belongs to the bundled `tiny`."""
         self.predictor = (load_predictor() if predictor is None else predictor).to(model.device)
-        own = self.predictor.sam_sha256 == model.sha256
+        own = self.predictor.sam_sha256 == digest_of(model)
         if predictor is not None and not own:
-            own = self.predictor.sam == model.name
+            own = self.predictor.sam == name_of(model)
         self.source = EmbeddingSource(model, self.predictor.sam, own)
 
     def confidence(self, photo: EncodedPhoto) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from aopsam._as_loaded import as_loaded
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
@@ -51,15 +52,22 @@ def decode_passing(
         points_per_batch: prompts decoded at once at most; bounds memory.
         multimask: three masks a prompt or one; by default three for points and one for boxes (Kirillov et al. 2023).
     """
+    with as_loaded(photo.model):
+        return _decode(photo, prompts, min_iou, points_per_batch, multimask)
+
+
+def _decode(
+    photo: EncodedPhoto, prompts: Prompts, min_iou: float, points_per_batch: int, multimask: bool | None
+) -> DecodedMasks:
     model = photo.model
     several = not prompts.are_boxes if multimask is None else multimask
     height, width = photo.hw
-    scale = torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height])
+    scale = torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height], dtype=torch.float32)
     step = points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
     rows, columns = photo.mask_cells
-    iou = [torch.zeros(0, 3 if several else 1)]
+    iou = [torch.zeros(0, 3 if several else 1, dtype=torch.float32)]
     index = [torch.zeros(0, 2, dtype=torch.int64)]
-    logits = [torch.zeros(0, SUBCELLS * rows, SUBCELLS * columns)]
+    logits = [torch.zeros(0, SUBCELLS * rows, SUBCELLS * columns, dtype=torch.float32)]
     start = 0
     while start < len(prompts):
         batch = prompts[start : start + step]
@@ -72,7 +80,7 @@ def decode_passing(
                 sparse, _ = model.prompt_encoder(points=further, boxes=corners, masks=None)
             else:  # the padding slot is segment-anything's own: it appends it where no box is given
                 sparse, _ = model.prompt_encoder(points=(coords[:, :-1], labels[:, :-1]), boxes=None, masks=None)
-            scores, masks, passed = photo.decoder(sparse, multimask=several, min_iou=min_iou)
+            scores, masks, passed = photo.decoder(sparse.to(photo.embedding), multimask=several, min_iou=min_iou)
         except RuntimeError as error:
             if step == 1 or not is_out_of_memory(error):
                 raise

@@ -12,6 +12,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional
 
+from aopsam._as_loaded import as_loaded
 from aopsam.masks.resampling import Resampling
 from aopsam.sam.attention import Head, keeping_queries_and_keys
 from aopsam.sam.decoders.sam2 import Sam2
@@ -123,7 +124,11 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
         ValueError: `rgb` is not an (H, W, 3) uint8 array with at least one pixel.
     """
     check_photo(rgb)
-    rgb = np.ascontiguousarray(rgb)  # torch takes no mirrored view
+    with as_loaded(model):
+        return _encode(model, np.ascontiguousarray(rgb))  # torch takes no mirrored view
+
+
+def _encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     size = model.image_encoder.img_size
     if isinstance(model, StretchedSam):
         pixels, input_hw = _stretch(model, rgb), (size, size)

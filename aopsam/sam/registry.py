@@ -191,11 +191,26 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     state = spec.part(published)
     with _NoRandomNumbers():
         model = spec.build()
-    model.load_state_dict(state, strict=True)
+    model.float().load_state_dict(state, strict=True)  # whatever torch's default is
     model.name = name
     model.sha256 = digest
     model.thresholds = _read_thresholds(path, metadata, spec.thresholds)
     return model
+
+
+def name_of(model: Sam) -> str:
+    """Return the name of a SAM, empty for one that `load_sam` has not loaded."""
+    return getattr(model, "name", "")
+
+
+def digest_of(model: Sam) -> str:
+    """Return the SHA-256 of a SAM's weights, empty for one that `load_sam` has not loaded."""
+    return getattr(model, "sha256", "")
+
+
+def thresholds_of(model: Sam) -> Thresholds:
+    """Return the thresholds of a SAM, segment-anything's for one that `load_sam` has not loaded."""
+    return getattr(model, "thresholds", Thresholds())
 
 
 class _NoRandomNumbers(TorchFunctionMode):

@@ -131,8 +131,8 @@ class _Scan(torch.autograd.Function):
 
 def _coordinates(height: int, width: int, device: torch.device) -> torch.Tensor:
     """Return sines and cosines of x and y, (4 * len(WAVES_PX), height, width)."""
-    x = (torch.arange(width, device=device) + 0.5) * STRIDE
-    y = (torch.arange(height, device=device) + 0.5)[:, None] * STRIDE
+    x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) * STRIDE
+    y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5)[:, None] * STRIDE
     waves = [
         wave(2 * math.pi * place / length).expand(height, width)
         for length in WAVES_PX

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.modeling import Sam
+from segment_anything.modeling import PromptEncoder, Sam
 
+from aopsam.detector.weights import load_detector
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.masks import rle
 from aopsam.masks.full_size import trace_full_size
 from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
+from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.model import assemble
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.registry import MODELS, load_sam
 from benchmarks.tiling import judge, made_scene
+from tests.helpers.small_sams import SmallEncoder
 
 OPEN_NO_NMS = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 OPEN = OPEN_NO_NMS | {"box_nms_thresh": 1.0}
@@ -126,15 +133,17 @@ def test_nothing_above_the_thresholds_gives_no_records(small_sam: Sam, scene: np
     assert labelled.prompts_decoded == 4
 
 
-@pytest.mark.parametrize("hw", [(1, 1), (1, 700), (700, 1), (3, 2)])
+@pytest.mark.parametrize("hw", [(1, 1), (1, 40), (1, 700), (700, 1), (3, 2), (1, 3000), (3000, 1)])
 @pytest.mark.parametrize(
     "options",
     [
         {},
         {"duplicates": "mask-nms", "refine": "formula", "overlap": "flat", "tile_size": 64, "min_mask_region_area": 5},
         {"duplicates": "merge", "refine": "prose", "tile_size": 200, "tile_whole": False},
+        {"crop_n_layers": 2},
+        {"crop_n_layers": 1, "crop_overlap_ratio": 0.0},
     ],
-    ids=["plain", "flat", "merged"],
+    ids=["plain", "flat", "merged", "crops", "crops side by side"],
 )
 def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
     rgb = np.full((*hw, 3), 128, np.uint8)
@@ -181,6 +190,91 @@ def test_a_photo_of_the_wrong_kind_is_refused(small_sam: Sam) -> None:
 def test_what_is_no_array_is_refused(small_sam: Sam, photo: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a photo as a NumPy array \(H, W, 3\) uint8, got "):
         AutoMaskGenerator(small_sam, prompts="grid-2").generate(photo)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (4, 4, 1), (0, 4, 3), (4, 0, 3), (3, 4, 4), (1, 4, 4, 3)])
+def test_arrays_of_other_shapes_are_refused(small_sam: Sam, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected a photo of shape \(H, W, 3\) and dtype uint8, got "):
+        AutoMaskGenerator(small_sam, prompts="grid-2").generate(np.zeros(shape, np.uint8))
+
+
+def _masks(generator: AutoMaskGenerator, rgb: np.ndarray) -> list[tuple[object, ...]]:
+    return [(r["segmentation"]["counts"], r["predicted_iou"], r["stability_score"]) for r in generator.generate(rgb)]
+
+
+def _as_another_program_left_torch(way: str, model: Sam, stack: ExitStack) -> None:
+    """Set what labelling must not depend on, until the stack is closed."""
+    if way == "autocast":
+        stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+    elif way == "float64":
+        torch.set_default_dtype(torch.float64)
+        stack.callback(torch.set_default_dtype, torch.float32)
+    else:
+        model.train()
+        stack.callback(model.eval)
+
+
+WAYS = ["autocast", "float64", "train"]
+STRATEGIES_TRIED: dict[str, dict[str, Any]] = {
+    "grid-2": {},
+    "random-2": {},
+    "aop": {"max_decoded": 8, "round_size": 4},
+    "aop ": {"elimination": "diverse", "max_decoded": 4},
+    "aop  ": {"elimination": "scaled", "max_decoded": 8, "round_size": 4},
+    "hierarchical": {"sparse": 2, "dense": 3},
+    "oas-box": {"max_boxes": 4},
+    "oas-center": {"max_boxes": 4},
+    "attention": {"max_prompts": 3},
+}
+
+
+@pytest.mark.parametrize("prompts", STRATEGIES_TRIED)
+def test_masks_do_not_depend_on_how_torch_was_left(tiny: Sam, scene: np.ndarray, prompts: str) -> None:
+    name, options = prompts.strip(), STRATEGIES_TRIED[prompts]
+    generator = AutoMaskGenerator(
+        tiny, prompts=name, strategy_options=options, output_mode="coco_rle", pred_iou_thresh=0.6
+    )
+    expected = _masks(generator, scene)
+    assert expected
+    for way in WAYS:
+        with ExitStack() as stack:
+            _as_another_program_left_torch(way, tiny, stack)
+            assert _masks(generator, scene) == expected, way
+            assert tiny.training == (way == "train")  # as its user had it
+
+
+@pytest.mark.parametrize("name", ["efficient_sam_ti", "mobile_sam"])
+def test_other_models_do_not_depend_on_how_torch_was_left(name: str, scene: np.ndarray) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name].build()
+    generator = AutoMaskGenerator(model, points_per_side=1, output_mode="coco_rle", **OPEN)
+    expected = _masks(generator, scene)
+    assert expected
+    for way in WAYS:
+        with ExitStack() as stack:
+            _as_another_program_left_torch(way, model, stack)
+            assert _masks(generator, scene) == expected, way
+
+
+def test_models_are_float32_whatever_the_default() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        networks = [load_sam("tiny"), load_predictor(), load_detector()]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for network in networks:
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("prompts", STRATEGIES_TRIED)
+def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarray) -> None:
+    torch.manual_seed(0)
+    model = assemble(SmallEncoder())
+    model.prompt_encoder = PromptEncoder(256, (8, 8), (128, 128), 16).eval()
+    options = AutoMaskGenerator(model, prompts="grid-2").options
+    assert (options.pred_iou_thresh, options.stability_score_thresh, options.box_nms_thresh) == (0.88, 0.95, 0.7)
+    strategy = {"prompts": prompts.strip(), "strategy_options": STRATEGIES_TRIED[prompts]}
+    assert AutoMaskGenerator(model, **strategy, **OPEN).label(scene).prompts_decoded
 
 
 class _Boxes(Strategy):

@@ -91,3 +91,15 @@ def test_none_keeps_all_by_falling_score() -> None:
 @pytest.mark.parametrize("way", DUPLICATES)
 def test_nothing_in_nothing_out(way: str) -> None:
     assert DUPLICATES[way]([], np.zeros(0, np.float32), 0.5) == []
+
+
+def test_equal_masks_one_pixel_wide_stay_once() -> None:
+    line = np.zeros((6, 5), bool)
+    line[1:4, 2] = True
+    shorter = line.copy()
+    shorter[3, 2] = False
+    masks = [Runs.of_mask(mask) for mask in (line, shorter, line)]
+    kept = DUPLICATES["box-nms"](masks, np.array([0.3, 0.6, 0.9], np.float32), 0.7)
+    assert [i for i, _ in kept] == [2, 1]
+    one = Runs.of_mask(np.ones((1, 1), bool))
+    assert [i for i, _ in DUPLICATES["box-nms"]([one] * 4, np.array([1, 2, 4, 3], np.float32), 0.7)] == [2]

@@ -425,3 +425,30 @@ def test_a_depth_of_9999_among_others_is_data() -> None:
     assert rgb[0] == rgb[1] == 0
     assert 126 <= rgb[2] <= 128
     assert rgb[3] >= 254
+
+
+FOREIGN = {
+    "random bytes": np.random.default_rng(5).bytes(3000),
+    "another JPEG's tail": jpeg(quality=90)[3000:-2],
+    "text": b"The quick brown fox jumps over the lazy dog. " * 60,
+    "digits": b"0123456789abcdef" * 60,
+    "ones": b"\xff" * 2000,
+    "zeros": bytes(2000),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("kind", ["baseline", "optimised", "progressive", "restarts"])
+def test_jpeg_cut_short_and_followed_by_what_is_not_its_own(kind: str, foreign: str) -> None:
+    data = jpeg(**JPEGS[kind])
+    rgb = open_photo(data, LIMIT).rgb
+    np.testing.assert_array_equal(open_photo(data[:-2] + FOREIGN[foreign], LIMIT).rgb, rgb)
+    np.testing.assert_array_equal(open_photo(data + FOREIGN[foreign], LIMIT).rgb, rgb)
+    scan, taken = data.rindex(b"\xff\xda"), 0
+    for end in np.linspace(scan + 20, len(data) - 4, 24, dtype=int):
+        try:
+            open_photo(data[:end] + FOREIGN[foreign], LIMIT)
+            taken += 1
+        except PhotoError:
+            pass
+    assert taken <= 3  # the last few bytes may be like a photo's own; two thirds were taken before
