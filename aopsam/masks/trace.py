@@ -101,9 +101,7 @@ class _Region:
         self._first_knot = knots.start
         self._taps = resampling.taps_of_columns(self._columns)
         # Low-resolution columns down the knots. The guard below stays what it is: weights of a column add up to 1.
-        self._down = torch.empty(
-            self._taps.stop - self._taps.start, knots.stop - knots.start + 1, dtype=torch.float32
-        )
+        self._down = torch.empty(self._taps.stop - self._taps.start, knots.stop - knots.start + 1, dtype=torch.float32)
         self._down[:, -1] = _FAR_BELOW
         self._down[:, :-1] = logits[:, self._taps].mT @ resampling.knots[knots].mT
 

@@ -58,9 +58,15 @@ class Photo:
 
     Attributes:
         rgb: (H, W, 3) uint8, C-contiguous and writable, upright (EXIF orientation applied), transparency over white.
+        note: one line about what a user may not expect of it; mostly empty.
     """
 
     rgb: np.ndarray
+    note: str = ""
+
+
+NEARLY_BLACK = 15
+"""Highest value of a photo that is noted as nearly black: that of 12 bits stored as 16."""
 
 
 # The readers are named one by one and called directly: what is not here (PostScript above all, which runs a program)
@@ -101,8 +107,9 @@ def open_photo(
 
     Grey, palette, CMYK and YCbCr become RGB without colour management. 16-bit values keep their high byte; 32-bit
     integers count as 0 to 65535; floats as 0 to 1, or from their minimum to their maximum where they leave that range,
-    no-data black. A BMP that is transparent everywhere is opaque. Faulty side chunks of a PNG and the missing end
-    marker of a JPEG that has all its blocks cost nothing.
+    no-data black. A photo of 12 or fewer bits stored as 16 is nearly black, and noted as such. A BMP that is
+    transparent everywhere is opaque. Faulty side chunks of a PNG and the missing end marker of a JPEG that has all its
+    blocks cost nothing.
 
     Args:
         data: the encoded file.
@@ -124,13 +131,23 @@ def open_photo(
             image = reader(io.BytesIO(keep_pixel_chunks(data) if reader is PngImageFile else data))
             _check_pixels(image, max_pixels)
             before_decoding(image.width * image.height)
-            return Photo(_decode(_load(image, data)))
+            rgb = _decode(_load(image, data))
     except PhotoError:
         raise
     except Image.DecompressionBombError as error:  # larger than Pillow itself allows
         raise PhotoError(PhotoProblem.TOO_MANY_PIXELS, _one_line(error)) from error
     except Exception as error:  # Pillow's readers raise anything at all on broken bytes
         raise PhotoError(PhotoProblem.CORRUPT_IMAGE, f"{name}: {_one_line(error)}") from error
+    return Photo(rgb, _note(rgb))
+
+
+def _note(rgb: np.ndarray) -> str:
+    highest = rgb.max()
+    if highest > NEARLY_BLACK:
+        return ""
+    return (
+        f"nearly black: no value above {highest} of 255; 12 or fewer bits stored as 16 must be scaled to 16 bits first"
+    )
 
 
 def _check_pixels(image: ImageFile.ImageFile, max_pixels: int) -> None:

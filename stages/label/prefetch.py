@@ -127,8 +127,8 @@ class Prefetch:
             data = fetch(source, self.images)
             row = fetched(row, hashlib.sha256(data).hexdigest(), time.perf_counter() - start)
             start = time.perf_counter()
-            rgb = open_photo(data, self.max_pixels, before_decoding=admit).rgb
-            row = opened(row, (rgb.shape[0], rgb.shape[1]), time.perf_counter() - start - waited)
+            photo = open_photo(data, self.max_pixels, before_decoding=admit)
+            row, rgb = opened(row, photo, time.perf_counter() - start - waited), photo.rgb
         except FetchError as error:
             row = with_reason(row, error.reason, str(error))
         except PhotoError as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from aopsam.everything.ledger import Labelled
+from aopsam.photos.decode import Photo
 from schemas import labels
 from schemas.labels import Reason, Status
 
@@ -37,9 +39,10 @@ def fetched(row: dict[str, Any], sha256: str, seconds: float) -> dict[str, Any]:
     return row | {"content_sha256": sha256, "seconds_read": seconds}
 
 
-def opened(row: dict[str, Any], hw: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """Fill in the rows and columns of a decoded photo, and how long it took to decode."""
-    return row | {"height": hw[0], "width": hw[1], "seconds_photo": seconds}
+def opened(row: dict[str, Any], photo: Photo, seconds: float) -> dict[str, Any]:
+    """Fill in the size of a decoded photo, what is to be said of it, and how long it took to decode."""
+    height, width = photo.rgb.shape[:2]
+    return row | {"height": height, "width": width, "message": photo.note, "seconds_photo": seconds}
 
 
 def labelled(row: dict[str, Any], found: Labelled, seconds_wait: float) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def labelled(row: dict[str, Any], found: Labelled, seconds_wait: float) -> dict[
         "masks_dropped": sum(found.masks_dropped.values()),
         "seconds_wait": seconds_wait,
     }
-    return with_reason(row, Reason.NONE if found.records else Reason.NO_MASK, "")
+    return with_reason(row, Reason.NONE if found.records else Reason.NO_MASK, row["message"])
 
 
 def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, Any]:
@@ -85,4 +88,6 @@ def check_columns() -> None:
         ValueError: as for `labels_table`.
     """
     blank = blank_row(dict.fromkeys(("image_id", "uri", "file_name"), ""))
-    labels_table([labelled(opened(fetched(blank, "", 0.0), (1, 1), 0.0), Labelled(), 0.0)])
+    labels_table(
+        [labelled(opened(fetched(blank, "", 0.0), Photo(np.zeros((1, 1, 3), np.uint8)), 0.0), Labelled(), 0.0)]
+    )

@@ -118,6 +118,14 @@ def test_sixteen_bit_grey_keeps_its_high_byte(format: str) -> None:
     assert rgb[0, :, 0].tolist() == [0, 0, 1, 127, 255]
 
 
+@pytest.mark.parametrize("name", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("bits", "is_noted"), [(11, True), (12, True), (13, False), (16, False)])
+def test_fewer_bits_stored_as_16_are_noted(name: str, bits: int, is_noted: bool) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
+    note = open_photo(encode(Image.fromarray(ramp), name)).note
+    assert note.startswith(f"nearly black: no value above {(2**bits - 1) >> 8} of 255;") if is_noted else not note
+
+
 def test_thirty_two_bit_integers_count_as_sixteen() -> None:
     values = np.array([[-5, 0, 0x8000, 0xFFFF, 2_000_000]], np.int32)
     assert open_photo(encode(Image.fromarray(values), "TIFF"), LIMIT).rgb[0, :, 0].tolist() == [0, 0, 128, 255, 255]

@@ -47,6 +47,13 @@ def _content(table: pa.Table) -> list[dict[str, Any]]:
     return table.select(names).to_pylist()
 
 
+def test_a_nearly_black_photo_is_labelled_and_its_row_says_so(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 4095, 4096).astype(np.uint16).reshape(64, 64)).save(tmp_path / "12 bits.png")
+    (row,) = LabelPhotos(CONFIG, str(tmp_path))(list_images(str(tmp_path))).to_pylist()
+    assert row["status"] in ("ok", "empty")
+    assert row["message"].startswith("nearly black")
+
+
 def test_rows_are_the_same_whatever_is_opened_ahead_and_whoever_calls(photos: Path) -> None:
     manifest = list_images(str(photos))
     one_by_one = LabelPhotos(CONFIG, str(photos))
