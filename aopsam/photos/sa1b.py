@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from aopsam.photos.lines import one_line
 from aopsam.photos.spool import Spool
 from aopsam.photos.tar_stream import read_files
 
@@ -69,7 +70,7 @@ def read_shard(
 def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -> Iterator[Sample]:
     def report(line: str) -> None:
         if on_problem is not None:
-            on_problem(f"{name}: {line}")
+            on_problem(one_line(f"{name}: {line}"))
 
     waiting: dict[str, str] = {}
     with Spool(WAITING_BYTES) as spool:
