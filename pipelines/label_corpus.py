@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_status(finished, arguments.max_failed)
     job.begin()
     progress, actors = label(job, arguments)
-    summary = write_finished(job.out, job.configuration, progress, actors)
+    summary = write_finished(job.out, job.configuration, progress, actors, job.others)
     report = write_report(job.out, job.images, summary)
     print(f"{describe(summary)}\ntables   {redact(job.out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)

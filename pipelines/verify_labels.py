@@ -11,11 +11,13 @@ Reads the tables a batch at a time; needs no GPU and starts no Ray.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.corpus.listing import list_images
+from stages.corpus.others import describe_others
 from stages.results.verify import verify_labels
 
 
@@ -34,8 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
     arguments = parse(Arguments, argv)
     out = arguments.labels.rstrip("/").removesuffix("/labels")
+    others = Counter[str]()
     with checking_input():
-        verified = verify_labels(list_images(arguments.images, exclude=out), arguments.labels, print)
+        verified = verify_labels(list_images(arguments.images, out, others), arguments.labels, print)
+    if others:
+        print(describe_others(others))
     if verified.mismatches:
         print(f"{verified.mismatches} mismatches in {verified.images} images, {verified.masks} masks", file=sys.stderr)
         return 1

@@ -66,7 +66,7 @@ def report_html(
             images), `stages` (what the model's thread spends its time on -> mean seconds an image), `reading` (what
             other threads do at the same time -> mean seconds an image), `bound_by` (`stage`, `share`),
             `configuration` (with `sam` and `prompts`), `configuration_sha256`; further mappings of it (`actors`,
-            `weights`, `versions`, `machine`) are listed at the end.
+            `not_looked_at`, `weights`, `versions`, `machine`) are listed at the end.
         prompts: step -> count, in order: prompts proposed, prompts decoded, masks kept.
         distributions: the histograms, in order.
         samples: photos with their masks, in order.
@@ -107,7 +107,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-_DETAILS = ("configuration", "actors", "weights", "versions", "machine")
+_DETAILS = ("configuration", "actors", "not_looked_at", "weights", "versions", "machine")
 
 
 def _chart(entry: Distribution) -> str:

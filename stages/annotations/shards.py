@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+from glob import escape
 
 from aopsam.photos.mask_pairs import pair_of_folders
+from stages.corpus.globs import split_glob
 from stages.results.read import find_labels
 from stages.storage.location import open_filesystem, redact, uri_of
 
@@ -37,7 +39,9 @@ def list_shards(data: str) -> list[str]:
     elif filesystem.isfile(path):
         found = [path]
     else:
-        found = [entry for entry in filesystem.glob(path) if filesystem.isfile(entry)]
+        glob = split_glob(path, filesystem.isdir)
+        matching = filesystem.glob(f"{escape(glob[0])}/{glob[1]}") if glob else []
+        found = [entry for entry in matching if filesystem.isfile(entry)]
     if not found:
         raise ValueError(
             f"{redact(data)}: no shard; give a .tar, a folder that holds some, a glob, a .json of COCO's kind,"

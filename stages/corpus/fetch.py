@@ -8,6 +8,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from fsspec.spec import AbstractFileSystem
 
 from schemas.labels import Reason
 from stages.corpus.names import Role, role
-from stages.corpus.parquet_images import read_row_group, row_group_starts
+from stages.corpus.parquet_images import ListsOfImages, count_images, read_row_group, row_group_starts
 from stages.storage.location import Location, locate
 
 MAX_BYTES = 1 << 30
@@ -47,7 +48,8 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
     """Read the encoded image that a row of the listing names: at least one byte, at most `MAX_BYTES`.
 
     Args:
-        row: a row of `stages.corpus.listing.list_images`; `path`, `kind`, `offset`, `length` and `bytes` are used.
+        row: a row of `stages.corpus.listing.list_images`; `path`, `file_name`, `kind`, `offset`, `length` and
+            `bytes` are used.
         images: the argument that was listed; it may hold credentials, which the listing never does.
 
     Raises:
@@ -59,7 +61,7 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
     if kind == "hidden":
         raise FetchError(Reason.HIDDEN_NAME, "a part of the name starts with '.' or '_'")
     if kind == "special" and offset is not None:
-        raise FetchError(Reason.BAD_MEMBER, _bad_member(path, offset, length))
+        raise FetchError(Reason.BAD_MEMBER, _bad_member(location, row))
     try:
         if kind == "special":
             _say_why(location, path)
@@ -84,20 +86,31 @@ def fetch(row: Mapping[str, Any], images: str) -> bytes:
     return data
 
 
-def _bad_member(path: bytes, offset: int, length: int | None) -> str:
-    if length is not None:
+def _bad_member(location: Location, row: Mapping[str, Any]) -> str:
+    kind, within = role(os.fsencode(row["file_name"])), row["length"] is not None
+    if within and kind is not Role.PHOTO:
+        return "an archive in a tar is not read; unpack the outer one first"
+    if within:
         return "no regular file in the archive: a link, folder, device or unsafe path, or cut short"
-    if role(path) is Role.ZIP:
+    if kind is Role.ZIP:
         return "a zip, 7z or rar archive is not read; unpack it first"
-    if role(path) is Role.COMPRESSED_TAR:
+    if kind is Role.COMPRESSED_TAR:
         return "a compressed tar cannot be read at random; decompress it first"
-    return f"the archive is damaged or cut short at byte {offset}; what came before is listed"
+    if kind is Role.PARQUET:
+        with suppress(Exception), location.open(row["path"]) as file:
+            try:
+                count_images(file)
+            except ListsOfImages as error:
+                return str(error)
+    return f"the archive is damaged or cut short at byte {row['offset']}; what came before is listed"
 
 
 def _say_why(location: Location, path: bytes) -> NoReturn:
     """Raise the system's error for something that could not be listed as a file."""
     if location.filesystem is None:
         _read_local(path, 0, 0)
+    if role(path) in (Role.TAR, Role.PARQUET):
+        raise FetchError(Reason.READ_ERROR, "could not be read in parts when it was listed; copy the archive first")
     raise FetchError(Reason.READ_ERROR, "could not be read when it was listed")
 
 
@@ -149,6 +162,8 @@ def _parquet_row(images: str, path: bytes, row: int) -> bytes:
         value = _row_group(images, path, group)[row - starts[group]]
     if not value.is_valid:
         return b""
+    if isinstance(value, pa.DictionaryScalar):
+        value = value.value
     _check_size(len(value.as_buffer()))
     return value.as_py()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from fsspec.spec import AbstractFileSystem
 
 from stages.corpus.globs import matches, split_glob
+from stages.corpus.names import suffix
 from stages.corpus.walk import Found, walk_local, walk_remote
 from stages.storage.location import Location, redact
 
@@ -19,12 +22,14 @@ class Selection:
     Attributes:
         root: the folder that ids and file names are relative to, raw bytes, without credentials: the folder itself, the
             parent of a single file, the folder above the first wildcard of a glob.
-        found: files below it.
+        found: photos and archives below it.
+        others: other files below it, by suffix.
         explicit: True for a single file that was named outright.
     """
 
     root: bytes
     found: list[Found]
+    others: Counter[str] = field(default_factory=Counter)
     explicit: bool = False
 
 
@@ -60,15 +65,15 @@ def find(location: Location, images: str, exclude: str | None = None) -> Selecti
 
 def _find_local(path: bytes, exclude: str | None) -> Selection:
     if os.path.isdir(path):  # noqa: PTH112 - pathlib knows no bytes
-        return Selection(path.rstrip(b"/"), list(walk_local(path.rstrip(b"/"), _excluded(path, exclude))))
+        return _select(path.rstrip(b"/"), walk_local(path.rstrip(b"/"), _excluded(path, exclude)))
     if os.path.lexists(path):
         root, _, name = path.rpartition(b"/")
         return Selection(root, [Found(name, regular=os.path.isfile(path))], explicit=True)  # noqa: PTH113
-    glob = split_glob(os.fsdecode(path))
+    glob = split_glob(os.fsdecode(path), os.path.isdir)
     if glob is None:
         raise FileNotFoundError
     root = os.fsencode(glob[0])
-    return Selection(root, _matching(list(walk_local(root, _excluded(root or b"/", exclude))), glob[1]))
+    return _select(root, walk_local(root, _excluded(root or b"/", exclude)), glob[1])
 
 
 def _excluded(root: bytes, exclude: str | None) -> bytes | None:
@@ -85,19 +90,27 @@ def _find_remote(filesystem: AbstractFileSystem, path: str, is_folder: bool) -> 
     try:
         details = filesystem.info(path)
     except FileNotFoundError:
-        glob = split_glob(path)
+        glob = split_glob(path, filesystem.isdir)
         if glob is None:
             raise
         root = os.fsencode(redact(glob[0]))
-        return Selection(root, _matching(list(walk_remote(filesystem, glob[0])), glob[1]))
+        return _select(root, walk_remote(filesystem, glob[0]), glob[1])
     if is_folder or details["type"] == "directory":
-        return Selection(clean, list(walk_remote(filesystem, path)))
+        return _select(clean, walk_remote(filesystem, path))
     parent, _, name = clean.rpartition(b"/")
     return Selection(parent, [Found(name, size=details.get("size"))], explicit=True)
 
 
-def _matching(found: list[Found], pattern: str) -> list[Found]:
-    kept = [one for one in found if matches(os.fsdecode(one.relative), pattern)]
-    if not kept:
+def _select(root: bytes, below: Iterable[Found], pattern: str | None = None) -> Selection:
+    """Keep the photos and archives, of those that match if there is a pattern, and count the other files."""
+    selection = Selection(root, [])
+    for one in below:
+        if pattern is not None and not matches(os.fsdecode(one.relative), pattern):
+            continue
+        if one.other:
+            selection.others[suffix(one.relative)] += 1
+        else:
+            selection.found.append(one)
+    if pattern is not None and not selection.found:
         raise _Unusable("no photo and no archive of photos matches this glob")
-    return kept
+    return selection

@@ -1,20 +1,29 @@
-"""Globs below a root: `*`, `?` and `[…]` within a name, `**` over folders; a folder that matches counts whole."""
+"""Globs below a root: `*`, `?` and `[…]` within a name, `**` over folders; a folder that matches counts whole.
+
+A name that reads like a pattern, such as `photos [2024]`, matches itself as well.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 _MAGIC = re.compile(r"[*?[]")
 
 
-def split_glob(path: str) -> tuple[str, str] | None:
-    """Split a glob into the folder above its first wildcard and the pattern below it; None without a wildcard."""
-    magic = _MAGIC.search(path)
-    if magic is None:
-        return None
-    root, _, _ = path[: magic.start()].rpartition("/")
-    return root, path[len(root) :].lstrip("/")
+def split_glob(path: str, is_folder: Callable[[str], bool]) -> tuple[str, str] | None:
+    """Split a glob into the folder above its first wildcard and the pattern below it; None without a wildcard.
+
+    Args:
+        path: the glob.
+        is_folder: whether a folder lies at a path; the wildcards in its name are then none.
+    """
+    parts = path.split("/")
+    for at, name in enumerate(parts):
+        if _MAGIC.search(name) and (at == len(parts) - 1 or not is_folder("/".join(parts[: at + 1]))):
+            return "/".join(parts[:at]), "/".join(parts[at:])
+    return None
 
 
 def matches(relative: str, pattern: str) -> bool:
@@ -27,4 +36,8 @@ def _match(parts: list[str], patterns: list[str]) -> bool:
         return True
     if patterns[0] == "**":
         return _match(parts, patterns[1:]) or (bool(parts) and _match(parts[1:], patterns))
-    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _match(parts[1:], patterns[1:])
+    return bool(parts) and _fits(parts[0], patterns[0]) and _match(parts[1:], patterns[1:])
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)

@@ -11,10 +11,11 @@ PHOTO_SUFFIXES = frozenset(
     # Not decoded, yet photos: each becomes a row that says so.
     + b".avif .heic .heif .hif .jp2 .jxl".split()
 )
-"""Lower-case suffixes of files that are photos; case does not matter, other files are not listed."""
+"""Lower-case suffixes of files that are photos; case does not matter, other files are only counted."""
 
 _ZIPS = (b".zip", b".7z", b".rar")
 _COMPRESSED_TARS = (b".tar.gz", b".tgz", b".tar.bz2", b".tbz2", b".tar.xz", b".txz", b".tar.zst")
+_LONGEST_SUFFIX = 16
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
@@ -43,6 +44,13 @@ def role(name: bytes) -> Role:
     if suffix in _ZIPS:
         return Role.ZIP
     return Role.COMPRESSED_TAR if name.endswith(_COMPRESSED_TARS) else Role.OTHER
+
+
+def suffix(name: bytes) -> str:
+    """Return the suffix of a file's name, in lower case, as text to show; `no suffix` where none or a long one."""
+    _, dot, end = name.rpartition(b"/")[2].lower().rpartition(b".")
+    text = shown(end)
+    return f".{text}" if dot and 0 < len(text) <= _LONGEST_SUFFIX and text.isprintable() else "no suffix"
 
 
 def is_hidden(relative: bytes) -> bool:

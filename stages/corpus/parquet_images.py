@@ -8,25 +8,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content", "data")
-"""Names under which a column of encoded images is found, first match first. It is binary, or a struct with a binary
-field `bytes`, as Hugging Face's datasets have it."""
+"""Names under which a column of encoded images is found, first match first. It is binary (a view or a dictionary, too),
+or a struct with a binary field `bytes`, as Hugging Face's datasets have it."""
+
+
+class ListsOfImages(Exception):
+    """The column of images holds several a row; the message is one line that names it."""
 
 
 def image_column(schema: pa.Schema) -> str | None:
-    """Return the path of the column of encoded images, `NAME` or `NAME.bytes`; None if the schema has none."""
+    """Return the path of the column of encoded images, `NAME` or `NAME.bytes`; None if the schema has none.
+
+    Raises:
+        ListsOfImages: there is none, but one of lists of images.
+    """
+    lists = None
     for name in IMAGE_COLUMNS:
-        if name not in schema.names:
+        if len(schema.get_all_field_indices(name)) != 1:
             continue
         kind = schema.field(name).type
         if _is_binary(kind):
             return name
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type):
+        if _has_bytes(kind):
             return f"{name}.bytes"
+        if _is_list(kind) and (_is_binary(kind.value_type) or _has_bytes(kind.value_type)):
+            lists = lists or f"column {name!r} holds lists of images; only one image a row is read, so write it flat"
+    if lists is not None:
+        raise ListsOfImages(lists)
     return None
 
 
+def _has_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+
+
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in binary)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(is_kind(kind) for is_kind in lists) or pa.types.is_large_list_view(kind)
 
 
 def count_images(file: BinaryIO) -> int | None:
@@ -34,6 +59,7 @@ def count_images(file: BinaryIO) -> int | None:
 
     Raises:
         pa.ArrowException: the file is damaged.
+        ListsOfImages: it holds several images a row.
     """
     parquet = pq.ParquetFile(file)
     return parquet.metadata.num_rows if image_column(parquet.schema_arrow) is not None else None

@@ -11,11 +11,13 @@ import tarfile
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 16
 _MAX_EXTENDED_BYTES = 1 << 20
 _MOST_BYTES = 1 << 63
 """More than an archive or a column of the listing can hold."""
 _MAX_DIGITS = 20
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
+_FOLDERS = {tarfile.DIRTYPE, b"D", b"V"}
 _EXTENDED = {_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL}
 
 
@@ -28,12 +30,14 @@ class Member(NamedTuple):
         length: length of its data, in bytes.
         regular: a whole regular file whose name stays in the archive's folder; not a link, a folder, a device, a sparse
             file, an absolute path, a path with `..`, or data that is cut short.
+        folder: a folder, or a volume's label: no file.
     """
 
     name: bytes
     offset: int
     length: int
     regular: bool
+    folder: bool = False
 
 
 class _Damaged(Exception):
@@ -41,7 +45,7 @@ class _Damaged(Exception):
 
 
 def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
-    """List the members of an uncompressed tar (ustar, GNU, pax).
+    """List the members of an uncompressed tar (ustar, GNU, pax), and of others joined to its end.
 
     Args:
         archive: the tar, seekable.
@@ -58,7 +62,11 @@ def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
         archive.seek(at)
         block = archive.read(_BLOCK)
         if len(block) == _BLOCK and not any(block):
-            return members, None
+            at = _skip_zeros(archive, at)
+            if at >= size:
+                return members, None
+            extended = {}
+            continue
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             if info.size < 0:
@@ -77,6 +85,16 @@ def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
             return members, size
 
 
+def _skip_zeros(archive: BinaryIO, at: int) -> int:
+    """Return the offset of the first block from `at` that is not all zeros: the tar's end, or another one's start."""
+    archive.seek(at)
+    while chunk := archive.read(_CHUNK):
+        if rest := chunk.lstrip(b"\0"):
+            return (at + len(chunk) - len(rest)) // _BLOCK * _BLOCK
+        at += len(chunk)
+    return at
+
+
 def _member(info: tarfile.TarInfo, extended: dict[bytes, bytes], archive: BinaryIO, data_at: int) -> tuple[Member, int]:
     name = extended.get(b"path", info.name.encode("utf-8", "surrogateescape"))
     length = int(extended[b"size"]) if b"size" in extended else info.size
@@ -88,7 +106,7 @@ def _member(info: tarfile.TarInfo, extended: dict[bytes, bytes], archive: Binary
     # Links, folders and devices may state a size, but no data follows them.
     has_data = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
     regular = info.isreg() and not sparse and not any(key.startswith(b"GNU.sparse.") for key in extended)
-    member = Member(_plain(name), data_at, length, regular and _stays_inside(name))
+    member = Member(_plain(name), data_at, length, regular and _stays_inside(name), info.type in _FOLDERS)
     return member, data_at + (_padded(length) if has_data else 0)
 
 

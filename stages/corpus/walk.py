@@ -14,21 +14,23 @@ from stages.storage.location import redact
 
 
 class Found(NamedTuple):
-    """File below the root, or something else with a photo's name, that a run must account for.
+    """File below the root, or a folder with a photo's name or without access, that a run must account for.
 
     Attributes:
         relative: path below the root, raw bytes.
         regular: a readable kind of file; otherwise a directory, pipe, device, dangling link or locked folder.
         size: in bytes, where the file system lists it.
+        other: neither a photo nor an archive by its name: counted, not listed.
     """
 
     relative: bytes
     regular: bool = True
     size: int | None = None
+    other: bool = False
 
 
 def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
-    """Yield everything below `root` with the name of a photo or an archive, and folders that cannot be listed.
+    """Yield every file below `root`, folders with a photo's name, and folders that cannot be listed.
 
     Links to folders are followed after all real folders, and no folder is entered twice: loops end, and a photo keeps
     the name of its real folder.
@@ -66,8 +68,8 @@ def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
                 heapq.heappush(links, relative + b"/")
             elif is_folder:
                 folders.append(relative + b"/")
-            if kind is Role.PHOTO or (kind is not Role.OTHER and not is_folder):
-                yield Found(relative, regular=is_file)
+            if kind is Role.PHOTO or not is_folder:
+                yield Found(relative, regular=is_file, other=kind is Role.OTHER)
 
 
 def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
@@ -78,8 +80,9 @@ def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
 
 
 def walk_remote(filesystem: AbstractFileSystem, root: str) -> Iterator[Found]:
-    """Yield every file below `root` with the name of a photo or an archive."""
-    prefix = len(redact(root)) + 1
+    """Yield every file below `root`."""
+    prefix = len(redact(root))
     for path, details in filesystem.find(root, detail=True).items():
-        if role(os.fsencode(redact(path))) is not Role.OTHER:
-            yield Found(os.fsencode(redact(path)[prefix:]), size=details.get("size"))
+        relative = os.fsencode(redact(path)[prefix:].lstrip("/"))
+        if relative and not relative.endswith(b"/"):  # else an index page's link to itself, such as ?C=N
+            yield Found(relative, size=details.get("size"), other=role(relative) is Role.OTHER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
+from stages.corpus.others import describe_others
 from stages.label.actor import LabelPhotos, make_generator, weights_of
 from stages.label.folder import done_images, refuse_foreign_tables, write_table
 from stages.label.manifest import check_configuration, finished_manifest, write_manifest
@@ -32,6 +34,7 @@ class LabelJob:
         images: folder, glob, tar shards or Parquet; a path or URI.
         out: folder of the run, without a slash at its end.
         listing: rows of schemas/listing.py, of all photos.
+        others: files beside them that are not looked at, by suffix.
         done: ids of photos that have their row.
         configuration: all that decides which masks come out, as the manifest records it.
     """
@@ -40,6 +43,7 @@ class LabelJob:
     images: str
     out: str
     listing: pa.Table
+    others: Counter[str]
     done: set[str]
     configuration: dict[str, Any]
 
@@ -60,18 +64,20 @@ class LabelJob:
         # Threads too: they change the order of sums, and with it the last digits.
         configuration = config.as_dict() | {"images": redact(images), "weights": weights, "threads": threads}
         check_configuration(out, configuration)
-        listing = list_images(images, exclude=out)
+        listing = list_images(images, exclude=out, others=(others := Counter[str]()))
         if listing.num_rows == 0:
-            raise ValueError(f"{redact(images)}: no photos there; give a folder, glob, tar or Parquet that holds some")
+            seen = f" ({describe_others(others)})" if others else ""
+            raise ValueError(f"{redact(images)}: no photos there{seen}; give a folder, glob, tar or Parquet of photos")
         refuse_foreign_tables(f"{out}/labels")
-        job = cls(config, images, out, listing, done_images(f"{out}/labels"), configuration)
+        job = cls(config, images, out, listing, others, done_images(f"{out}/labels"), configuration)
         if job.undone:
             check_writable(out, *WRITTEN)
         return job
 
     def __str__(self) -> str:
         of = f"{self.undone} of {self.listing.num_rows} images"
-        return f"labelling {of}: {self.config.sam}, {self.config.prompts} prompts"
+        others = f"{describe_others(self.others)}\n" if self.others else ""
+        return f"{others}labelling {of}: {self.config.sam}, {self.config.prompts} prompts"
 
     @property
     def undone(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from schemas.labels import MODEL_STAGES, READING_STAGES, Status
+from stages.corpus.others import describe_others, most_common
 from stages.label.account import bound_by
 from stages.label.manifest import write_manifest
 from stages.label.progress import Progress
@@ -20,7 +21,9 @@ from stages.results.read import read_labels
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 
 
-def write_finished(out: str, configuration: Mapping[str, Any], progress: Progress, actors: int) -> dict[str, Any]:
+def write_finished(
+    out: str, configuration: Mapping[str, Any], progress: Progress, actors: int, others: Mapping[str, int]
+) -> dict[str, Any]:
     """Count what the tables hold and write the manifest of a finished run.
 
     Args:
@@ -28,6 +31,7 @@ def write_finished(out: str, configuration: Mapping[str, Any], progress: Progres
         configuration: everything that decides which masks come out.
         progress: progress of this run; a resumed run labelled fewer images than the tables hold.
         actors: number of actors of this run.
+        others: files below the images that were not looked at, by suffix.
 
     Returns:
         The manifest as written.
@@ -54,6 +58,7 @@ def write_finished(out: str, configuration: Mapping[str, Any], progress: Progres
         "status": {str(key): status[key] for key in Status},
         "reason": dict(sorted(reason.items())),
         "failed_share": status[Status.FAILED] / max(1, images),
+        "not_looked_at": most_common(others, 100),
         "prompts_proposed": int(totals["prompts_proposed"]),
         "prompts_decoded": int(totals["prompts_decoded"]),
         "stages": stages,
@@ -97,6 +102,8 @@ def describe(manifest: Mapping[str, Any]) -> str:
     ]
     failures = [f"{count} {name}" for name, count in manifest["reason"].items() if name not in ("none", "no_mask")]
     lines.append(f"not labelled  {', '.join(failures) if failures else 'none'}")
+    if others := describe_others(manifest["not_looked_at"]):
+        lines.append(others)
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from fsspec.spec import AbstractFileSystem
 
 # A key's secret may hold '/', so 'name:secret@' counts as credentials even across slashes, but 'host:9000/' does not.
 _CREDENTIALS = re.compile(r"^(?:[^/]*@|[^/:@]*:(?!\d*(?:/|$))[^@]*@)")
-_LOCAL = re.compile(r"^(?:file|local)://")
+_LOCAL = re.compile(r"^(?:file|local)://(?:localhost(?=/))?")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]+")
 
 
@@ -31,7 +31,8 @@ def open_filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     a blank, as in any URI; paths are taken literally.
 
     Raises:
-        ValueError: no file system answers to the URI's scheme, or its package is missing.
+        ValueError: no file system answers to the URI's scheme, its package is missing, or the archive that
+            it names cannot be opened.
     """
     if "://" not in uri:
         return LocalFileSystem(), _local_path(uri)
@@ -42,6 +43,9 @@ def open_filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     except (ValueError, ImportError, TypeError):
         # The error's own text may repeat the URI with its keys.
         raise ValueError(f"{redact(uri)!r}: no such scheme for fsspec, or its package is missing") from None
+    except Exception as error:  # an archive is opened at once, and its exceptions have no common base
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+        raise ValueError(f"{redact(uri)!r}: cannot be opened ({reason}); a zip's content is zip://::FILE") from None
     return filesystem, path
 
 
@@ -108,7 +112,8 @@ def locate(images: str) -> Location:
     """Return the location that a path or an fsspec URI names; nothing is read.
 
     Raises:
-        ValueError: no file system answers to the URI's scheme, or its package is missing.
+        ValueError: no file system answers to the URI's scheme, its package is missing, or the archive that
+            it names cannot be opened.
     """
     if os.path.lexists(images) or "://" not in images:
         return Location(None, os.path.abspath(images))  # noqa: PTH100 - keeps bytes that are not UTF-8

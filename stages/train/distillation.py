@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
@@ -22,8 +23,9 @@ from aopsam.training.student import StudentRecipe, StudentTask, build_student, s
 from stages.annotations.held_out import is_held_out
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
+from stages.corpus.others import describe_others
 from stages.storage.atomic import write_bytes, write_path
-from stages.storage.location import open_filesystem
+from stages.storage.location import open_filesystem, redact
 
 COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
 JUDGED = 16
@@ -118,7 +120,10 @@ def _list(job: DistillationJob, on_problem: Callable[[str], None]) -> pa.Table:
     """List the rows of all sources that may be photos, with the number of their source."""
     tables = []
     for number, source in enumerate(job.data):
-        rows = list_images(source, job.out if "://" not in job.out else None).select(COLUMNS)
+        exclude, others = job.out if "://" not in job.out else None, Counter[str]()
+        rows = list_images(source, exclude, others).select(COLUMNS)
+        if others:
+            on_problem(f"{redact(source)}: {describe_others(others)}")
         tables.append(rows.append_column("source", pa.array([number] * rows.num_rows, pa.int32())))
     table = pa.concat_tables(tables)
     usable = pc.is_in(table.column("kind"), pa.array(["file", "tar", "parquet"]))

@@ -51,8 +51,9 @@ def test_photos_are_read_when_they_are_asked_for_and_some_are_held_out(tmp_path:
     assert 0 < len(HELD_OUT) < len(NAMES)
     problems: list[str] = []
     task = distillation_task(work(tmp_path), problems.append)
-    assert len(problems) == 1
-    assert "folder.png: " in problems[0]
+    assert len(problems) == 2
+    assert problems[0].endswith("s.tar: 2 other files not looked at (.json 2)")
+    assert "folder.png: " in problems[1]
     assert len(task.photos) == 2 + len(NAMES) - len(HELD_OUT) + 1
     assert left_out(str(tmp_path / "out")) == []
     shapes = []

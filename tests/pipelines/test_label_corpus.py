@@ -165,4 +165,7 @@ def test_a_folder_without_photos_is_exit_status_2(tmp_path: Path, capsys: pytest
     empty = tmp_path / "empty"
     empty.mkdir()
     assert label_corpus.main(["--images", str(empty), "--out", str(tmp_path / "out")]) == 2
-    assert "no photos there" in capsys.readouterr().err
+    assert "no photos there; give a folder" in capsys.readouterr().err
+    (empty / "a.nef").touch()
+    assert label_corpus.main(["--images", str(empty), "--out", str(tmp_path / "out")]) == 2
+    assert "no photos there (1 other file not looked at (.nef 1)); give a folder" in capsys.readouterr().err

@@ -30,6 +30,9 @@ def test_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, _ = made_run(tmp_path)
     assert main(arguments) == 0
     assert capsys.readouterr().out == "verified 2 images, 2 masks\n"
+    (tmp_path / "images" / "notes.txt").touch()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "1 other file not looked at (.txt 1)\nverified 2 images, 2 masks\n"
 
 
 def test_a_mismatch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

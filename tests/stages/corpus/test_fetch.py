@@ -21,6 +21,9 @@ from tests.helpers.odd_files import GOOD, Expected, build_odd_files, one_colour_
 
 MAX_PIXELS = 100_000_000
 HUGGING_FACE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+VIEWS = pa.struct({"bytes": pa.binary_view(), "path": pa.string()})
+DICTIONARY = pa.dictionary(pa.int32(), pa.binary())
+KINDS = [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(7), DICTIONARY, HUGGING_FACE]
 
 
 def refused(row: dict[str, object], images: str) -> Reason:
@@ -121,7 +124,7 @@ def test_a_tar_that_shrank(tmp_path: Path, odd_folder: Path) -> None:
     assert refused(rows["shard.tar#sa_1.jpg"], str(tmp_path)) == Reason.BAD_MEMBER
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), HUGGING_FACE])
+@pytest.mark.parametrize("kind", KINDS)
 def test_parquet_rows(tmp_path: Path, kind: pa.DataType) -> None:
     images = [b"photo %d" % number for number in range(10)]
     values = [{"bytes": image, "path": "x"} for image in images] if pa.types.is_struct(kind) else list(images)
@@ -133,6 +136,13 @@ def test_parquet_rows(tmp_path: Path, kind: pa.DataType) -> None:
         assert fetch(rows[number], str(tmp_path)) == images[number]
     assert refused(rows[3], str(tmp_path)) == Reason.EMPTY_FILE
     assert refused(rows[0] | {"offset": 10}, str(tmp_path)) == Reason.NOT_FOUND
+
+
+def test_parquet_rows_of_views_in_structs(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": pa.array([{"bytes": b"one"}, None], VIEWS)}), tmp_path / "a.parquet")
+    one, none = list_images(str(tmp_path)).to_pylist()
+    assert fetch(one, str(tmp_path)) == b"one"
+    assert refused(none, str(tmp_path)) == Reason.EMPTY_FILE
 
 
 @pytest.mark.usefixtures("expected")

@@ -9,6 +9,8 @@ import os
 import shutil
 import tarfile
 import threading
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from schemas.listing import SCHEMA
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.corpus.names import shown
+from stages.corpus.others import describe_others
 from stages.corpus.tar_members import read_members
 from stages.storage.location import redact
 
@@ -35,6 +38,11 @@ def put(folder: Path, *names: str) -> None:
 
 def listed(images: Path | str, exclude: str | None = None) -> dict[str, str]:
     return {row["file_name"]: row["kind"] for row in list_images(str(images), exclude).to_pylist()}
+
+
+def others_of(images: Path | str) -> dict[str, int]:
+    list_images(str(images), others=(others := Counter[str]()))
+    return dict(others)
 
 
 def make_tar(*members: str, format: int = tarfile.PAX_FORMAT) -> bytes:
@@ -62,6 +70,31 @@ def test_rows_of_a_folder(tmp_path: Path) -> None:
         "bytes": None,
     }
     assert listed(tmp_path) == {"a/c.png": "file", "b.JPG": "file"}
+
+
+def test_files_that_are_not_looked_at_are_counted_by_suffix(tmp_path: Path) -> None:
+    names = ["notes.txt", "x.d/README", "b.TXT", "c.raw", ".git/HEAD", "photo.jpg?size=large", f"l.{'o' * 99}", "d."]
+    put(tmp_path, "a.jpg", *names)
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    (tmp_path / "folder.txt").mkdir()
+    os.mkfifo(tmp_path / "pipe.txt")
+    others = others_of(tmp_path)
+    assert others == {".txt": 4, ".raw": 1, ".jpg?size=large": 1, "no suffix": 4}
+    assert describe_others(others) == "10 other files not looked at (.txt 4, no suffix 4, .jpg?size=large 1, .raw 1)"
+    assert others_of(f"{tmp_path}/*") == others
+    assert others_of(f"{tmp_path}/[ab].*") == {".txt": 1}
+    fsspec.filesystem("memory").put(str(tmp_path / "x.d") + "/", "/counted/", recursive=True)
+    fsspec.filesystem("memory").pipe("/counted/a.jpg", b"photo")
+    assert others_of("memory://counted") == {"no suffix": 1}
+
+
+def test_many_suffixes_are_one_short_line() -> None:
+    others = {f".{number:03d}": 1 for number in range(200)} | {".txt": 3}
+    line = describe_others(others)
+    assert line.startswith("203 other files not looked at (.txt 3, .000 1, ")
+    assert line.endswith(", .008 1, more 191)")
+    assert describe_others({".txt": 1}) == "1 other file not looked at (.txt 1)"
+    assert describe_others({}) == ""
 
 
 def test_an_empty_folder_has_no_rows(tmp_path: Path) -> None:
@@ -160,6 +193,22 @@ def test_globs(tmp_path: Path) -> None:
     assert list(listed(f"{tmp_path}/x/*/e.jpg")) == ["y/e.jpg"]
 
 
+@pytest.mark.parametrize("place", ["", "memory://"])
+def test_globs_below_folders_whose_names_read_like_globs(tmp_path: Path, place: str) -> None:
+    put(tmp_path, "photos [2024]/a.jpg", "photos [2024]/[1]/b.jpg", "photos [2024]/x/[1]/c.jpg", "photos 2/d.jpg")
+    put(tmp_path, "who?/e*/f.jpg")
+    fsspec.filesystem("memory").put(str(tmp_path) + "/", f"{tmp_path}/", recursive=True)
+    root = f"{place}{tmp_path}"
+    assert list(listed(f"{root}/photos [2024]/*.jpg")) == ["a.jpg"]
+    assert list(listed(f"{root}/photos [2024]/[1]/*.jpg")) == ["b.jpg"]
+    assert list(listed(f"{root}/photos [2024]/*/[1]/*.jpg")) == ["x/[1]/c.jpg"]
+    assert list(listed(f"{root}/photos [2024]/**/*.jpg")) == ["[1]/b.jpg", "a.jpg", "x/[1]/c.jpg"]
+    assert list(listed(f"{root}/photos [0-9]/*.jpg")) == ["photos 2/d.jpg"]
+    assert list(listed(f"{root}/who?/e*/?.jpg")) == ["f.jpg"]
+    with pytest.raises(ValueError, match="no such file or folder"):
+        list_images(f"{root}/photos [2024]/missing.jpg")
+
+
 @pytest.mark.parametrize("images", ["nowhere", "nowhere/*.jpg", "*.png", "nowhere://x", "memory://nowhere"])
 def test_what_is_not_there_is_one_line(tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -255,6 +304,37 @@ def test_impossible_tar_sizes_are_damage(size: bytes) -> None:
     assert not any(member.regular for member in members)
 
 
+def test_joined_tars_are_read_to_their_end(tmp_path: Path) -> None:
+    one, two = make_tar("a.jpg", "b.jpg"), make_tar("a.jpg", "c.jpg")
+    (tmp_path / "t.tar").write_bytes(one + two + bytes(1 << 17) + make_tar("d.jpg"))
+    rows = list_images(str(tmp_path)).to_pylist()
+    assert [row["file_name"].removeprefix("t.tar#") for row in rows] == ["a.jpg", "b.jpg", "a.jpg", "c.jpg", "d.jpg"]
+    assert [fetch(row, str(tmp_path))[:5] for row in rows] == [b"a.jpg", b"b.jpg", b"a.jpg", b"c.jpg", b"d.jpg"]
+    assert len({row["image_id"] for row in rows}) == 5
+    (tmp_path / "t.tar").write_bytes(one + b"no tar" * 100)
+    assert list(listed(tmp_path).values()) == ["tar", "tar", "special"]
+
+
+def test_files_in_tars_that_are_not_photos(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name in ("a.jpg", "a.json", "in.tar", "in.zip", "x/in.tgz", "in.parquet", "_in.tar", "README"):
+            tar.addfile(tarfile.TarInfo(name))
+        for name in ("x", "y.d", "folder.tar"):
+            (info := tarfile.TarInfo(name)).type = tarfile.DIRTYPE
+            tar.addfile(info)
+        (info := tarfile.TarInfo("link.txt")).type = tarfile.SYMTYPE
+        tar.addfile(info)
+    archives = ["t.tar#in.tar", "t.tar#in.zip", "t.tar#x/in.tgz", "t.tar#in.parquet"]
+    assert listed(tmp_path) == {"t.tar#a.jpg": "tar", "t.tar#_in.tar": "hidden"} | dict.fromkeys(archives, "special")
+    assert others_of(tmp_path) == {".json": 1, "no suffix": 1, ".txt": 1}
+    for row in list_images(str(tmp_path)).to_pylist():
+        if row["kind"] == "special":
+            with pytest.raises(FetchError, match="an archive in a tar is not read; unpack the outer one first"):
+                fetch(row, str(tmp_path))
+    (tmp_path / "t.tar").write_bytes(make_tar())
+    assert others_of(tmp_path) == {".tar of no files": 1}
+
+
 def test_compressed_tars(tmp_path: Path) -> None:
     put(tmp_path, "a.tar.gz", "b.tgz", "c.jpg")
     assert listed(tmp_path) == {"a.tar.gz": "special", "b.tgz": "special", "c.jpg": "file"}
@@ -274,12 +354,38 @@ def test_archives_that_are_not_read_are_rows_that_say_so(tmp_path: Path) -> None
 
 
 def test_a_server_that_sends_whole_files_for_parts_is_named(tmp_path: Path, web: str) -> None:
-    with tarfile.open(tmp_path / "s.tar", "w") as tar:
-        put(tmp_path, "a.jpg")
-        tar.add(tmp_path / "a.jpg", "a.jpg")
+    (tmp_path / "s.tar").write_bytes(make_tar("a.jpg"))
     (row,) = (row for row in list_images(f"http://{web}/s.tar").to_pylist() if row["kind"] == "tar")
     with pytest.raises(FetchError, match="sends whole files for a part of one; copy the archive first"):
         fetch(row, f"http://{web}/s.tar")
+
+
+def test_large_archives_on_such_a_server_are_rows(tmp_path: Path, web: str) -> None:
+    (tmp_path / "s.tar").write_bytes(make_tar(*(f"{number}.jpg" for number in range(100))))
+    images = [np.random.default_rng(number).bytes(50_000) for number in range(4)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "p.parquet")
+    put(tmp_path, "a.jpg")
+    rows = {row["file_name"]: row for row in list_images(f"http://{web}/").to_pylist()}
+    assert fetch(rows["a.jpg"], f"http://{web}/") == b"photo"
+    for name in ("s.tar", "p.parquet"):
+        with pytest.raises(FetchError, match="could not be read in parts when it was listed; copy the archive first"):
+            fetch(rows[name], f"http://{web}/")
+        with pytest.raises(ValueError, match=rf"{name}: the archive cannot be read in parts .*copy it to a disk first"):
+            list_images(f"http://{web}/{name}")
+
+
+def test_what_is_in_a_zip_is_listed_by_its_uri(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("x/a.jpg", b"photo")
+        file.writestr("b.txt", b"text")
+    for images, name in ((f"zip://::{tmp_path}/z.zip", "x/a.jpg"), (f"zip://x::file://{tmp_path}/z.zip", "a.jpg")):
+        (row,) = list_images(images).to_pylist()
+        assert row["file_name"] == name
+        assert fetch(row, images) == b"photo"
+    put(tmp_path, "no.zip")
+    for images in (f"zip://{tmp_path}/z.zip", f"zip://::{tmp_path}/no.zip", f"zip://::{tmp_path}/gone.zip"):
+        with pytest.raises(ValueError, match=r"cannot be opened.*zip://::FILE"):
+            list_images(images)
 
 
 def test_parquet_rows(tmp_path: Path) -> None:
@@ -294,6 +400,30 @@ def test_parquet_rows(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="no binary column"):
         list_images(str(tmp_path / "numbers.parquet"))
+
+
+VIEWS = pa.struct({"bytes": pa.binary_view(), "path": pa.string()})
+LISTS = [pa.list_(pa.binary()), pa.large_list(pa.binary_view()), pa.list_(VIEWS)]
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_parquet_of_lists_of_images_says_so(tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"image": pa.array([[], None], kind)}), tmp_path / "a.parquet")
+    (row,) = list_images(str(tmp_path)).to_pylist()
+    with pytest.raises(FetchError, match="bad_member: column 'image' holds lists of images"):
+        fetch(row, str(tmp_path))
+    with pytest.raises(ValueError, match=r"a\.parquet: column 'image' holds lists of images"):
+        list_images(str(tmp_path / "a.parquet"))
+
+
+def test_a_parquet_without_images_is_counted(tmp_path: Path) -> None:
+    columns = [["a.jpg"], pa.array(["a.jpg"], pa.string_view()), [1], [None], pa.array([], pa.binary())]
+    for number, column in enumerate(columns):
+        pq.write_table(pa.table({"image": column}), tmp_path / f"{number}.parquet")
+    twice = pa.Table.from_arrays([pa.array([b"a"]), pa.array([b"b"])], names=["image", "image"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    assert listed(tmp_path) == {}
+    assert others_of(tmp_path) == {".parquet of no images": 6}
 
 
 def test_remote_listing_matches_local_listing(tmp_path: Path) -> None:
@@ -320,6 +450,15 @@ def web(tmp_path: Path) -> Iterator[str]:
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
+
+
+def test_links_of_an_index_page_to_itself_are_no_files(tmp_path: Path, web: str) -> None:
+    put(tmp_path, "a.jpg", "b.txt", "x/c.jpg")
+    for page in (tmp_path / "index.html", tmp_path / "x" / "index.html"):
+        links = ["?C=N;O=D", *(f"{path.name}{'/' * path.is_dir()}" for path in page.parent.iterdir())]
+        page.write_text("".join(f'<a href="{link}">{link}</a>' for link in links))
+    assert listed(f"http://{web}/") == {"a.jpg": "file", "x/c.jpg": "file"}
+    assert others_of(f"http://{web}/") == {".txt": 1}
 
 
 def test_a_signed_address_is_used_but_not_written_down(tmp_path: Path, web: str) -> None:

@@ -16,7 +16,7 @@ from stages.label.manifest import OtherConfiguration, check_configuration, finis
 from stages.label.progress import Progress
 from stages.label.run import LabelAndWrite
 from stages.results.report import write_report
-from stages.results.summary import write_finished
+from stages.results.summary import describe, write_finished
 from stages.results.verify import verify_labels
 from stages.runner import Resources
 from tests.helpers.made_shard import jpeg
@@ -43,7 +43,7 @@ def test_a_run_below_folders_of_odd_names(tmp_path: Path, name: str) -> None:
     job.begin()
     LabelAndWrite(job.actor(Resources(1, 1, "cpu")), f"{out}/labels")(job.listing)
     progress = Progress(job.undone)
-    summary = write_finished(out, job.configuration, progress, 1)
+    summary = write_finished(out, job.configuration, progress, 1, job.others)
     write_report(out, str(images), summary)
     again = LabelJob.prepare(GRID, str(images), out, 1)
     assert again.undone == 0
@@ -54,6 +54,21 @@ def test_a_run_below_folders_of_odd_names(tmp_path: Path, name: str) -> None:
         list(read_labelled(uri, problems.append))
     assert [line for line in problems if "without masks" not in line] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({before, name, f"out {name}"})
+
+
+def test_files_that_are_not_looked_at_are_said_before_the_work_and_after_it(tmp_path: Path) -> None:
+    images, out = photos(tmp_path / "photos"), str(tmp_path / "out")
+    for name in ("a.nef", "b.txt", "c.TXT"):
+        (images / name).touch()
+    job = LabelJob.prepare(GRID, str(images), out, 1)
+    line = "3 other files not looked at (.txt 2, .nef 1)"
+    assert str(job) == f"{line}\nlabelling 2 of 2 images: tiny, grid-2 prompts"
+    job.begin()
+    LabelAndWrite(job.actor(Resources(1, 1, "cpu")), f"{out}/labels")(job.listing)
+    summary = write_finished(out, job.configuration, Progress(0), 1, job.others)
+    assert summary["not_looked_at"] == {".txt": 2, ".nef": 1}
+    assert describe(summary).splitlines()[-1] == line
+    assert "<dt>.nef</dt>" in Path(write_report(out, str(images), summary)).read_text()
 
 
 def test_a_root_that_is_not_utf_8_is_the_same_root_again(tmp_path: Path) -> None:

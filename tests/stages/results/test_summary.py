@@ -39,7 +39,7 @@ def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
     now[0] = 18.0
     progress.add(Account(rows=6, masks=12, failed=2, seconds_model=10.5, seconds_wait=1.75, seconds_write=1.15))
     configuration = {"sam": "tiny", "prompts": "aop"}
-    manifest = write_finished(str(out), configuration, progress, actors=2)
+    manifest = write_finished(str(out), configuration, progress, actors=2, others={})
     assert json.loads((out / "manifest.json").read_text()) == manifest
     assert manifest["masks"] == 12
     assert manifest["bound_by"]["stage"] == "decode"
@@ -59,7 +59,7 @@ def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
 
 def test_the_manifest_of_a_run_that_found_all_done(tmp_path: Path) -> None:
     _, out, rows = made_out(tmp_path)
-    manifest = write_finished(str(out), {}, Progress(0), actors=0)
+    manifest = write_finished(str(out), {}, Progress(0), actors=0, others={})
     assert manifest["images"] == len(rows)
     assert manifest["actors"]["busy"] == 0
     assert "bound by" in describe(manifest)

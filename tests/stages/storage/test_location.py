@@ -40,6 +40,7 @@ def test_the_uri_of_a_local_path_is_text_that_leads_back_to_it(tmp_path: Path, n
 
 def test_blanks_and_bytes_of_a_file_uri_are_unquoted() -> None:
     assert open_filesystem("file:///a%20b/c%25")[1] == locate("file:///a%20b/c%25").path == "/a b/c%"
+    assert open_filesystem("file://localhost/a%20b")[1] == locate("file://localhost/a%20b").path == "/a b"
     assert os.fsencode(open_filesystem("file:///a%FF")[1]) == b"/a\xff"
     assert open_filesystem("/a%20b")[1] == locate("/a%20b").path == "/a%20b"
 
@@ -65,7 +66,7 @@ def test_bytes_that_are_not_utf_8_are_shown() -> None:
     assert printable(os.fsdecode(b"/caf\xe9/100%")) == "/caf%E9/100%"
 
 
-@pytest.mark.parametrize("name", ["a::b", os.fsdecode(b"photos\xff"), "a%20b"])
+@pytest.mark.parametrize("name", ["a::b", os.fsdecode(b"photos\xff"), "a%20b", "photos [2024]", "*?"])
 def test_shards_below_odd_folders_are_read(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
