@@ -59,15 +59,17 @@ def read_instances(
 ) -> Iterator[Sample]:
     """Read photos with their annotations, in the order of the file; crowds, which are not one object, apart.
 
-    An id is the same as text, as a number and as a float: "1", 1 and 1.0. Where the file gives no width and height (or
+    An id is the same as text, as a number and as a float: "1", 1 and 1.0. A photo that several images name is read
+    once, with the annotations of all, equal ones once. Where the file gives no width and height (or
     0), they are the photo's.
 
     Args:
         record: the parsed file: `images` and `annotations`.
         read_photo: gives the bytes of a photo by its `file_name`; None for one to leave out without a line.
         on_problem: called with one line for an annotation or a photo that cannot be used, and with one for all
-            annotations of no image, and one for all images whose id is another's too; the rest is used. A line of a
-            photo counts its annotations, so that each annotation is read or counted.
+            annotations of no image, one for all images whose id is another's too, and one for all whose photo is
+            another's too; the rest is used. A line of a photo counts its annotations, so that each annotation is read or
+            counted.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
@@ -92,9 +94,7 @@ def read_instances(
             f"{sum(len(of_image[_id_of(image)]) for image in _one_each(shared))} annotations are left out; "
             "an id must be one image's"
         )
-    for image in images:
-        if ids.is_shared(image):
-            continue
+    for image in _join_repeats([image for image in images if not ids.is_shared(image)], of_image, report):
         try:
             sample = _sample(image, of_image, read_photo, report)
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
@@ -103,6 +103,40 @@ def read_instances(
             continue
         if sample is not None:
             yield sample
+
+
+def _join_repeats(
+    images: Sequence[Any], of_image: dict[str | None, list[Mapping[str, Any]]], on_problem: Callable[[str], None]
+) -> list[Any]:
+    """Leave out images whose photo and size an earlier one has; their annotations become the earlier one's."""
+    first: dict[tuple[Any, ...], Any] = {}
+    repeats, equal = [], 0
+    for image in images:
+        try:
+            key = (*path_parts(file_name(image)), image.get("width"), image.get("height"))
+            earlier = first.setdefault(key, image)
+        except (ValueError, TypeError):  # it will be named when it is read
+            continue
+        if earlier is not image and _id_of(image) is not None and _id_of(earlier) is not None:
+            repeats.append(image)
+            ours, theirs = of_image[_id_of(earlier)], of_image.pop(_id_of(image), [])
+            others = [new for new in theirs if not any(_is_repeat(new, old) for old in ours)]
+            equal += len(theirs) - len(others)
+            ours += others
+    if repeats:
+        on_problem(
+            f"{len(repeats)} images name a photo that an earlier one names, such as {shown(repeats[0])}; each photo "
+            f"is read once, with the annotations of all; {equal} annotations are equal to others and left out"
+        )
+    left_out = {id(image) for image in repeats}
+    return [image for image in images if id(image) not in left_out]
+
+
+def _is_repeat(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    try:
+        return all(new.get(name) == old.get(name) for name in ("segmentation", "category_id", "iscrowd"))
+    except RecursionError:  # lists in lists in lists …, which will be named
+        return False
 
 
 class _ImageIds:

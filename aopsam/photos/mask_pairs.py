@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 from PIL import Image
 
 from aopsam.masks import rle
-from aopsam.photos.decode import MAX_PIXELS
+from aopsam.masks.runs import Runs
+from aopsam.photos.mask_png import ids_of
 from aopsam.photos.sa1b import Sample
 
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
@@ -21,8 +21,8 @@ PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
 MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance")
 """Names of a folder of masks, likewise; the later one wins where a set has several: instances say more than objects."""
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-SOFT_SHARE = 0.5
-"""Largest share of the pixels above 0 that may be below 255 in a mask that goes up to 255: soft edges, not ids."""
+NO_MASKS = PHOTOS - {".png"} | {".tif", ".tiff", ".gif"}
+"""Pictures that are no masks: JPEG's noise would be ids."""
 
 
 def pair_of_folders(names: Iterable[str]) -> tuple[str, str] | None:
@@ -62,9 +62,19 @@ def read_mask_pairs(
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`.
     """
-    photo_of = {PurePosixPath(name).stem: name for name in photos if PurePosixPath(name).suffix.lower() in PHOTOS}
-    mask_of = {PurePosixPath(name).stem: name for name in masks if PurePosixPath(name).suffix.lower() == ".png"}
+    photo_of, others = _by_stem(photos, PHOTOS)
+    if others:
+        on_problem(f"{len(others)} photos of the name of another, such as {others[0]}, are left out")
+    masks = list(masks)
+    mask_of, others = _by_stem(masks, {".png"})
+    if others:
+        on_problem(f"{len(others)} masks of the name of another, such as {others[0]}, are left out")
+    no_png, _ = _by_stem(masks, NO_MASKS)
+    if alone := [no_png[stem] for stem in sorted(photo_of.keys() & (no_png.keys() - mask_of.keys()))]:
+        on_problem(f"{len(alone)} masks are no PNG, such as {alone[0]}; save them as PNG, without JPEG's noise")
     for stem in sorted(photo_of.keys() ^ mask_of.keys()):
+        if stem in photo_of and stem in no_png:
+            continue
         if stem in photo_of:
             on_problem(f"{photo_of[stem]}: no mask {stem}.png in the folder of masks")
         else:
@@ -77,41 +87,34 @@ def read_mask_pairs(
             on_problem(f"{mask_of[stem]}: {' '.join(str(error).split())}")
             continue
         height, width = ids.shape
-        encoded = [rle.encode(ids == one) for one in np.unique(ids[ids != 0])]
+        encoded = encode_ids(ids)
         annotations: list[dict[str, Any]] = [
             {"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": rle.area(mask)} for mask in encoded
         ]
         yield Sample(stem, photo, width, height, annotations)
 
 
-def ids_of(png: bytes) -> NDArray[np.integer]:
-    """Read the objects of a mask: (h, w), each pixel with its object's id; 0, or black, is background.
+def _by_stem(names: Iterable[str], suffixes: set[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the names with one of the suffixes by what comes before it, and those whose stem another has."""
+    by_stem: dict[str, str] = {}
+    others = []
+    for name in sorted(names):
+        if (
+            PurePosixPath(name).suffix.lower() in suffixes
+            and by_stem.setdefault(PurePosixPath(name).stem, name) != name
+        ):
+            others.append(name)
+    return by_stem, others
 
-    Ids are the values of a palette (255 is void, as in PASCAL VOC), of 16 bits, or of grey below 255, and each colour
-    of a coloured picture. Grey up to 255 is one object, where it is at least half of 255; a picture with more than
-    `SOFT_SHARE` of what is not background below 255 is no mask.
 
-    Raises:
-        ValueError: no PNG, too large, or grey values that are neither ids nor a mask.
-    """
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} × {image.height} px is over the limit of {MAX_PIXELS}")
-        if image.mode == "P":
-            palette = np.asarray(image)
-            return np.where(palette == 255, 0, palette)
-        if image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-            if not (rgb == rgb[..., :1]).all():
-                return rgb @ np.array([1 << 16, 1 << 8, 1])
-            values = rgb[..., 0]
-        elif image.mode in ("1", "L", "LA"):
-            values = np.asarray(image.convert("L")).astype(np.int32)
-        else:  # 16 bits
-            return np.asarray(image).astype(np.int32)
-    if not values.size or values.max() < 255:
-        return values
-    share = float(((values > 0) & (values < 255)).sum() / (values > 0).sum())
-    if share > SOFT_SHARE:
-        raise ValueError(f"grey values up to 255, {share:.0%} of them between: neither a mask of 0 and 255 nor ids")
-    return (values >= 128).astype(np.int32)
+def encode_ids(ids: npt.NDArray[np.integer]) -> list[rle.RLE]:
+    """Encode the mask of each id above 0 of (h, w), in order of the ids; as quick for thousands as for one."""
+    height, width = ids.shape
+    flat = ids.T.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    stops = np.append(starts[1:], len(flat))
+    values = flat[starts]
+    order = np.argsort(values, kind="stable")
+    order = order[values[order] > 0]
+    parts = np.split(order, np.flatnonzero(np.diff(values[order])) + 1) if len(order) else []
+    return [rle.from_runs(Runs(starts[part], stops[part], (height, width), (0, 0, 0, 0))) for part in parts]

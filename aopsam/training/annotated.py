@@ -42,11 +42,16 @@ Problem = Callable[[str], None]
 """Callback that gets one line for each problem."""
 
 
-def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
-    """Decode a sample of a shard; a mask without `point_coords` gets the point deepest inside it.
+def annotated(sample: Sample, on_problem: Problem, on_moved: Problem = lambda line: None) -> Annotated | None:
+    """Decode a sample of a shard; a mask whose first `point_coords` are not there or off it gets its deepest point.
 
     A mask that is malformed, empty or of another size is left out, and so is a photo that cannot be decoded or has
     another size than its JSON says; each is a line to `on_problem` that names the photo.
+
+    Args:
+        sample: the photo and its annotations.
+        on_problem: called with one line for each broken photo or mask.
+        on_moved: called with one line for each recorded point that is not on its mask.
 
     Returns:
         The photo, or None if it has no usable mask.
@@ -66,15 +71,28 @@ def annotated(sample: Sample, on_problem: Problem) -> Annotated | None:
             if mask.shape != rgb.shape[:2]:
                 raise ValueError(f"mask of {mask.shape[::-1]} on a photo of {rgb.shape[1::-1]}")
             given = annotation.get("point_coords")
-            points.append(np.array(given[0], dtype=np.float64).reshape(2) if given else interior_point(mask))
+            recorded = _point_on(mask, given)
+            points.append(recorded or interior_point(mask))
         except (ValueError, TypeError, AttributeError) as error:
             on_problem(f"{sample.id}: annotation {number}: {error}")
             continue
+        if given and recorded is None:
+            on_moved(f"{sample.id}: annotation {number}: {str(given)[:60]}")
         rles.append(annotation["segmentation"])
     if not rles:
         return None
     areas = np.array([rle.area(mask) for mask in rles], dtype=np.float64)
     return Annotated(sample.id, rgb, rles, np.array(points, dtype=np.float64), areas)
+
+
+def _point_on(mask: np.ndarray, given: Any) -> tuple[float, float] | None:
+    """Return the first of `point_coords`, x and y in pixels; None where that is no point of the mask (H, W) bool."""
+    try:
+        x, y = (float(value) for value in given[0])
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
+        return None
+    inside = 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0]  # false for NaN
+    return (x, y) if inside and mask[int(y), int(x)] else None
 
 
 class StoredPhotos(Sequence[Annotated]):
@@ -85,13 +103,15 @@ class StoredPhotos(Sequence[Annotated]):
 
     Attributes:
         ids: id of every photo.
+        largest: (N,) float, area of every photo's largest mask over the square of the photo's longer side; of masks
+            whose point is not at the photo's edge, where no window has it.
     """
 
     def __init__(self, photos: Iterable[tuple[bytes, Annotated]]) -> None:
         """Store photos, each with its encoded file."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does
         self.ids: list[str] = []
-        places = []
+        places, largest = [], []
         for encoded, photo in photos:
             text = json.dumps(
                 {"rles": photo.rles, "points_px": photo.points_px.tolist(), "areas_px": photo.areas_px.tolist()}
@@ -99,13 +119,16 @@ class StoredPhotos(Sequence[Annotated]):
             places.append((self._file.tell(), len(encoded), len(text)))
             self._file.write(encoded + text)
             self.ids.append(photo.id)
+            largest.append(_largest(photo))
         self._file.flush()
+        self.largest = np.array(largest, np.float64)
         self._places = np.array(places, np.int64).reshape(-1, 3)
 
     def take(self, indices: Sequence[int]) -> StoredPhotos:
         """Return some of the photos, in the given order, from the same file."""
         part = copy.copy(self)
-        part.ids, part._places = [self.ids[index] for index in indices], self._places[list(indices)]
+        chosen = np.array(indices, np.int64)
+        part.ids, part._places, part.largest = [self.ids[i] for i in chosen], self._places[chosen], self.largest[chosen]
         return part
 
     def __len__(self) -> int:
@@ -126,6 +149,13 @@ class StoredPhotos(Sequence[Annotated]):
         return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px)
 
 
+def _largest(photo: Annotated) -> float:
+    """Return the largest mask's share of the photo's padded square; see `StoredPhotos.largest`."""
+    height, width = photo.rgb.shape[:2]
+    inner = ((photo.points_px >= 1) & (photo.points_px <= (width - 2, height - 2))).all(1)
+    return float(photo.areas_px[inner].max(initial=0.0)) / max(height, width) ** 2
+
+
 def load_photos(
     shards: Iterable[str | Path],
     on_problem: Problem | None = None,
@@ -135,7 +165,8 @@ def load_photos(
 
     Args:
         shards: paths of the shards.
-        on_problem: callback that gets one line for each broken photo or mask; the rest is used.
+        on_problem: callback that gets one line for each broken photo or mask; the rest is used. One more line counts
+            the photos to which nothing is annotated, and one the recorded points that are off their masks.
         read: reader of one shard; by default of a tar in SA-1B's layout.
 
     Raises:
@@ -143,13 +174,25 @@ def load_photos(
     """
     problems: list[str] = []
     report = problems.append if on_problem is None else on_problem
-    usable = (
-        (sample.jpeg, photo)
-        for shard in shards
-        for sample in read(shard, report)
-        if (photo := annotated(sample, report)) is not None
-    )
-    photos = StoredPhotos(usable)
+    moved: list[str] = []
+    bare: list[str] = []
+
+    def usable() -> Iterator[tuple[bytes, Annotated]]:
+        for shard in shards:
+            for sample in read(shard, report):
+                if not sample.annotations:
+                    bare.append(sample.id)
+                elif (photo := annotated(sample, report, moved.append)) is not None:
+                    yield sample.jpeg, photo
+
+    photos = StoredPhotos(usable())
     if problems:
         raise ValueError("; ".join(problems))
+    if on_problem is not None and bare:
+        on_problem(f"{len(bare)} photos without any annotation, such as {bare[0]}")
+    if on_problem is not None and moved:
+        on_problem(
+            f"{len(moved)} recorded points that are not on their masks, such as {moved[0]}; the points deepest inside "
+            "are used instead"
+        )
     return photos

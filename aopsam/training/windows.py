@@ -7,7 +7,7 @@ and prompts are drawn from the annotations whose interior point lies in the wind
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,21 @@ from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, STRIDE, Promp
 
 MIN_AREA_PX = 60.0
 """Smallest area of a mask that is prompted for, in frame pixels: about four pixels of the stride-4 target."""
+
+CUTS = 200
+"""Random windows in a row without a mask to prompt for, after which one is put around a mask."""
+
+
+def least_share(frame_px: int, scale: tuple[float, float]) -> float:
+    """Return the share of its photo's padded square that a mask must cover so that some window prompts for it.
+
+    Compare with `StoredPhotos.largest`.
+
+    Args:
+        frame_px: side of the model's padded square.
+        scale: smallest and largest size of the photo relative to the frame.
+    """
+    return MIN_AREA_PX / (frame_px * scale[1]) ** 2
 
 
 @dataclass(frozen=True)
@@ -77,15 +92,15 @@ def make_batch(
         prompts: most prompts of a window; a window with few masks gets at most three prompts per mask.
         scale: smallest and largest size of the photo relative to the frame (log-uniform).
         box_share: share of the prompts that are boxes.
+
+    Raises:
+        ValueError: no photo has a mask to prompt for.
     """
     cut: list[_Window] = []
     rgbs: list[np.ndarray] = []
     asked: list[_Asked] = []
     while len(cut) < windows:
-        window = _Window.cut(photos[int(rng.integers(len(photos)))], rng, size_px, frame_px, scale)
-        chosen = _choose(window, rng, prompts)
-        if not len(chosen):
-            continue
+        window, chosen = _find_window(photos, rng, size_px, frame_px, scale, prompts)
         for index in chosen.tolist():
             mask = window.mask(index)
             is_box = bool(rng.random() < box_share)
@@ -149,6 +164,23 @@ class _Window:
         inside = tuple(min(side - start, size_px) for side, start in zip(extent, corner, strict=True))
         return cls(photo, bool(rng.random() < 0.5), factor, corner, size_px, cell, inside)  # type: ignore[arg-type]
 
+    def around(self, rng: np.random.Generator, frame_px: int, scale: tuple[float, float]) -> _Window | None:
+        """Return a window of the same photo around one of its masks; None where none is large enough at any scale."""
+        longer = max(self.photo.rgb.shape[:2])
+        large = np.flatnonzero(self.photo.areas_px >= least_share(frame_px, scale) * longer**2)
+        if not len(large):
+            return None
+        index = int(rng.choice(large))
+        least = (MIN_AREA_PX / self.photo.areas_px[index]) ** 0.5 * longer / frame_px
+        # Not exactly the least, at which rounding would decide.
+        narrowed = min(max(scale[0], least * (1 + 1e-6)), scale[1]), scale[1]
+        window = _Window.cut(self.photo, rng, self.size_px, frame_px, narrowed)
+        extent = [int(side * window.scale + 0.5) for side in self.photo.rgb.shape[1::-1]]
+        xy = window.interior_px()[index] * window.scale - self.size_px / 2
+        corner = [int(min(max(at, 0), max(side - self.size_px, 0))) for at, side in zip(xy, extent, strict=True)]
+        inside = [min(side - start, self.size_px) for side, start in zip(extent, corner, strict=True)]
+        return replace(window, corner=(corner[0], corner[1]), inside=(inside[0], inside[1]))
+
     def _region(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the rectangle XYXY of the unscaled photo under `width` x `height` pixels of the window."""
         x, y = self.corner
@@ -189,6 +221,36 @@ class _Window:
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Convert unscaled photo pixels (..., 2) to frame pixels, scaled as by `ResizeLongestSide.apply_coords`."""
         return xy * self.scale - self.corner + np.array(self.cell) * STRIDE
+
+
+def _find_window(
+    photos: Sequence[Annotated],
+    rng: np.random.Generator,
+    size_px: int,
+    frame_px: int,
+    scale: tuple[float, float],
+    most: int,
+) -> tuple[_Window, np.ndarray]:
+    """Cut a random window with masks to prompt for, and choose them; after `CUTS` without any, one around a mask.
+
+    Raises:
+        ValueError: no photo has a mask to prompt for.
+    """
+    for _ in range(CUTS):
+        window = _Window.cut(photos[int(rng.integers(len(photos)))], rng, size_px, frame_px, scale)
+        chosen = _choose(window, rng, most)
+        if len(chosen):
+            return window, chosen
+    first = int(rng.integers(len(photos)))
+    for number in range(len(photos)):
+        drawn = _Window.cut(photos[(first + number) % len(photos)], rng, size_px, frame_px, scale)
+        around = drawn.around(rng, frame_px, scale)
+        if around is not None and len(chosen := _choose(around, rng, most)):
+            return around, chosen
+    raise ValueError(
+        f"no mask of {len(photos)} photos is large enough to prompt for: in a photo scaled to {frame_px} px its area "
+        f"must be {MIN_AREA_PX / scale[1] ** 2:.0f} px, and its point not at the photo's edge"
+    )
 
 
 def _choose(window: _Window, rng: np.random.Generator, most: int) -> np.ndarray:

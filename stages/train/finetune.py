@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from aopsam.sam.registry import load_sam
 from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
+from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_photos
 
 
@@ -31,8 +32,9 @@ def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda l
     """Build the fine-tuning task of a student.
 
     Raises:
-        ValueError: no annotated photo, or weights that are none of the recipe's model.
+        ValueError: no annotated photo, no mask that is large enough, or weights that are none of the recipe's model.
     """
     sam = load_sam(job.recipe.student, job.start)
-    training, held_out = split_photos(job.shards, job.photos, on_problem)
+    least = [least_share(sam.image_encoder.img_size, job.recipe.scale)]
+    training, held_out = split_photos(job.shards, job.photos, on_problem, least)
     return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)

@@ -70,7 +70,9 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
         each = -(-job.photos // len(job.shards))
         chosen = [photo for shard in job.shards for photo in islice(_unseen(shard), each)]
         if not chosen:
-            raise ValueError("none of the photos to validate on is held out of training; give more shards")
+            raise ValueError(
+                "none of the photos to validate on is held out of training and has a mask; give more shards"
+            )
         photos = PromptedPhotos(sam, chosen[: job.photos])
     return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts)
 

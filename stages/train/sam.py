@@ -12,8 +12,9 @@ from aopsam._half_weights import save_half
 from aopsam.sam.registry import load_sam
 from aopsam.training.finetune import FinetuneTask
 from aopsam.training.sam import SamTask
-from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
 from aopsam.training.thresholds import choose_thresholds
+from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_photos
 from stages.storage.atomic import write_path
 
@@ -43,9 +44,12 @@ def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None)
     """Build the training task of a SAM.
 
     Raises:
-        ValueError: no annotated photo, or `start` does not hold `tiny`'s weights.
+        ValueError: no annotated photo, no mask that is large enough, or `start` does not hold `tiny`'s weights.
     """
-    training, held_out = split_photos(job.shards, job.photos, on_problem)
+    recipe = job.recipe
+    scales = [recipe.scale, recipe.frame_scale] if any(recipe.frame_share) else [recipe.scale]
+    least = [least_share(FRAME_PX, scale) for scale in scales]
+    training, held_out = split_photos(job.shards, job.photos, on_problem, least)
     start = None if job.start is None else load_sam("tiny", job.start).state_dict()
     return SamTask(training, job.recipe, held_out, start=start, workers=job.workers)
 

@@ -79,7 +79,8 @@ def pairs(draw: st.DrawFn) -> tuple[dict[str, Any], Any]:
 
 def counted_images(lines: Sequence[str]) -> int:
     """Return how many images the lines account for."""
-    shared = [int(found[1]) for line in lines if (found := re.search(r"(\d+) images share their id", line))]
+    several = r"(\d+) images (?:share their id|name a photo that)"
+    shared = [int(found[1]) for line in lines if (found := re.search(several, line))]
     return sum(shared) + sum(bool(_IMAGE.search(line)) for line in lines)
 
 
@@ -89,6 +90,7 @@ _COUNTS = (
     r"(\d+) of \d+ annotations belong to no image",
     r"(\d+) of \d+ annotations are left out: masks without a pixel",
     r"they and their (\d+) annotations are left out",
+    r"(\d+) annotations are equal to others",
     _IMAGE.pattern,
 )
 
@@ -107,7 +109,9 @@ def _key(value: Any) -> Any:
         return str(type(value)) if isinstance(value, list | dict) else str(value).strip()
 
 
-def assert_untouched_are_read(sound: dict[str, Any], record: dict[str, Any], samples: Sequence[Sample]) -> None:
+def assert_untouched_are_read(
+    sound: dict[str, Any], record: dict[str, Any], samples: Sequence[Sample], lines: Sequence[str]
+) -> None:
     """Each annotation that did not change, of an image that did not, is among the samples with its own box."""
     keys = [_key(image.get("id")) for image in record["images"] if isinstance(image, dict)]
     for annotation in sound["annotations"]:
@@ -121,7 +125,8 @@ def assert_untouched_are_read(sound: dict[str, Any], record: dict[str, Any], sam
             boxes = [list(rle.bbox_xywh(mask)) for sample in of_image for mask in sample.crowds]
         else:
             boxes = [each["bbox"] for sample in of_image for each in sample.annotations]
-        assert boxes.count(annotation["bbox"]) >= times
+        joined = any("name a photo that" in line for line in lines)  # equal ones are read once there
+        assert boxes.count(annotation["bbox"]) >= (1 if joined else times)
 
 
 @given(pairs())
@@ -149,7 +154,7 @@ def test_records(pair: tuple[dict[str, Any], Any]) -> None:
     if not left_out:
         used = sum(len(sample.annotations) + len(sample.crowds) for sample in samples)
         assert used + counted_annotations(lines) == len(record["annotations"])
-    assert_untouched_are_read(sound, record, samples)
+    assert_untouched_are_read(sound, record, samples, lines)
 
 
 def check_samples(samples: Sequence[Sample]) -> None:

@@ -103,6 +103,12 @@ def test_sound_tars(data: bytes) -> None:
     assert all(set(data[each.offset : each.offset + each.length]) <= {255} for each in members)
 
 
+@given(st.lists(tars(), min_size=2, max_size=3))
+def test_joined_tars(parts: list[bytes]) -> None:
+    members, damaged_at = listed(b"".join(parts))
+    assert names(members) == sum(map(photos, parts), Counter()) or damaged_at is not None
+
+
 @given(st.data())
 def test_damaged_tars(data: st.DataObject) -> None:
     """What lies before the damage is listed as if there were none; if anything is lost, the offset of the damage is."""

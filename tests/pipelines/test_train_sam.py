@@ -9,8 +9,10 @@ import torch
 
 import aopsam
 from aopsam.sam.registry import load_sam
+from aopsam.training.sam_recipe import SamRecipe
 from pipelines import train_sam
-from tests.helpers.made_shard import jpeg, two_objects, write_shard
+from stages.train.sam import SamJob, sam_task
+from tests.helpers.made_shard import annotation, jpeg, rectangle, two_objects, write_shard
 
 WEIGHTS = Path(aopsam.__file__).parent / "weights" / "tiny.safetensors"
 
@@ -50,6 +52,30 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     assert "junk.safetensors" in capsys.readouterr().err
     assert train_sam.main(["--data", str(tmp_path / "s.tar"), "--out", str(tmp_path), "--finetune", "tiny"]) == 2
     assert "--finetune needs --start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pixels", "more"),
+    [(1, []), (2, []), (1, ["--finetune", "tiny", "--start", str(WEIGHTS)])],
+    ids=["for windows", "for whole frames", "for fine-tuning"],
+)
+def test_masks_too_small_end_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pixels: int, more: list[str]
+) -> None:
+    small = [annotation(rectangle((96, 128), 40, 40, 1, pixels))]
+    shard = write_shard(tmp_path / "s.tar", {name: (jpeg(9, (96, 128)), small) for name in "abc"})
+    assert train_sam.main(["--data", str(shard), "--out", str(tmp_path / "out"), *more]) == 2
+    assert "none of 3 photos to train on has a mask that is large enough" in capsys.readouterr().err
+
+
+def test_photos_with_small_masks_alone_are_counted(tmp_path: Path) -> None:
+    small = [annotation(rectangle((96, 128), 40, 40, 1, 1))]
+    photos = {"large": (jpeg(9, (96, 128)), two_objects()), "a": (jpeg(1, (96, 128)), small)}
+    problems: list[str] = []
+    task = sam_task(SamJob((str(write_shard(tmp_path / "s.tar", photos)),), SamRecipe()), problems.append)
+    assert [photo.id for photo in task.photos] == ["large"]
+    (line,) = problems
+    assert line.startswith("1 photos to train on have only masks too small for the model, such as a: ")
 
 
 @pytest.mark.ray

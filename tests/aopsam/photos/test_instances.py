@@ -173,6 +173,22 @@ def test_images_of_one_id_are_refused() -> None:
     assert "their 2 annotations" in problem
 
 
+def test_a_photo_of_two_images_is_read_once_with_the_annotations_of_both() -> None:
+    mask, other = annotation(rle.encode(SQUARE)), annotation([[1, 1, 9, 1, 9, 9]], of=2)
+    images = [image(1), image(2, file_name="1.jpg"), image(3), image(4, file_name="./1.jpg")]
+    again = annotation(rle.encode(SQUARE), of=2)
+    samples, (problem,) = read(images, [mask, again, other, annotation(mask["segmentation"], of=3)])
+    assert [(sample.id, len(sample.annotations)) for sample in samples] == [("1", 2), ("3", 1)]
+    assert problem.startswith("2 images name a photo that an earlier one names, such as {")
+    assert "1 annotations are equal to others and left out" in problem
+
+
+def test_a_photo_of_two_sizes_is_not_one() -> None:
+    samples, problems = read([image(1), image(2, file_name="1.jpg", width=31)], [])
+    assert [sample.width for sample in samples] == [30, 31]  # the photo will tell which is wrong
+    assert not problems
+
+
 @pytest.mark.parametrize("of_image", [None, True, [1], float("nan"), ""])
 def test_an_image_without_an_id_is_named(of_image: Any) -> None:
     samples, (problem,) = read([image(1) | {"id": of_image}], [])
@@ -288,6 +304,7 @@ def test_uncompressed_runs_of_another_size_are_refused() -> None:
     assert "mask of [30, 20] [h, w], photo of [20, 30]" in problem
     (sample,), problems = read([image(1)], [annotation({"counts": turned["counts"]})])
     assert len(sample.annotations) == 1
+    assert not problems
 
 
 def test_run_lengths_are_whole_numbers() -> None:

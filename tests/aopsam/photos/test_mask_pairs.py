@@ -1,4 +1,4 @@
-"""Folders of photos beside PNG masks: which folders, which files, and what a PNG says."""
+"""Folders of photos beside PNG masks: which folders, which files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from aopsam.masks import rle
-from aopsam.photos.mask_pairs import ids_of, pair_of_folders, read_mask_pairs
+from aopsam.photos.mask_pairs import encode_ids, ids_of, pair_of_folders, read_mask_pairs
 from aopsam.photos.sa1b import Sample
 
 LEFT, RIGHT = np.zeros((8, 12), bool), np.zeros((8, 12), bool)
@@ -73,6 +73,12 @@ def test_soft_edges_are_one_object_but_a_ramp_is_none() -> None:
         ids_of(png(np.arange(96).reshape(8, 12).astype(np.uint8) + 160))
 
 
+def test_every_id_is_encoded_as_its_mask() -> None:
+    ids = np.random.default_rng(0).integers(0, 40, (50, 70)).repeat(2, 0).astype(np.int32)
+    assert encode_ids(ids) == [rle.encode(ids == one) for one in range(1, 40)]
+    assert encode_ids(np.zeros((3, 4), np.int32)) == []
+
+
 def read(photos: dict[str, bytes], masks: dict[str, bytes]) -> tuple[list[Sample], list[str]]:
     problems: list[str] = []
     found = list(read_mask_pairs(photos, masks, photos.__getitem__, masks.__getitem__, problems.append))
@@ -100,3 +106,18 @@ def test_a_broken_mask_costs_its_photo() -> None:
     samples, problems = read({f"{n}.jpg": b"" for n in "abc"}, {"a.png": b"x", "b.png": whole, "c.png": whole[:50]})
     assert [sample.id for sample in samples] == ["b"]
     assert [problem.split(":")[0] for problem in problems] == ["a.png", "c.png"]
+
+
+def test_masks_that_are_no_png_are_counted() -> None:
+    samples, problems = read({f"{n}.jpg": b"" for n in "abc"}, {"a.png": png(BINARY), "b.jpg": b"", "c.TIF": b""})
+    assert [sample.id for sample in samples] == ["a"]
+    assert problems == ["2 masks are no PNG, such as b.jpg; save them as PNG, without JPEG's noise"]
+
+
+def test_files_of_one_name_are_counted() -> None:
+    samples, problems = read({"a.jpg": b"jpg", "a.png": b"png"}, {"a.PNG": png(LABELS), "a.png": png(BINARY)})
+    assert [(sample.jpeg, len(sample.annotations)) for sample in samples] == [(b"jpg", 2)]
+    assert problems == [
+        "1 photos of the name of another, such as a.png, are left out",
+        "1 masks of the name of another, such as a.png, are left out",
+    ]

@@ -10,6 +10,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from aopsam.photos.sa1b import read_shard
+from aopsam.predictor.interior import interior_point
 from aopsam.training.annotated import Annotated, StoredPhotos, annotated, load_photos
 from tests.helpers.made_shard import annotation, jpeg, rectangle, two_objects, write_shard
 
@@ -53,16 +54,70 @@ def test_what_is_broken_costs_itself_alone(tmp_path: Path) -> None:
         "c": (jpeg(1, HW), two_objects()),
         "d": (small, two_objects()),
         "e": (jpeg(2, HW), [{"area": 3}]),
-        "f": (jpeg(2, HW), [two_objects()[0] | {"point_coords": [["x", 1]]}, two_objects()[1]]),
     }
     problems: list[str] = []
     photos = load_photos([write_shard(tmp_path / "s.tar", samples)], problems.append)
     assert [(photo.id, len(photo.rles), len(photo.points_px)) for photo in photos] == [
         ("a", 2, 2),
         ("c", 2, 2),
-        ("f", 1, 1),
     ]
-    assert [line.split(":")[0] for line in problems] == ["a", "b", "d", "e", "f"]
+    assert [line.split(":")[0] for line in problems] == ["a", "b", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[43, 20]],  # beside the mask
+        [[30, 20]],  # in its hole
+        [[500, 20]],
+        [[128, 20]],
+        [[-0.5, 20]],
+        [[float("nan"), 20]],
+        [[1e400, 20]],
+        [[10**400, 20]],
+        [[12, 12, 40, 40]],  # a box
+        [12, 12],
+        [["x", 12]],
+        [[]],
+        [None],
+        {"x": 12, "y": 12},
+        7,
+    ],
+)
+def test_a_point_off_its_mask_is_replaced_and_counted(tmp_path: Path, given: Any) -> None:
+    ring = rectangle(HW, 10, 10, 40, 31) & ~rectangle(HW, 20, 25, 20, 10)
+    right = annotation(ring, (12.7, 12.2))
+    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), [annotation(ring) | {"point_coords": given}, right])})
+    problems: list[str] = []
+    (photo,) = load_photos([shard], problems.append)
+    assert photo.points_px.tolist() == [list(interior_point(ring)), [12.7, 12.2]]
+    (line,) = problems
+    assert line.startswith("1 recorded points that are not on their masks, such as a: annotation 0: ")
+    (photo,) = load_photos([shard])  # no mask is broken
+    assert len(photo.rles) == 2
+
+
+def test_a_point_does_not_save_an_empty_mask(tmp_path: Path) -> None:
+    nothing = annotation(rectangle(HW, 0, 0, 0, 0), (5, 5))
+    problems: list[str] = []
+    load_photos([write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), [nothing, *two_objects()])})], problems.append)
+    assert problems == ["a: annotation 0: an empty mask has no interior point"]
+
+
+def test_photos_without_annotations_are_counted(tmp_path: Path) -> None:
+    bare = {name: (jpeg(0, HW), list[dict]()) for name in "bc"}
+    problems: list[str] = []
+    photos = load_photos([write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), two_objects())} | bare)], problems.append)
+    assert photos.ids == ["a"]
+    assert problems == ["2 photos without any annotation, such as b"]
+
+
+def test_the_largest_mask_of_a_photo_is_known_without_decoding(tmp_path: Path) -> None:
+    edge = annotation(rectangle(HW, 0, 0, 96, 2))
+    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, HW), two_objects()), "b": (jpeg(1, HW), [edge])})
+    photos = load_photos([shard])
+    assert photos.largest.tolist() == [1500 / 128**2, 0.0]
+    assert photos[::-1].largest.tolist() == [0.0, 1500 / 128**2]
 
 
 def _three(folder: Path) -> tuple[list[Annotated], StoredPhotos]:

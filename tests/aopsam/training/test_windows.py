@@ -95,3 +95,34 @@ def test_same_generator_same_batch() -> None:
     assert torch.equal(one.prompts.points_px, two.prompts.points_px)
     assert torch.equal(one.targets, two.targets)
     assert not torch.equal(one.rgb, other.rgb)
+
+
+def square(side: int, mask: tuple[int, int, int], name: str = "square") -> Annotated:
+    """A grey photo of side × side pixels with one square mask: left, top, side."""
+    left, top, size = mask
+    drawn = np.zeros((side, side), bool)
+    drawn[top : top + size, left : left + size] = True
+    middle = np.array([[left + size // 2, top + size // 2]], dtype=np.float64)
+    rgb = np.full((side, side, 3), 110, np.uint8)
+    return Annotated(name, rgb, [dict(rle.encode(drawn))], middle, np.array([size**2], dtype=np.float64))
+
+
+def windows_of(photos: list[Annotated], size_px: int = 256) -> Batch:
+    recipe = {"windows": 3, "frame_px": 512, "prompts": 4, "scale": (0.65, 1.6), "box_share": 0.5}
+    return make_batch(photos, np.random.default_rng(0), size_px=size_px, **recipe)
+
+
+@pytest.mark.parametrize("size_px", [256, 512])
+@pytest.mark.parametrize("photo", [square(1600, (700, 700, 9)), square(100, (0, 0, 1)), square(2, (0, 0, 2))])
+def test_photos_without_a_mask_to_prompt_for_are_refused(photo: Annotated, size_px: int) -> None:
+    with pytest.raises(ValueError, match="no mask of 2 photos is large enough"):
+        windows_of([photo, photo], size_px)
+
+
+def test_rare_masks_are_found() -> None:
+    bare = square(1600, (700, 700, 2))
+    corner = square(1600, (0, 0, 16))  # one random window in 20,000 holds it
+    drawn = windows_of([bare, bare, bare, corner])
+    assert len(drawn.cells) == 3
+    assert (drawn.targets.amax((1, 2)) > 0.5).all()
+    assert drawn.targets.sum((1, 2)).min() * 16 >= windows.MIN_AREA_PX * 0.8
