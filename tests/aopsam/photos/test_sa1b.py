@@ -100,7 +100,10 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(record()))
     problems: list[str] = []
     assert list(read_shard(path, problems.append)) == []
-    assert problems == [f"{path}: a: JSON without its photo"]
+    assert problems == [
+        f"{path}: ./a.jpg: is a link or a device, no file; not read",
+        f"{path}: a: JSON without its photo",
+    ]
 
 
 def test_members_may_leave_their_folder_in_name_only(tmp_path: Path) -> None:
