@@ -68,8 +68,7 @@ def read_instances(
         read_photo: gives the bytes of a photo by its `file_name`; None for one to leave out without a line.
         on_problem: called with one line for an annotation or a photo that cannot be used, and with one for all
             annotations of no image, one for all images whose id is another's too, and one for all whose photo is
-            another's too; the rest is used. A line of a photo counts its annotations, so that each annotation is read or
-            counted.
+            another's too; the rest is used. A line of a photo counts its annotations, so that each is read or counted.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
