@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from aopsam.photos.json_text import parse_json
 from aopsam.photos.lines import one_line
 from aopsam.photos.spool import Spool
 from aopsam.photos.tar_stream import read_files
@@ -102,7 +102,7 @@ def _kind(member: str) -> str | None:
 def _parse(key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) -> Sample | None:
     """Make a sample of its two members, or call `report` with one line and return None."""
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         image, annotations = record["image"], record["annotations"]
         sample = Sample(key, jpeg, int(image["width"]), int(image["height"]), list(annotations))
         if not all(isinstance(a, dict) for a in sample.annotations):

@@ -168,6 +168,11 @@ def check_samples(samples: Sequence[Sample]) -> None:
         assert all(rle.decode(mask).shape == (sample.height, sample.width) for mask in sample.crowds)
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert all(repr(value) == repr(dict(pairs)[key]) for key, value in pairs)
+    return dict(pairs)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("coco")
@@ -193,7 +198,7 @@ def test_files(folder: Path, data: st.DataObject) -> None:
     check_lines(lines)
     check_samples(samples)
     if not lines:
-        read = json.loads(encoded)
+        read = json.loads(encoded, object_pairs_hook=_without_repeats)
         assert len(samples) == len(read["images"])
         used = sum(len(sample.annotations) + len(sample.crowds) for sample in samples)
         assert used == len(read["annotations"])
