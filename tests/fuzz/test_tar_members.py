@@ -148,13 +148,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(data=extended_headers() | tars().flatmap(damaged))
 def test_listing(folder: Path, data: bytes) -> None:
-    """Every photo of `read_members` is a row, a damage is one more, whatever the numbers say."""
+    """Every member is a row or among the others, a damage is one row more, whatever the numbers say."""
     members, damaged_at = listed(data)
     (folder / "a.tar").write_bytes(data)
+    others = Counter[str]()
     with limited():
-        table = list_images(str(folder))
-    rows = table.to_pylist()
+        rows = list_images(str(folder), others=others).to_pylist()
     assert len({row["image_id"] for row in rows}) == len(rows)
     kinds = Counter(row["kind"] for row in rows if role(row["file_name"].encode()) is Role.PHOTO)
     assert kinds.total() == names(members).total()
-    assert sum(row["file_name"] == "a.tar" for row in rows) == (damaged_at is not None)
+    damages = sum(row["file_name"] == "a.tar" for row in rows)
+    assert damages == (damaged_at is not None)
+    files = sum(not member.folder or role(member.name) is Role.PHOTO for member in members)
+    assert len(rows) - damages + others.total() - others[".tar of no files"] == files
