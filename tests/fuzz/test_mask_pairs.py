@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
@@ -70,8 +71,8 @@ def odd_masks(draw: st.DrawFn) -> bytes:
                 depth, colour = draw(st.sampled_from([1, 2, 4, 8, 16, 3])), draw(st.sampled_from([0, 2, 3, 4, 6, 1]))
                 chunks[at] = (b"IHDR", struct.pack(">IIBBBBB", *sides, depth, colour, 0, 0, draw(st.integers(0, 2))))
             case 4 if kind == b"IDAT":
-                pixels = draw(damaged(zlib.decompress(content) if content[:1] == b"x" else content))
-                chunks[at] = (kind, zlib.compress(pixels))
+                with contextlib.suppress(zlib.error):  # damaged before
+                    chunks[at] = (kind, zlib.compress(draw(damaged(zlib.decompress(content)))))
             case _ if content:
                 chunks[at] = (kind, draw(damaged(content, most=1)))
     return png[:8] + b"".join(
