@@ -207,6 +207,8 @@ def _parse_counts(counts: Any) -> npt.NDArray[np.int64]:
     place = np.arange(len(groups)) - np.repeat(starts, n_groups)
     numbers = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
     is_negative = (groups[ends] & 0x10) != 0
+    if (is_negative & (n_groups == _MAX_GROUPS)).any():  # C shifts a 32-bit -1 by 35 here: any number may come of it
+        raise ValueError(f"RLE counts hold a negative number of {_MAX_GROUPS} characters, which COCO's tools misread")
     return numbers - np.where(is_negative, np.int64(1) << (5 * n_groups), 0)
 
 

@@ -127,7 +127,7 @@ def open_photo(
     if reader is None:
         raise PhotoError(PhotoProblem.NOT_AN_IMAGE, f"none of {_NAMES}; it starts with {data[:8]!r}")
     try:
-        with _quiet_pillow():
+        with quiet_pillow():
             image = reader(io.BytesIO(keep_pixel_chunks(data) if reader is PngImageFile else data))
             _check_pixels(image, max_pixels)
             before_decoding(image.width * image.height)
@@ -249,7 +249,7 @@ _quiet_filters = warnings.catch_warnings()
 
 
 @contextmanager
-def _quiet_pillow() -> Iterator[None]:
+def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings for as long as any thread decodes.
 
     Python's warning filters belong to the whole process: threads that saved and restored them separately could restore

@@ -8,13 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from aopsam.masks import rle
 from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.photos.lines import one_line, shown, valid_text
 from aopsam.photos.sa1b import Sample
 
 MAX_SIDE = 2**16
+MOST_OUTLINE = 2**22
+"""Pixels along the edges of the longest polygon that is drawn: pycocotools takes 80 bytes for each."""
 MOST_EXACT = 2**53
 """A larger whole number may be another one as a float, and so no id."""
 
@@ -32,15 +36,16 @@ def file_name(image: Mapping[str, Any]) -> str:
         ValueError: `image` is no object, has neither, or the name would leave the folder.
     """
     if not isinstance(image, Mapping):
-        raise ValueError(f"an image must be an object, not {str(image)[:40]!r}")
-    name = image.get("file_name") or str(image.get("coco_url", "")).rpartition("/")[2]
+        raise ValueError(f"an image must be an object, not {shown(image)}")
+    url = image.get("coco_url")
+    name = image.get("file_name") or (url.rpartition("/")[2] if isinstance(url, str) else None)
     if not isinstance(name, str) or not name:
-        raise ValueError(f"image {image.get('id')!r}: neither file_name nor coco_url")
+        raise ValueError(f"image {shown(image.get('id'))}: neither file_name nor coco_url")
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or ".." in parts or (len(parts) > 1 and re.fullmatch("[A-Za-z]:", parts[0])):
-        raise ValueError(f"image {image.get('id')!r}: file_name {name!r} leaves the photos' folder")
+        raise ValueError(f"image {shown(image.get('id'))}: file_name {shown(name)} leaves the photos' folder")
     if not path_parts(name):
-        raise ValueError(f"image {image.get('id')!r}: file_name {name!r} names no file")
+        raise ValueError(f"image {shown(image.get('id'))}: file_name {shown(name)} names no file")
     return name
 
 
@@ -63,7 +68,7 @@ def read_instances(
         read_photo: gives the bytes of a photo by its `file_name`; None for one to leave out without a line.
         on_problem: called with one line for an annotation or a photo that cannot be used, and with one for all
             annotations of no image, one for all images whose id is another's too, and one for all whose photo is
-            another's too; the rest is used.
+            another's too; the rest is used. A line of a photo counts its annotations, so that each is read or counted.
 
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox`, `area`, and `declared_area` where the
@@ -75,20 +80,25 @@ def read_instances(
     images, annotations = record.get("images"), record.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise ValueError("no instance file: needs the lists `images` and `annotations`")
+
+    def report(line: str) -> None:
+        on_problem(one_line(line))
+
     ids = _ImageIds(images)
-    of_image = _by_image(annotations, ids, on_problem)
+    of_image = _by_image(annotations, ids, report)
     shared = [image for image in images if ids.is_shared(image)]
     if shared:
-        on_problem(
-            f"{len(shared)} images share their id with another, such as {_shown(shared[0])}; they and their "
+        report(
+            f"{len(shared)} images share their id with another, such as {shown(shared[0])}; they and their "
             f"{sum(len(of_image[_id_of(image)]) for image in _one_each(shared))} annotations are left out; "
             "an id must be one image's"
         )
-    for image in _join_repeats([image for image in images if not ids.is_shared(image)], of_image, on_problem):
+    for image in _join_repeats([image for image in images if not ids.is_shared(image)], of_image, report):
         try:
-            sample = _sample(image, of_image, read_photo, on_problem)
+            sample = _sample(image, of_image, read_photo, report)
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
-            on_problem(f"{type(error).__name__}: {error}")
+            lost = len(of_image.get(_id_of(image), ()))
+            report(f"{type(error).__name__}: {error}; its {lost} annotations are left out with it")
             continue
         if sample is not None:
             yield sample
@@ -99,7 +109,7 @@ def _join_repeats(
 ) -> list[Any]:
     """Leave out images whose photo and size an earlier one has; their annotations become the earlier one's."""
     first: dict[tuple[Any, ...], Any] = {}
-    repeats = []
+    repeats, equal = [], 0
     for image in images:
         try:
             key = (*path_parts(file_name(image)), image.get("width"), image.get("height"))
@@ -108,19 +118,24 @@ def _join_repeats(
             continue
         if earlier is not image and _id_of(image) is not None and _id_of(earlier) is not None:
             repeats.append(image)
-            ours = of_image[_id_of(earlier)]
-            ours += [new for new in of_image.pop(_id_of(image), []) if not any(_is_repeat(new, old) for old in ours)]
+            ours, theirs = of_image[_id_of(earlier)], of_image.pop(_id_of(image), [])
+            others = [new for new in theirs if not any(_is_repeat(new, old) for old in ours)]
+            equal += len(theirs) - len(others)
+            ours += others
     if repeats:
         on_problem(
-            f"{len(repeats)} images name a photo that an earlier one names, such as {_shown(repeats[0])}; each photo "
-            "is read once, with the annotations of all, equal ones once"
+            f"{len(repeats)} images name a photo that an earlier one names, such as {shown(repeats[0])}; each photo "
+            f"is read once, with the annotations of all; {equal} annotations are equal to others and left out"
         )
     left_out = {id(image) for image in repeats}
     return [image for image in images if id(image) not in left_out]
 
 
 def _is_repeat(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    return all(new.get(name) == old.get(name) for name in ("segmentation", "category_id", "iscrowd"))
+    try:
+        return all(new.get(name) == old.get(name) for name in ("segmentation", "category_id", "iscrowd"))
+    except RecursionError:  # lists in lists in lists …, which will be named
+        return False
 
 
 class _ImageIds:
@@ -185,11 +200,11 @@ def _by_image(
         else:
             of_image[found].append(annotation)
     if broken:
-        on_problem(f"{len(broken)} annotations are left out: no objects, such as {_shown(broken[0])}")
+        on_problem(f"{len(broken)} annotations are left out: no objects, such as {shown(broken[0])}")
     if orphans:
         on_problem(
             f"{len(orphans)} of {len(annotations)} annotations belong to no image, such as one of image_id "
-            f"{_shown(orphans[0])}; it must be the id of one of the images"
+            f"{shown(orphans[0])}; it must be the id of one of the images"
         )
     return of_image
 
@@ -207,14 +222,14 @@ def _sample(
     """
     name, of_this = file_name(image), _id_of(image)
     if of_this is None:
-        raise ValueError(f"{name}: id {_shown(image.get('id'))}; it must be a whole number or text")
+        raise ValueError(f"{name}: id {shown(image.get('id'))}; it must be a whole number or text")
     sides = [_side(name, image, side) for side in ("width", "height")]
     photo = read_photo(name)
     if photo is None:
         return None
     width, height = _size(name, sides, photo)
     usable, crowds = _masks(of_image.get(of_this, ()), width, height, lambda line: on_problem(f"{name}: {line}"))
-    path = name.replace("\\", "/")
+    path = valid_text(name.replace("\\", "/"))
     return Sample(path.rpartition(".")[0] or path, photo, width, height, usable, crowds)
 
 
@@ -230,23 +245,23 @@ def _masks(
             is_crowd = _is_crowd(annotation.get("iscrowd"))
             mask, left_out = _rle(annotation.get("segmentation"), width, height)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            on_problem(f"annotation {annotation.get('id')!r}: {error}")
+            on_problem(f"annotation {shown(annotation.get('id'))}: {error}")
             continue
         if left_out:
-            on_problem(f"annotation {annotation.get('id')!r}: {left_out}")
-        area, declared = rle.area(mask), annotation.get("area")
+            on_problem(f"annotation {shown(annotation.get('id'))}: {left_out}")
+        area, declared = rle.area(mask), _number(annotation.get("area"))
         if is_crowd:
             crowds.append(dict(mask))
         elif area:
             usable.append({"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": area})
-            if isinstance(declared, int | float) and declared > 0:
-                usable[-1]["declared_area"] = float(declared)
+            if 0 < declared < math.inf:
+                usable[-1]["declared_area"] = declared
         else:
             empty.append(annotation.get("id"))
     if empty:
         on_problem(
             f"{len(empty)} of {len(annotations)} annotations are left out: masks without a pixel of the photo, "
-            f"such as annotation {_shown(empty[0])}"
+            f"such as annotation {shown(empty[0])}"
         )
     return usable, crowds
 
@@ -260,15 +275,20 @@ def _side(name: str, image: Mapping[str, Any], side: str) -> int | None:
     given = image.get(side)
     if given is None or given == "":
         return None
-    try:
-        pixels = math.nan if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError, OverflowError):
-        pixels = math.nan
+    pixels = _number(given)
     if not pixels:
         return None
     if not (0 < pixels <= MAX_SIDE and pixels.is_integer()):
-        raise ValueError(f"{name}: {side} {_shown(given)}; it must be a whole number of pixels, 1 to {MAX_SIDE}")
+        raise ValueError(f"{name}: {side} {shown(given)}; it must be a whole number of pixels, 1 to {MAX_SIDE}")
     return int(pixels)
+
+
+def _number(given: Any) -> float:
+    """Return a number of the file; NaN for what is none."""
+    try:
+        return float(given) if isinstance(given, str | int | float) and not isinstance(given, bool) else math.nan
+    except (ValueError, OverflowError):  # no number, or one of more than 308 digits
+        return math.nan
 
 
 def _size(name: str, sides: Sequence[int | None], photo: bytes) -> tuple[int, int]:
@@ -297,15 +317,10 @@ def _is_crowd(given: Any) -> bool:
     Raises:
         ValueError: it says neither yes nor no.
     """
-    text = "" if given is None else str(given).strip().lower()
-    if not isinstance(given, str | int | float | None) or text not in _NO | _YES:
-        raise ValueError(f"iscrowd {_shown(given)}; it must be 0 or 1")
+    text = str(given).strip().lower() if isinstance(given, str | int | float) else "" if given is None else "?"
+    if text not in _NO | _YES:
+        raise ValueError(f"iscrowd {shown(given)}; it must be 0 or 1")
     return text in _YES
-
-
-def _shown(value: Any) -> str:
-    """Shorten an untrusted value for a message."""
-    return repr(value)[:60]
 
 
 def _rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
@@ -320,7 +335,11 @@ def _rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
     if isinstance(segmentation, Mapping):
         mask = dict(segmentation)
         if isinstance(mask.get("counts"), list):
+            if list(mask.get("size", (height, width))) != [height, width]:
+                raise ValueError(f"mask of {shown(mask['size'])} [h, w], photo of {[height, width]}")
             counts = [int(count) for count in mask["counts"]]
+            if any(float(given) != count for given, count in zip(mask["counts"], counts, strict=True)):
+                raise ValueError("run lengths that are no whole numbers")
             if min(counts, default=0) < 0 or sum(counts) != width * height:
                 raise ValueError(f"run lengths add up to {sum(counts)}, not to {width} x {height}")
             mask = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
@@ -348,10 +367,19 @@ def _rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
 def _polygon(polygon: Any, width: int, height: int) -> list[float]:
     """Check a polygon x, y, x, y, … and clip it to the photo: pycocotools' C code follows any edge, however long."""
     if not isinstance(polygon, Sequence) or isinstance(polygon, str):
-        raise ValueError(f"a polygon must be a list of numbers x, y, x, y, …, not {_shown(polygon)}")
+        raise ValueError(f"a polygon must be a list of numbers x, y, x, y, …, not {shown(polygon)}")
     values = [float(value) for value in polygon]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"a polygon of {len(values)} numbers; it needs at least 3 points x, y")
     if not all(math.isfinite(value) for value in values):
         raise ValueError("a polygon with a coordinate that is not finite")
-    return [min(max(value, 0.0), float((width, height)[place % 2])) for place, value in enumerate(values)]
+    clipped = [min(max(value, 0.0), float((width, height)[place % 2])) for place, value in enumerate(values)]
+    if len(clipped) * max(width, height) > MOST_OUTLINE and (length := _outline(clipped)) > MOST_OUTLINE:
+        raise ValueError(f"a polygon whose edges are {length:.0f} pixels long; {MOST_OUTLINE} may be")
+    return clipped
+
+
+def _outline(polygon: Sequence[float]) -> float:
+    """Return the length of a polygon's edges, each the longer of its two sides, in pixels."""
+    points = np.asarray(polygon).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())

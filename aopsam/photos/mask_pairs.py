@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from aopsam.masks import rle
 from aopsam.masks.runs import Runs
+from aopsam.photos.lines import one_line, valid_text
 from aopsam.photos.mask_png import ids_of
 from aopsam.photos.sa1b import Sample
 
@@ -62,36 +62,40 @@ def read_mask_pairs(
     Yields:
         Samples whose annotations hold `segmentation` (compressed RLE), `bbox` and `area`.
     """
+
+    def report(line: str) -> None:
+        on_problem(one_line(line))
+
     photo_of, others = _by_stem(photos, PHOTOS)
     if others:
-        on_problem(f"{len(others)} photos of the name of another, such as {others[0]}, are left out")
+        report(f"{len(others)} photos of the name of another, such as {others[0]}, are left out")
     masks = list(masks)
     mask_of, others = _by_stem(masks, {".png"})
     if others:
-        on_problem(f"{len(others)} masks of the name of another, such as {others[0]}, are left out")
+        report(f"{len(others)} masks of the name of another, such as {others[0]}, are left out")
     no_png, _ = _by_stem(masks, NO_MASKS)
     if alone := [no_png[stem] for stem in sorted(photo_of.keys() & (no_png.keys() - mask_of.keys()))]:
-        on_problem(f"{len(alone)} masks are no PNG, such as {alone[0]}; save them as PNG, without JPEG's noise")
+        report(f"{len(alone)} masks are no PNG, such as {alone[0]}; save them as PNG, without JPEG's noise")
     for stem in sorted(photo_of.keys() ^ mask_of.keys()):
         if stem in photo_of and stem in no_png:
             continue
         if stem in photo_of:
-            on_problem(f"{photo_of[stem]}: no mask {stem}.png in the folder of masks")
+            report(f"{photo_of[stem]}: no mask {stem}.png in the folder of masks")
         else:
-            on_problem(f"{mask_of[stem]}: no photo of this mask, such as {stem}.jpg, in the folder of photos")
+            report(f"{mask_of[stem]}: no photo of this mask, such as {stem}.jpg, in the folder of photos")
     for stem in sorted(photo_of.keys() & mask_of.keys()):
         try:
             ids = ids_of(read_mask(mask_of[stem]))
             photo = read_photo(photo_of[stem])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, of broken files
-            on_problem(f"{mask_of[stem]}: {' '.join(str(error).split())}")
+        except Exception as error:  # Pillow's readers raise anything at all on broken bytes
+            report(f"{mask_of[stem]}: {str(error) or type(error).__name__}")
             continue
         height, width = ids.shape
         encoded = encode_ids(ids)
         annotations: list[dict[str, Any]] = [
             {"segmentation": mask, "bbox": list(rle.bbox_xywh(mask)), "area": rle.area(mask)} for mask in encoded
         ]
-        yield Sample(stem, photo, width, height, annotations)
+        yield Sample(valid_text(stem), photo, width, height, annotations)
 
 
 def _by_stem(names: Iterable[str], suffixes: set[str]) -> tuple[dict[str, str], list[str]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
-from aopsam.photos.decode import MAX_PIXELS
+from aopsam.photos.decode import MAX_PIXELS, quiet_pillow
 
 Ints = npt.NDArray[np.int32]
 
@@ -40,7 +40,7 @@ def ids_of(png: bytes) -> Ints:
     Raises:
         ValueError: no PNG, too large, or values that are neither ids nor a mask, as of a photo.
     """
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+    with quiet_pillow(), Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} px is over the limit of {MAX_PIXELS}")
         if image.mode.startswith("I"):  # 16 bits of grey

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from aopsam.photos.json_text import parse_json
+from aopsam.photos.lines import one_line
 from aopsam.photos.spool import Spool
 from aopsam.photos.tar_stream import read_files
 
@@ -69,7 +70,7 @@ def read_shard(
 def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -> Iterator[Sample]:
     def report(line: str) -> None:
         if on_problem is not None:
-            on_problem(f"{name}: {line}")
+            on_problem(one_line(f"{name}: {line}"))
 
     waiting: dict[str, str] = {}
     with Spool(WAITING_BYTES) as spool:
@@ -101,7 +102,7 @@ def _kind(member: str) -> str | None:
 def _parse(key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) -> Sample | None:
     """Make a sample of its two members, or call `report` with one line and return None."""
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         image, annotations = record["image"], record["annotations"]
         sample = Sample(key, jpeg, int(image["width"]), int(image["height"]), list(annotations))
         if not all(isinstance(a, dict) for a in sample.annotations):

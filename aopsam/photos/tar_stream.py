@@ -20,6 +20,8 @@ MAX_MEMBER_BYTES = 64 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
 _MAX_EXTENDED_BYTES = 1 << 20
+_MAX_DIGITS = 20
+"""Digits of a number in an extended header; more are damage."""
 _EXTENDED = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE}
 _UNPACK: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -43,7 +45,8 @@ def read_files(
     Args:
         file: needs `read` alone.
         wanted: whether a member of this name is read; others are passed over.
-        on_problem: called with one line for every damage; whatever can be read is yielded.
+        on_problem: called with one line for every damage, and for each link or device that is wanted; whatever can be
+            read is yielded.
 
     Yields:
         Name and content.
@@ -87,6 +90,8 @@ def _walk(
         info.name, info.size = name or info.name, info.size if size is None else int(size)
         name, size = None, None
         if not info.isreg() or not wanted(info.name):
+            if not info.isreg() and not info.isdir() and wanted(info.name):
+                on_problem(f"{info.name}: is a link or a device, no file; not read")
             # Links, folders and devices may state a size, but no data follows them.
             if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES:
                 stream.skip(_padded(info.size), info.name)
@@ -164,15 +169,16 @@ def _extended(info: tarfile.TarInfo, stream: _Stream) -> dict[str, str]:
 def _pax_records(data: bytes) -> dict[str, str]:
     """Read `path` and `size` of a pax header: records `LENGTH KEY=VALUE\\n`, LENGTH counting itself (POSIX.1-2001)."""
     records = {}
-    while data:
-        digits, _, _ = data.partition(b" ")
+    at = 0
+    while at < len(data):
+        digits = data[at : at + _MAX_DIGITS + 1].partition(b" ")[0]
         length = int(digits) if digits.isdigit() else 0
-        key, _, value = data[len(digits) + 1 : length - 1].partition(b"=")
+        key, _, value = data[at + len(digits) + 1 : at + length - 1].partition(b"=")
         if length <= len(digits):
             break  # damaged: the member keeps what its own header says
-        if key == b"path" or (key == b"size" and value.isdigit()):
+        if key == b"path" or (key == b"size" and value.isdigit() and len(value) <= _MAX_DIGITS):
             records[key.decode()] = value.decode("utf-8", "backslashreplace")
-        data = data[length:]
+        at += length
     return records
 
 

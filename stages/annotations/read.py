@@ -4,7 +4,6 @@ masks, labels of a run."""
 from __future__ import annotations
 
 import contextlib
-import json
 import posixpath
 import re
 from collections import defaultdict
@@ -15,6 +14,7 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from aopsam.photos.instances import file_name, path_parts, read_instances
+from aopsam.photos.json_text import parse_json
 from aopsam.photos.mask_pairs import pair_of_folders, read_mask_pairs
 from aopsam.photos.sa1b import Sample, read_shard
 from stages.annotations.own_labels import read_labelled
@@ -70,7 +70,7 @@ def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]
 
 def _instances(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
     filesystem, path = open_filesystem(uri)
-    record = json.loads(filesystem.cat_file(path))
+    record = parse_json(filesystem.cat_file(path))
     if not isinstance(record, dict):
         raise ValueError("not an object")
     paths = _photo_paths(filesystem, path, record, on_problem)

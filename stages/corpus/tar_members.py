@@ -13,6 +13,9 @@ from typing import BinaryIO, NamedTuple
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 16
 _MAX_EXTENDED_BYTES = 1 << 20
+_MOST_BYTES = 1 << 63
+"""More than an archive or a column of the listing can hold."""
+_MAX_DIGITS = 20
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
 _FOLDERS = {tarfile.DIRTYPE, b"D", b"V"}
 _EXTENDED = {_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL}
@@ -95,7 +98,7 @@ def _skip_zeros(archive: BinaryIO, at: int) -> int:
 def _member(info: tarfile.TarInfo, extended: dict[bytes, bytes], archive: BinaryIO, data_at: int) -> tuple[Member, int]:
     name = extended.get(b"path", info.name.encode("utf-8", "surrogateescape"))
     length = int(extended[b"size"]) if b"size" in extended else info.size
-    if length < 0:
+    if not 0 <= length < _MOST_BYTES:
         raise _Damaged
     sparse = info.type == tarfile.GNUTYPE_SPARSE
     if sparse:
@@ -122,14 +125,15 @@ def _extended_header(info: tarfile.TarInfo, archive: BinaryIO) -> dict[bytes, by
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
     """Parse the records of a pax header, `LENGTH KEY=VALUE\\n` each; the length counts itself (POSIX.1-2001, pax)."""
     records: dict[bytes, bytes] = {}
-    while data:
-        digits, _, _ = data.partition(b" ")
-        length = int(digits)
-        key, separator, value = data[len(digits) + 1 : length - 1].partition(b"=")
-        if not separator or data[length - 1 : length] != b"\n":
+    at = 0
+    while at < len(data):
+        digits = data[at : at + _MAX_DIGITS].partition(b" ")[0]
+        end = at + int(digits)
+        key, separator, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
+        if not separator or data[end - 1 : end] != b"\n":
             raise _Damaged
         records[key] = value
-        data = data[length:]
+        at = end
     return records
 
 

@@ -157,3 +157,14 @@ def test_a_mask_placed_in_a_larger_frame(share: float) -> None:
     frame[3:9, 5:13] = mask
     assert rle.from_runs(Runs.of_mask(mask).placed(5, 3, (11, 20))) == rle.encode(frame)
     assert Runs.of_mask(mask).placed(5, 3, (11, 20)).box_xyxy_px == Runs.of_mask(frame).box_xyxy_px
+
+
+def test_numbers_that_pycocotools_misreads_are_refused() -> None:
+    counts = "".join(_number(number, groups=7) for number in (100, 500, 300))
+    assert rle.runs({"size": [10, 100], "counts": counts + _number(-400, groups=6)}).tolist() == [100, 500, 300, 100]
+    with pytest.raises(ValueError, match="misread"):
+        rle.runs({"size": [10, 100], "counts": counts + _number(-400, groups=7)})
+
+
+def _number(number: int, groups: int) -> str:
+    return "".join(chr(48 + (number >> 5 * place & 31) + 32 * (place < groups - 1)) for place in range(groups))

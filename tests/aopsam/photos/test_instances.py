@@ -179,7 +179,8 @@ def test_a_photo_of_two_images_is_read_once_with_the_annotations_of_both() -> No
     again = annotation(rle.encode(SQUARE), of=2)
     samples, (problem,) = read(images, [mask, again, other, annotation(mask["segmentation"], of=3)])
     assert [(sample.id, len(sample.annotations)) for sample in samples] == [("1", 2), ("3", 1)]
-    assert problem.startswith("2 images name a photo that an earlier one names, such as {'id': 2")
+    assert problem.startswith("2 images name a photo that an earlier one names, such as {")
+    assert "1 annotations are equal to others and left out" in problem
 
 
 def test_a_photo_of_two_sizes_is_not_one() -> None:
@@ -266,3 +267,68 @@ def test_what_the_caller_leaves_out_needs_no_line() -> None:
     samples = read_instances(record, lambda name: None if name == "1.jpg" else b"x", problems.append)
     assert [sample.id for sample in samples] == ["2"]
     assert not problems
+
+
+def deep(levels: int = 5000) -> Any:
+    value: Any = 7
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("field", ["id", "iscrowd", "segmentation", "area"])
+def test_deep_values_cost_their_annotation_at_most(field: str) -> None:
+    good = annotation(rle.encode(SQUARE))
+    (sample,), problems = read([image(1)], [good | {field: deep()}, good])
+    assert len(sample.annotations) == 2 - len(problems)
+    assert len(problems) == (field in ("iscrowd", "segmentation"))
+
+
+@pytest.mark.parametrize("field", ["id", "file_name", "coco_url", "width"])
+def test_deep_values_cost_their_image_at_most(field: str) -> None:
+    samples, problems = read([image(1), image(2, file_name=None) | {field: deep()}, deep()], [])
+    assert [sample.id for sample in samples] == ["1"]
+    assert len(problems) == 2
+
+
+def test_the_line_of_a_broken_image_counts_its_annotations() -> None:
+    mask = rle.encode(SQUARE)
+    _, (problem,) = read([image(1, width=-1), image(2)], [annotation(mask), annotation(mask), annotation(mask, of=2)])
+    assert problem.endswith("its 2 annotations are left out with it")
+
+
+def test_uncompressed_runs_of_another_size_are_refused() -> None:
+    turned = {"size": [30, 20], "counts": rle.runs(rle.encode(SQUARE)).tolist()}
+    (sample,), (problem,) = read([image(1)], [annotation(turned)])
+    assert not sample.annotations
+    assert "mask of [30, 20] [h, w], photo of [20, 30]" in problem
+    (sample,), problems = read([image(1)], [annotation({"counts": turned["counts"]})])
+    assert len(sample.annotations) == 1
+    assert not problems
+
+
+def test_run_lengths_are_whole_numbers() -> None:
+    (sample,), (problem,) = read([image(1)], [annotation({"size": [20, 30], "counts": [100.5, 400, 100.5]})])
+    assert not sample.annotations
+    assert "no whole numbers" in problem
+
+
+@pytest.mark.parametrize("area", [10**400, float("inf"), float("nan"), [1], True])
+def test_an_area_that_is_no_number_costs_nothing(area: Any) -> None:
+    (sample,), problems = read([image(1)], [annotation(rle.encode(SQUARE), area=area)])
+    assert "declared_area" not in sample.annotations[0]
+    assert not problems
+
+
+def test_a_polygon_of_endless_edges_is_not_drawn() -> None:
+    zigzag = [0, 0, 60_000, 30_000] * 100_000
+    (sample,), (problem,) = read([image(1, width=60_000, height=30_000)], [annotation([zigzag])])
+    assert not sample.annotations
+    assert "a polygon whose edges are" in problem
+
+
+def test_names_and_lines_are_valid_text() -> None:
+    images = [image(1, file_name="\udce4.jpg"), image(2, file_name="\ud800\n.jpg", width=-1)]
+    (sample,), (problem,) = read(images, [], b"x")
+    assert sample.id == r"\udce4"
+    assert problem.encode().decode().splitlines() == [problem]

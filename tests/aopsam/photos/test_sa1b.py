@@ -74,7 +74,14 @@ def test_a_member_that_occurs_twice_is_named() -> None:
     assert problems == ["s.tar: a: its photo occurs twice; the later one is used"]
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"image": {"width": 1e999, "height": 1}, "annotations": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"image": {"width": 1e999, "height": 1}, "annotations": []}',
+        b'{"image": {"width": 1, "height": 1}, "annotations": [{}], "annotations": []}',
+    ],
+)
 def test_hostile_json_costs_its_image(text: bytes) -> None:
     problems: list[str] = []
     assert list(read_shard(shard([("a.jpg", b"A"), ("a.json", text)]), problems.append)) == []
@@ -100,7 +107,10 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(record()))
     problems: list[str] = []
     assert list(read_shard(path, problems.append)) == []
-    assert problems == [f"{path}: a: JSON without its photo"]
+    assert problems == [
+        f"{path}: ./a.jpg: is a link or a device, no file; not read",
+        f"{path}: a: JSON without its photo",
+    ]
 
 
 def test_members_may_leave_their_folder_in_name_only(tmp_path: Path) -> None:

@@ -61,14 +61,34 @@ def test_names_of_other_encodings_become_valid_text(form: int) -> None:
     assert name == "\\xe4.bin"
 
 
-def test_links_and_folders_have_no_content_and_are_passed_over() -> None:
+def test_links_and_folders_have_no_content_and_wanted_links_are_named() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE):
             info = tarfile.TarInfo("x")
             info.type, info.linkname = kind, "/etc/hostname"
             tar.addfile(info)
-    assert read(buffer.getvalue()[:1536] + tar_of({"a": b"A"})) == ({"a": b"A"}, [])
+    files, problems = read(buffer.getvalue()[:1536] + tar_of({"a": b"A"}))
+    assert files == {"a": b"A"}
+    assert problems == ["x: is a link or a device, no file; not read"] * 2
+
+
+@pytest.mark.parametrize("value", [b"9" * 5000, b"9" * 30])
+def test_an_extended_header_of_absurd_numbers_is_passed_over(value: bytes) -> None:
+    size = b"size=" + value + b"\n"
+    assert read(pax_header(b"%d %s" % (len(size) + 5, size)) + tar_of({"a": b"A"})) == ({"a": b"A"}, [])
+    assert read(pax_header(value + b" path=x\n") + tar_of({"a": b"A"})) == ({"a": b"A"}, [])
+
+
+def test_a_long_extended_header_is_read_at_once() -> None:
+    records = b"6 a=b\n" * 170_000
+    assert read(pax_header(records) + tar_of({"a": b"A"})) == ({"a": b"A"}, [])
+
+
+def pax_header(records: bytes) -> bytes:
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    return info.tobuf() + records + bytes(-len(records) % 512)
 
 
 def test_a_damaged_header_costs_its_member_alone() -> None:

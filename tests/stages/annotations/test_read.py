@@ -57,6 +57,15 @@ def test_what_is_no_instance_file_is_named(tmp_path: Path, text: str) -> None:
     assert "x.json" in problems[0]
 
 
+def test_annotations_given_twice_are_named(tmp_path: Path) -> None:
+    path = Path(instance_file(tmp_path / "x.json"))
+    (tmp_path / "1.jpg").touch()
+    path.write_text(path.read_text().removesuffix("}") + ', "annotations": []}')
+    problems: list[str] = []
+    assert list(read_annotated(str(path), problems.append)) == []
+    assert "x.json: an object has the key 'annotations' twice" in problems[0]
+
+
 def test_photos_that_are_nowhere_are_named(tmp_path: Path) -> None:
     problems: list[str] = []
     assert list(read_annotated(instance_file(tmp_path / "a" / "instances.json"), problems.append)) == []

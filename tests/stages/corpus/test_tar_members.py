@@ -1,0 +1,47 @@
+"""Extended headers and sizes of tars that no archive holds."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stages.corpus.listing import list_images
+from stages.corpus.tar_members import read_members
+
+
+def pax_header(records: bytes) -> bytes:
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    return info.tobuf() + records + bytes(-len(records) % 512)
+
+
+def member(name: str, size: int = 0) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 2**63, 2**80])
+def test_a_size_that_no_column_holds_costs_no_other_photo(tmp_path: Path, size: int) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.tar").write_bytes(member("c.jpg") + member("d.jpg", size))
+    (tmp_path / "e.tar").write_bytes(pax_header(b"%d size=%d\n" % (len(str(size)) + 9, size)) + member("f.jpg"))
+    names = list_images(str(tmp_path)).column("file_name").to_pylist()
+    assert {"a.jpg", "b.tar#c.jpg", "b.tar", "e.tar"} <= set(names)
+
+
+def test_a_long_extended_header_is_read_at_once() -> None:
+    data = pax_header(b"6 a=b\n" * 170_000) + member("a.jpg") + bytes(1024)
+    members, damaged_at = read_members(io.BytesIO(data))
+    assert [each.name for each in members] == [b"a.jpg"]
+    assert damaged_at is None
+
+
+@pytest.mark.parametrize("records", [b"9" * 5000 + b" path=x\n", b"5014 size=" + b"9" * 5003 + b"\n"])
+def test_absurd_numbers_are_damage(records: bytes) -> None:
+    members, damaged_at = read_members(io.BytesIO(pax_header(records) + member("a.jpg") + bytes(1024)))
+    assert not members
+    assert damaged_at is not None
