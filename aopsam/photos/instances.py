@@ -14,9 +14,8 @@ from pycocotools import mask as coco_mask
 from aopsam.masks import rle
 from aopsam.photos.decode import PhotoError, open_photo
 from aopsam.photos.lines import one_line, shown, valid_text
-from aopsam.photos.sa1b import Sample
+from aopsam.photos.sa1b import MAX_SIDE, Sample
 
-MAX_SIDE = 2**16
 MOST_OUTLINE = 2**22
 """Pixels along the edges of the longest polygon that is drawn: pycocotools takes 80 bytes for each."""
 MOST_EXACT = 2**53

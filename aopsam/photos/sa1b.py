@@ -8,13 +8,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from aopsam.photos.json_text import parse_json
-from aopsam.photos.lines import one_line
+from aopsam.photos.lines import one_line, shown
 from aopsam.photos.spool import Spool
 from aopsam.photos.tar_stream import read_files
 
 WAITING_BYTES = 64 << 20
 """Bytes of members that wait in memory for their partner; the rest waits in a temporary file."""
 
+MAX_SIDE = 2**16
+"""Pixels of the longest side that a photo may have."""
 KINDS = {".jpg": "photo", ".jpeg": "photo", ".json": "JSON"}
 
 
@@ -50,8 +52,8 @@ def read_shard(
 
     Args:
         source: a path, or a binary file object (needs no seek); gzip, bzip2 and xz are unpacked.
-        on_problem: called with one line for a broken JSON, a missing partner or a damage of the tar; without it such
-            members are passed over.
+        on_problem: called with one line for a broken JSON, a missing partner, a damage of the tar or an empty one;
+            without it such members are passed over.
         name: name of the source in those lines; by default its path, or the file object's `name`.
 
     Yields:
@@ -73,10 +75,12 @@ def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -
             on_problem(one_line(f"{name}: {line}"))
 
     waiting: dict[str, str] = {}
+    is_empty = True
     with Spool(WAITING_BYTES) as spool:
         for member, content in read_files(file, lambda member: _kind(member) is not None, report):
             key, kind = str(PurePosixPath(member).with_suffix("")), _kind(member)
             assert kind is not None
+            is_empty = False
             if waiting.get(key, kind) == kind:
                 if key in waiting:
                     report(f"{key}: its {kind} occurs twice; the later one is used")
@@ -89,6 +93,8 @@ def _read(file: BinaryIO, name: str, on_problem: Callable[[str], None] | None) -
             sample = _parse(key, photo, text, report)
             if sample is not None:
                 yield sample
+    if is_empty:
+        report("neither a photo nor a JSON is in it")
     for key, kind in waiting.items():
         report(f"{key}: {kind} without its {'JSON' if kind == 'photo' else 'photo'}")
 
@@ -104,10 +110,18 @@ def _parse(key: str, jpeg: bytes, text: bytes, report: Callable[[str], None]) ->
     try:
         record = parse_json(text)
         image, annotations = record["image"], record["annotations"]
-        sample = Sample(key, jpeg, int(image["width"]), int(image["height"]), list(annotations))
+        sample = Sample(key, jpeg, _side(image, "width"), _side(image, "height"), list(annotations))
         if not all(isinstance(a, dict) for a in sample.annotations):
             raise TypeError("annotations must be objects")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         report(f"{key}.json: not an SA-1B record ({type(error).__name__}: {error})")
         return None
     return sample
+
+
+def _side(image: dict[str, Any], side: str) -> int:
+    given = image[side]
+    pixels = int(given)
+    if not 1 <= pixels <= MAX_SIDE or float(given) != pixels:
+        raise ValueError(f"{side} {shown(given)}; it must be a whole number of pixels, 1 to {MAX_SIDE}")
+    return pixels

@@ -80,12 +80,22 @@ def test_a_member_that_occurs_twice_is_named() -> None:
         b"[" * 100_000,
         b'{"image": {"width": 1e999, "height": 1}, "annotations": []}',
         b'{"image": {"width": 1, "height": 1}, "annotations": [{}], "annotations": []}',
+        b'{"image": {"width": 1%s, "height": 1}, "annotations": []}' % (b"0" * 400),
+        b'{"image": {"width": 1.5, "height": 1}, "annotations": []}',
+        b'{"image": {"width": 0, "height": 1}, "annotations": []}',
     ],
 )
 def test_hostile_json_costs_its_image(text: bytes) -> None:
     problems: list[str] = []
     assert list(read_shard(shard([("a.jpg", b"A"), ("a.json", text)]), problems.append)) == []
     assert "a.json: not an SA-1B record" in problems[0]
+
+
+@pytest.mark.parametrize("data", [bytes(1), bytes(100_000), shard([("a.txt", b"A")]).getvalue()])
+def test_a_shard_without_photos_is_named(data: bytes) -> None:
+    problems: list[str] = []
+    assert list(read_shard(io.BytesIO(data), problems.append, "s.tar")) == []
+    assert problems == ["s.tar: neither a photo nor a JSON is in it"]
 
 
 def test_truncated_tar_gives_what_came_before() -> None:
