@@ -77,11 +77,11 @@ def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
                 continue
             member, at = _member(info, extended, archive, at + _BLOCK)
         except (tarfile.TarError, _Damaged, ValueError):
-            return members, at
+            return members, min(at, size)
         extended = {}
-        cut = at > size
-        members.append(member._replace(regular=member.regular and not cut))
-        if cut:
+        is_whole = member.offset + member.length <= size
+        members.append(member._replace(regular=member.regular and is_whole))
+        if at > size:
             return members, size
 
 

@@ -45,3 +45,14 @@ def test_absurd_numbers_are_damage(records: bytes) -> None:
     members, damaged_at = read_members(io.BytesIO(pax_header(records) + member("a.jpg") + bytes(1024)))
     assert not members
     assert damaged_at is not None
+
+
+def test_a_photo_whose_padding_alone_is_cut_is_whole() -> None:
+    members, damaged_at = read_members(io.BytesIO(member("a.jpg", 3) + b"abcd"))
+    assert [(each.offset, each.length, each.regular) for each in members] == [(512, 3, True)]
+    assert damaged_at == 516
+
+
+def test_an_end_behind_an_extended_header_is_damage_at_the_end() -> None:
+    data = pax_header(b"6 a=b\n")[:-10]
+    assert read_members(io.BytesIO(data)) == ([], len(data))
