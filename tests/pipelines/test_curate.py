@@ -58,7 +58,10 @@ def test_no_usable_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shards = [write_shard(tmp_path / "s.tar", {"bare": (jpeg(0, (96, 128)), [])}), write_shard(tmp_path / "t.tar", {})]
     data = ["--data", *map(str, shards), "--keep", "0.5", "--threads", "1", "--out", str(tmp_path / "out")]
     assert curate.main(data) == 3
-    assert "cannot be used: bare: no annotated mask\ncurate: no photo could be used" in capsys.readouterr().err
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last == "curate: no photo could be used"
+    assert "cannot be used: bare: no annotated mask" in lines
+    assert any(line.endswith("t.tar: neither a photo nor a JSON is in it") for line in lines)
     assert not (tmp_path / "out").exists()
 
 
