@@ -102,11 +102,13 @@ def describe(manifest: Mapping[str, Any]) -> str:
 def describe_nothing_to_do(manifest: Mapping[str, Any], images: int, labels: str) -> str:
     """Return the account of a run that finds all done: how many failed, and what may be done about it."""
     line = f"nothing to do: all {images} images have their row in {labels}"
-    passing = {name: manifest["reason"].get(name, 0) for name in PASSING}
     if failed := manifest["status"].get(Status.FAILED):
-        line += f"; {failed} failed, {sum(passing.values())} of them for reasons that may have passed"
-    if counts := ", ".join(f"{count} {name}" for name, count in passing.items() if count):
-        line += f" ({counts}): --retry-failed labels these again"
+        line += f"; {failed} failed"
+    if passing := {name: count for name in PASSING if (count := manifest["reason"].get(name))}:
+        counts = ", ".join(f"{count} {name}" for name, count in passing.items())
+        line += (
+            f", {sum(passing.values())} for reasons that may have passed ({counts}): --retry-failed labels these again"
+        )
     others = describe_others(manifest.get("not_looked_at", {}))
     return f"{line}\n{others}" if others else line
 

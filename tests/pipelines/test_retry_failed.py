@@ -92,7 +92,7 @@ def test_what_failed_by_chance_is_labelled_again_in_its_place(
     assert run(photos, out) == 0
     said = capsys.readouterr().out
     assert "nothing to do: all 6 images have their row" in said
-    assert "4 failed, 3 of them for reasons that may have passed (2 not_found, 1 worker_died): --retry-failed" in said
+    assert "4 failed, 3 for reasons that may have passed (2 not_found, 1 worker_died): --retry-failed" in said
     filesystem, root = fsspec.url_to_fs(out)
     files = sorted(filesystem.ls(f"{root}/labels", detail=False))
     assert run(photos, out, "--retry-failed") == 0
@@ -105,7 +105,7 @@ def test_what_failed_by_chance_is_labelled_again_in_its_place(
     assert reasons(out) == BEFORE | dict.fromkeys((*LATE, FATAL), "none")
     capsys.readouterr()
     assert run(photos, out, "--retry-failed") == 0
-    assert "1 failed, 0 of them for reasons that may have passed\n" in capsys.readouterr().out
+    assert "1 failed\n" in capsys.readouterr().out
     assert verify_labels.main(["--images", str(photos), "--labels", out]) == 0
 
 
