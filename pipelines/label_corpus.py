@@ -23,7 +23,6 @@ from stages.config.command_line import Uri, checking_input, command, parse, sett
 from stages.config.label_config import LabelConfig
 from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
-from stages.label.whole import label_job
 from stages.results.finish import finish_run
 from stages.results.summary import describe, describe_nothing_to_do, exit_status
 from stages.runner import choose_resources
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(describe_nothing_to_do(finished, job.listing.num_rows, f"{redact(job.out)}/labels"))
         return exit_status(finished, arguments.max_failed)
     job.begin()
-    progress, actors = label_job(job, arguments.actors, arguments.threads, arguments.rows_per_file)
+    progress, actors = job.label(arguments.actors, arguments.threads, arguments.rows_per_file)
     summary, report = finish_run(job, progress, actors)
     print(f"{describe(summary)}\ntables   {redact(job.out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)

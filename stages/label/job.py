@@ -1,4 +1,4 @@
-"""From a configuration, photos and OUT to a checked labelling job: what is to be labelled, how, what is done."""
+"""A labelling job, from a configuration, photos and OUT: checked before the work, then what is left is labelled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +17,11 @@ from stages.corpus.others import describe_others
 from stages.label.actor import LabelPhotos, make_generator, weights_of
 from stages.label.folder import FailedRow, done_images, passing_failures, refuse_foreign_tables, write_table
 from stages.label.manifest import check_configuration, finished_manifest, write_manifest
+from stages.label.progress import Progress
+from stages.label.retry import label_again
 from stages.label.row import check_columns
-from stages.runner import Resources
+from stages.label.run import label_listing
+from stages.runner import Resources, start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 
@@ -105,6 +109,20 @@ class LabelJob:
         """Write OUT's manifest and listing, so that a later command can tell what the labels are."""
         write_manifest(self.out, self.configuration, "running", {})
         write_table(self.listing, f"{self.out}/images.parquet")
+
+    def label(self, actors: int | None, threads: int | None, rows_per_file: int | None) -> tuple[Progress, int]:
+        """Label photos without a row, then again those that failed; print progress; return it, and how many actors."""
+        progress = Progress(self.undone)
+        if not self.undone:
+            return progress, 0
+        resources = start(actors, threads, self.undone)
+        print(f"{self}, {resources}", flush=True)
+        folder, make = f"{self.out}/labels", self.actor(resources)
+        new = label_listing(self.listing, folder, make, resources, rows_per_file)
+        for account in chain(new, label_again(self.listing, folder, self.failed, make, resources)):
+            progress.add(account)
+        progress.close()
+        return progress, resources.actors
 
     def actor(self, resources: Resources) -> Callable[[], LabelPhotos]:
         """Return what builds the labeller in an actor."""

@@ -27,7 +27,7 @@ def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, *
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of stages/ run here."""
-    for module in ("label.run", "label.whole", "curate.run", "evaluate.run", "prompt_maps.run"):
+    for module in ("label.run", "label.retry", "curate.run", "evaluate.run", "prompt_maps.run"):
         monkeypatch.setattr(f"stages.{module}.run_actors", run_here)
-    for name in ("stages.label.whole", "pipelines.curate", "pipelines.evaluate", "pipelines.build_prompt_maps"):
+    for name in ("stages.label.job", "pipelines.curate", "pipelines.evaluate", "pipelines.build_prompt_maps"):
         monkeypatch.setattr(f"{name}.start", lambda *_: Resources(1, 1, "cpu"))

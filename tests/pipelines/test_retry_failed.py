@@ -16,7 +16,7 @@ from segment_anything.modeling import Sam
 from pipelines import label_corpus, verify_labels
 from schemas.labels import Reason
 from stages.corpus.fetch import FetchError
-from stages.label import folder, whole
+from stages.label import folder, retry
 from stages.label.actor import LabelPhotos
 from stages.results.read import read_labels
 from tests.helpers.in_process import without_ray
@@ -125,7 +125,7 @@ def test_a_crash_in_between_loses_and_doubles_nothing(
         written += 1
 
     with monkeypatch.context() as patched:
-        patched.setattr(whole, "replace_rows", crash)
+        patched.setattr(retry, "replace_rows", crash)
         with pytest.raises(KeyboardInterrupt):
             run(photos, out, "--retry-failed")
     between = reasons(out)

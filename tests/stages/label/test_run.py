@@ -14,9 +14,9 @@ from schemas import listing
 from schemas.labels import SCHEMA, Reason
 from stages.label.account import Account
 from stages.label.folder import done_images, passing_failures, write_unit
+from stages.label.retry import label_again
 from stages.label.row import blank_row, with_reason
 from stages.label.run import choose_rows_per_file, label_listing
-from stages.label.whole import label_again
 from stages.results.read import read_labels
 from stages.runner import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs

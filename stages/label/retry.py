@@ -1,11 +1,10 @@
-"""Label what a job has to do: photos without a row, and photos again whose rows say that they failed."""
+"""Label photos again whose rows say that they failed; each row is replaced in its file."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 
 import pyarrow as pa
 
@@ -13,28 +12,9 @@ from schemas.conform import conform
 from schemas.labels import SCHEMA, Reason
 from stages.label.account import Account
 from stages.label.folder import FailedRow, replace_rows
-from stages.label.job import LabelJob
-from stages.label.progress import Progress
 from stages.label.row import blank_row, labels_table, with_reason
-from stages.label.run import Labeller, account_of, label_listing
-from stages.runner import Resources, run_actors, start
-
-
-def label_job(
-    job: LabelJob, actors: int | None, threads: int | None, rows_per_file: int | None
-) -> tuple[Progress, int]:
-    """Label what a job has to do, new photos first; print its progress; return it, and the number of actors."""
-    progress = Progress(job.undone)
-    if not job.undone:
-        return progress, 0
-    resources = start(actors, threads, job.undone)
-    print(f"{job}, {resources}", flush=True)
-    folder, actor = f"{job.out}/labels", job.actor(resources)
-    new = label_listing(job.listing, folder, actor, resources, rows_per_file)
-    for account in chain(new, label_again(job.listing, folder, job.failed, actor, resources)):
-        progress.add(account)
-    progress.close()
-    return progress, resources.actors
+from stages.label.run import Labeller, account_of
+from stages.runner import Resources, run_actors
 
 
 def label_again(
