@@ -66,16 +66,19 @@ def read_mask_pairs(
     def report(line: str) -> None:
         on_problem(one_line(line))
 
+    photos, masks = list(photos), list(masks)
     photo_of, others = _by_stem(photos, PHOTOS)
     if others:
         report(f"{len(others)} photos of the name of another, such as {others[0]}, are left out")
-    masks = list(masks)
     mask_of, others = _by_stem(masks, {".png"})
     if others:
         report(f"{len(others)} masks of the name of another, such as {others[0]}, are left out")
     no_png, _ = _by_stem(masks, NO_MASKS)
     if alone := [no_png[stem] for stem in sorted(photo_of.keys() & (no_png.keys() - mask_of.keys()))]:
         report(f"{len(alone)} masks are no PNG, such as {alone[0]}; save them as PNG, without JPEG's noise")
+    for folder, files in (("photos", _others(photos, PHOTOS)), ("masks", _others(masks, {".png"}) - set(alone))):
+        if files:
+            report(f"{len(files)} other files in the folder of {folder}, such as {min(files)}, are not read")
     for stem in sorted(photo_of.keys() ^ mask_of.keys()):
         if stem in photo_of and stem in no_png:
             continue
@@ -109,6 +112,10 @@ def _by_stem(names: Iterable[str], suffixes: set[str]) -> tuple[dict[str, str], 
         ):
             others.append(name)
     return by_stem, others
+
+
+def _others(names: Iterable[str], suffixes: set[str]) -> set[str]:
+    return {name for name in names if PurePosixPath(name).suffix.lower() not in suffixes}
 
 
 def encode_ids(ids: npt.NDArray[np.integer]) -> list[rle.RLE]:

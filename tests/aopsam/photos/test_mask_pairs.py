@@ -96,6 +96,8 @@ def test_photos_and_masks_meet_by_name() -> None:
     assert samples[1].annotations[0]["bbox"] == [1, 2, 4, 4]
     assert (rle.decode(samples[0].annotations[1]["segmentation"]) == RIGHT).all()
     assert problems == [
+        "1 other files in the folder of photos, such as notes.txt, are not read",
+        "1 other files in the folder of masks, such as Thumbs.db, are not read",
         "alone.jpg: no mask alone.png in the folder of masks",
         "nobody.png: no photo of this mask, such as nobody.jpg, in the folder of photos",
     ]
@@ -112,6 +114,15 @@ def test_masks_that_are_no_png_are_counted() -> None:
     samples, problems = read({f"{n}.jpg": b"" for n in "abc"}, {"a.png": png(BINARY), "b.jpg": b"", "c.TIF": b""})
     assert [sample.id for sample in samples] == ["a"]
     assert problems == ["2 masks are no PNG, such as b.jpg; save them as PNG, without JPEG's noise"]
+
+
+def test_a_pair_of_kinds_that_are_not_read_is_counted() -> None:
+    samples, problems = read({"a.tif": b"", "b.jpg": b""}, {"a.jpg": b"", "b.png": png(BINARY)})
+    assert [sample.id for sample in samples] == ["b"]
+    assert problems == [
+        "1 other files in the folder of photos, such as a.tif, are not read",
+        "1 other files in the folder of masks, such as a.jpg, are not read",
+    ]
 
 
 def test_files_of_one_name_are_counted() -> None:
