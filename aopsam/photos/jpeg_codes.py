@@ -26,7 +26,7 @@ _LARGEST = 1.25 * 1024
 
 @dataclass(frozen=True)
 class Frame:
-    """What a frame header says.
+    """Fields of a frame header.
 
     Attributes:
         progressive: whether blocks come in several scans.
@@ -167,7 +167,7 @@ def _windows(codes: bytes) -> array[int]:
 
 
 class _Block(NamedTuple):
-    """What a block of an MCU is read with: its component, its symbols, and the largest values that it can have."""
+    """Component of a block of an MCU, its symbols, and the largest values that it can have."""
 
     component: int
     dc: list[int]
