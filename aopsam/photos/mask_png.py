@@ -22,7 +22,7 @@ AREA_SHARE = 0.25
 MOST_PLAIN = 32
 """Grey values below this alone are ids, not soft edges."""
 VOID, VOC_VOID = 255, 0xE0E0C0
-"""What belongs to no object in PASCAL VOC: an index of the palette, and its colour."""
+"""Void of PASCAL VOC, which belongs to no object: its index in the palette, and its colour."""
 BLACK, WHITE = 0, 0xFFFFFF
 
 

@@ -1,4 +1,4 @@
-"""How many examples the readers are tried on: a few in CI; 20,000 with `--hypothesis-profile=long`, shared by
+"""Set how many examples the readers are tried on: a few in CI; 20,000 with `--hypothesis-profile=long`, shared by
 the two to four tests of a reader.
 
     nice python -m pytest tests/fuzz -n 1 --hypothesis-profile=long --hypothesis-seed=19 --durations=0

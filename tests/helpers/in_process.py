@@ -12,7 +12,7 @@ from stages.runner import Resources
 
 
 def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, **how: Any) -> Iterator[pa.Table]:
-    """As `stages.runner.run_actors`; a stage that raises `MemoryError` has killed its worker."""
+    """Run the stage here as `stages.runner.run_actors` does; a `MemoryError` stands for a worker that dies."""
     if not units:
         return
     stage = make()

@@ -1,4 +1,4 @@
-"""What a mask PNG says, by its colours and their counts."""
+"""Mask PNGs are read by their colours and the counts of these."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def told_apart(value: Any) -> Any:
 
 
 def outcome(make: Callable[[], Any]) -> Any:
-    """What is made, or the line that is said instead."""
+    """Return what is made, or the line that is said instead."""
     try:
         return make()
     except (ValueError, FileNotFoundError) as error:
