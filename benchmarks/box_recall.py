@@ -3,10 +3,10 @@
     python pipelines/label_corpus.py --images bsds500/val --out out/grid --prompts grid-32
     python benchmarks/box_recall.py --data bsds500/val --detector out/detector/detector.safetensors --labels out/grid
 
-The masks of the labels go by the mean of predicted IoU and stability, the detector's boxes by score; photos that have
-labels and annotations are matched by the names of their files. Also the detector's time beside the encoder's, one
-thread by default. Exit status: 0 where the detector's AR is above the labels' and its time below --share of the
-encoder's; 1 where not; 2 for wrong arguments.
+The masks of the labels go by score, without one by the mean of predicted IoU and stability, the detector's boxes by
+score; photos that have labels and annotations are matched by the names of their files. Also the detector's time beside
+the encoder's, one thread by default. Exit status: 0 where the detector's AR is above the labels' and its time below
+--share of the encoder's; 1 where not; 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -93,6 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if difference.mean > 0 and head < arguments.share * encoder else 1
 
 
+def _rank(mask: Mapping[str, Any]) -> float:
+    mean: float = (mask["predicted_iou"] + mask["stability_score"]) / 2
+    return mean if mask["score"] is None else mask["score"]
+
+
 def label_boxes(folder: str) -> dict[str, np.ndarray]:
     """Read the boxes of a labelling run: photo's name without folder and suffix -> (M, 4) XYXY, best first.
 
@@ -112,7 +117,7 @@ def label_boxes(folder: str) -> dict[str, np.ndarray]:
             name = PurePosixPath(row["file_name"].rpartition("#")[2]).stem
             if name in boxes:
                 raise ValueError(f"{folder}: two photos are named {name}; compare shard by shard")
-            masks = sorted(row["masks"], key=lambda mask: -mask["predicted_iou"] - mask["stability_score"])
+            masks = sorted(row["masks"], key=lambda mask: -_rank(mask))
             boxes[name] = boxes_xyxy([mask["bbox"] for mask in masks])
     if not boxes:
         raise ValueError(f"{folder}: no labels (labels/*.parquet); make them with pipelines/label_corpus.py")

@@ -2,7 +2,7 @@
 
     python benchmarks/distillation.py --data bsds500/train bsds500/extra coco/train --val bsds500/val coco/val
 
-Three arms begin with the same random weights of a narrow `TinyEncoder` and end as fine-tuning inside SAM with the
+Three arms begin with the same random weights of a `TinyEncoder` and end as fine-tuning inside SAM with the
 decoder of the teacher (the bundled `tiny`) frozen:
 
 - alone: STEPS of fine-tuning;
@@ -75,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=600, help="in all, pretraining included (default: %(default)s)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--photos", type=int, default=24, help="of every --val (default: %(default)s)")
-    parser.add_argument("--widths", type=int, nargs=4, default=(16, 32, 64, 128), help="of the student")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     arguments = parser.parse_args(argv)
     try:
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in arguments.seeds:
         for arm in arguments.arms:
             began = time.process_time()
-            sam = _train(arm, seed, arguments.steps, tuple(arguments.widths), teacher, photos)
+            sam = _train(arm, seed, arguments.steps, teacher, photos)
             seconds = time.process_time() - began
             scores[arm].append([best_of_three(sam, part, kind) for part in judged for kind in ("point", "box")])
             shown = ", ".join(f"{score:.3f}" for score in scores[arm][-1])
@@ -99,12 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train(
-    arm: str, seed: int, steps: int, widths: tuple[int, int, int, int], teacher: Sam, photos: StoredPhotos
-) -> Sam:
+def _train(arm: str, seed: int, steps: int, teacher: Sam, photos: StoredPhotos) -> Sam:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = share_decoder(assemble(TinyEncoder(widths)), teacher)
+        student = share_decoder(assemble(TinyEncoder()), teacher)
     before = 0 if arm == "alone" else steps // 2
     pictures = Pictures(photos)
     if arm == "decoupled":

@@ -1,8 +1,9 @@
-"""Does the predicted IoU mean something? Its correlation with the true IoU, and a calibration plot.
+"""Do the predicted IoU and the score mean something? Their correlation with the true IoU, and a calibration plot.
 
-    python benchmarks/estimates.py --data bsds500/val/000000.tar coco/val/000000.tar --limit 40 --out out/estimates.svg
+    python benchmarks/estimates.py --data bsds500/extra coco/val panoptic/val --limit 40 --out out/estimates.svg
 
-Every ground-truth mask is asked for once by its interior point and once by its box; all three alternatives count.
+Every ground-truth mask is asked for once by its interior point and once by its box; all three alternatives count. The
+plot is of the score, or of the predicted IoU where no scorer belongs to the model.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam.metrics.correlation import pearson
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
-from aopsam.training.annotated import load_photos
-from aopsam.training.validation import prompted_iou
+from aopsam.training.annotated import Annotated, load_photos
+from stages.annotations.shards import list_shards
+from stages.evaluate.ground_truth import Answers, answer, box_prompts
 
 BINS = 10
 SIDE, MARGIN = 300, 40
@@ -30,33 +34,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars in SA-1B's layout")
     parser.add_argument("--sam", default="tiny")
+    parser.add_argument("--checkpoint", help="weights of the SAM, where not the bundled or official ones")
     parser.add_argument("--limit", type=int, default=40, help="photos of each shard")
     parser.add_argument("--out", required=True, type=Path, help="SVG file")
     arguments = parser.parse_args(argv)
-    sam = load_sam(arguments.sam)
+    sam = load_sam(arguments.sam, arguments.checkpoint)
     curves: dict[str, list[tuple[float, float, int]]] = {}
-    for shard in arguments.data:
+    for data in arguments.data:
         try:
-            photos = load_photos([shard])[: arguments.limit]
+            photos = load_photos(list_shards(data))[: arguments.limit]
         except (ValueError, OSError) as error:
-            print(f"estimates: {shard}: {error}", file=sys.stderr)
+            print(f"estimates: {data}: {error}", file=sys.stderr)
             return 2
+        encoded = [encode(sam, photo.rgb) for photo in photos]
         for kind in COLOURS:
-            pairs = [prompted_iou(sam, photo, kind) for photo in photos]
-            true = np.concatenate([ious.ravel() for ious, _ in pairs]).astype(np.float64)
-            predicted = np.concatenate([estimates.ravel() for _, estimates in pairs]).astype(np.float64)
-            best = np.concatenate([ious.max(1) for ious, _ in pairs])
-            chosen = np.concatenate([ious[np.arange(len(ious)), est.argmax(1)] for ious, est in pairs])
-            print(
-                f"{shard}, {kind}: {len(photos)} photos, {len(best)} masks, correlation {pearson(true, predicted):.3f}"
-            )
-            print(f"  best of three {best.mean():.3f}, the one estimated best {chosen.mean():.3f}")
-            curve = calibration(predicted, true)
-            print("  estimated → true: " + ", ".join(f"{x:.2f} → {y:.2f} ({n})" for x, y, n in curve))
-            curves[f"{Path(shard).parent.parent.name}/{Path(shard).parent.name}, {kind}"] = curve
+            found = [ask(one, photo, kind) for one, photo in zip(encoded, photos, strict=True)]
+            true = np.concatenate([answers.iou for answers in found])
+            print(f"{data}, {kind}: {len(photos)} photos, {len(true)} masks, best of three {true.max(1).mean():.3f}")
+            values = {"predicted IoU": np.concatenate([answers.predicted_iou for answers in found])}
+            scores = [answers.score for answers in found if answers.score is not None]
+            if scores:
+                values["score"] = np.concatenate(scores)
+            for name, value in values.items():
+                chosen = true[np.arange(len(true)), value.argmax(1)].mean()
+                curve = calibration(value.ravel().astype(np.float64), true.ravel())
+                print(
+                    f"  {name}: correlation {pearson(value.ravel(), true.ravel()):.3f}, the one it chooses {chosen:.3f}"
+                )
+                print("    → true: " + ", ".join(f"{x:.2f} → {y:.2f}" for x, y, _ in curve))
+                curves[f"{'/'.join(Path(data).parts[-2:])}, {kind}"] = curve
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(plot(curves), encoding="utf-8")
     return 0
+
+
+def ask(encoded: EncodedPhoto, photo: Annotated, kind: str) -> Answers:
+    """Ask for every mask of a photo by its interior point or its box."""
+    annotations = [{"segmentation": mask} for mask in photo.rles]
+    prompts = Prompts.from_points(photo.points_px) if kind == "point" else box_prompts(annotations)
+    return answer(encoded, prompts, annotations)
 
 
 def calibration(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> list[tuple[float, float, int]]:

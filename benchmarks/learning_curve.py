@@ -1,6 +1,7 @@
 """How much do more photos help? The same short training on an eighth, a quarter, half and all of them.
 
-    python benchmarks/learning_curve.py --data bsds500/train coco/train --steps 600 --out out/curve
+    python benchmarks/learning_curve.py --data bsds500/train coco/train --edges out/edges \\
+        --trunk nanodet_g.safetensors --steps 600 --out out/curve
 
 The last HELD_OUT photos of every folder or tar are never trained on and measured: one interior point and one box a
 mask, best of three, mean over at most MASKS masks a photo. Runs lie in OUT and go on where they were stopped; their
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aopsam.sam.checkpoints import read_state_dict
 from aopsam.training.annotated import Annotated, load_photos
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
@@ -25,6 +27,7 @@ from aopsam.training.trainer import train
 from aopsam.training.validation import best_of_three
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
+from stages.edge_maps.files import read_edge_maps
 
 HELD_OUT, MASKS = 12, 30
 SHARES = (8, 4, 2, 1)
@@ -34,20 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train and print a line a share; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="tars, folders or globs; photos are held out of each")
+    parser.add_argument("--edges", required=True, help="folder of edge maps of build_edge_maps.py")
+    parser.add_argument("--trunk", required=True, type=Path, help="NanoDet's weights")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args(argv)
     try:
-        folders = [load_photos(list_shards(data), read=read_annotated) for data in arguments.data]
+        edges, (trunk, _) = read_edge_maps(arguments.edges), read_state_dict(arguments.trunk)
+        folders = [load_photos(list_shards(data), read=read_annotated).with_edges(edges) for data in arguments.data]
     except (ValueError, OSError) as error:
         print(f"learning_curve: {error}", file=sys.stderr)
         return 2
     held_out = [[_few(photo) for photo in photos[-HELD_OUT:]] for photos in folders]
     training = [photo for photos in folders for photo in photos[:-HELD_OUT]]
-    recipe = replace(SamRecipe(), steps=arguments.steps, warmup=arguments.steps // 10)
+    steps = arguments.steps
+    recipe = replace(SamRecipe(), steps=steps, dense_steps=steps * 2 // 5, warmup=max(1, steps // 10))
     for share in SHARES:
         part = training[::share]
-        task = SamTask(part, recipe)
+        task = SamTask([part], recipe, trunk=trunk)
         weights = train(task, arguments.out / f"{share}")
         sam = task.model.eval()
         sam.load_state_dict(weights)

@@ -1,11 +1,12 @@
-"""Train a small promptable SAM from annotated photos, on Ray Train.
+"""Train a small promptable SAM from annotated photos and edge maps, on Ray Train.
 
-On a laptop (the bundled `tiny`: about an hour and a half on two cores):
-    python pipelines/train_sam.py --data bsds500/train bsds500/extra coco/train --out out/sam
-On a cluster (absolute paths or URIs that every node reaches):
+On a laptop (the bundled `tiny`: some hours on two cores; aopsam/weights/tiny.md has its photos and their shares):
+    python pipelines/build_edge_maps.py --data bsds500/train coco/train --hed hed_vgg16.safetensors --out out/edges
+    python pipelines/train_sam.py --data bsds500/train coco/train --edges out/edges \\
+        --trunk nanodet_g.safetensors --out out/sam
+On a cluster (absolute paths or URIs that every node reaches, weights on every node):
     ray job submit --working-dir . -- python pipelines/train_sam.py --data s3://bucket/shards \\
-        --out s3://bucket/sam --workers 4
-
+        --edges s3://bucket/edges --trunk /weights/nanodet_g.safetensors --out s3://bucket/sam --workers 4
 A student of pipelines/distill_encoder.py, fine-tuned with prompt encoder and mask decoder frozen:
     python pipelines/train_sam.py --data s3://bucket/shards --finetune mobile_sam --start out/student.safetensors \\
         --steps 20000 --out out/mobile_sam
@@ -36,7 +37,7 @@ from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
 from stages.train.finetune import FinetuneJob, finetune_task
 from stages.train.on_ray import TrainingArguments, train_on_ray
-from stages.train.sam import SamJob, finish_sam, sam_task
+from stages.train.sam import SamInputs, SamJob, finish_sam, sam_task
 
 SHARED = ("seed", "steps", "accumulate", "precision", "windows")
 """Flags of the recipe that --finetune takes over; the rest of its recipe is the paper's."""
@@ -48,31 +49,33 @@ class Arguments(TrainingArguments):
 
     data: tuple[Uri, ...]
     """Tars, folders, globs or instance files (.json)."""
+    inputs: OmitArgPrefixes[SamInputs] = field(default_factory=SamInputs)
+    """What else it learns from; not with --finetune."""
     start: Uri | None = None
-    """Weights to begin with, such as an earlier tiny.safetensors."""
+    """Weights to begin with instead, such as an earlier tiny.safetensors."""
     finetune: Annotated[str, OneOf(TRAINABLE)] | None = None
     """Model whose encoder alone learns, from --start."""
     recipe: OmitArgPrefixes[SamRecipe] = field(default_factory=SamRecipe)
     """Hyper-parameters; --finetune takes over seed, steps, accumulate, precision and windows alone."""
-    checkpoint_every: Count = 500
-    """Updates between checkpoints."""
-    validate_every: Count | None = 1000
+    validate_every: Count | None = 400
     """Updates between validations."""
 
     def task(self) -> Callable[..., SamTask | FinetuneTask]:
         """Return what builds the training task in any process.
 
         Raises:
-            ValueError: photos that are not there, or --finetune without --start.
+            ValueError: photos that are not there, or flags that do not fit --finetune.
         """
-        shards = tuple(shard for data in self.data for shard in list_shards(data))
+        sources = tuple(tuple(list_shards(data)) for data in self.data)
         if self.finetune is None:
-            return partial(sam_task, SamJob(shards, self.recipe, self.workers, start=self.start))
+            return partial(sam_task, SamJob(sources, self.recipe, self.inputs, self.workers, start=self.start))
+        if self.inputs != SamInputs():
+            raise ValueError("--finetune learns from --data alone: leave out shares, edges, unlabelled, trunk")
         if self.start is None:
             raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
         shared = {name: getattr(self.recipe, name) for name in SHARED}
         recipe = replace(FinetuneRecipe(student=self.finetune), **shared)
-        return partial(finetune_task, FinetuneJob(shards, recipe, self.start))
+        return partial(finetune_task, FinetuneJob(sum(sources, ()), recipe, self.start))
 
 
 @command

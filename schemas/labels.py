@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.column import column
 
-VERSION = 3
+VERSION = 4
 
 MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """Stages of a photo in the model's thread, in order; each has a column `seconds_*`."""
@@ -74,6 +74,7 @@ MASK = pa.struct(
         column("area", pa.int64(), unit="px²"),
         column("predicted_iou", pa.float32()),
         column("stability_score", pa.float32()),
+        column("score", pa.float32(), "learned; null without a scorer, and before version 4"),
         column("point_coords", pa.list_(pa.list_(pa.float32(), 2)), "the prompt, XY", unit="px"),
         column("box", pa.list_(pa.float32()), "the prompt where it is a box, XYXY", unit="px"),
         column("crop_box", pa.list_(pa.float32()), "XYWH", unit="px"),

@@ -26,7 +26,7 @@ FLOORS = (
     {"label"},
     {"results"},
     {"annotations"},
-    {"prompt_maps", "curate", "evaluate"},
+    {"prompt_maps", "edge_maps", "curate", "evaluate"},
     {"calibrate", "train"},
 )
 """Rooms of `stages/` from the ground up; a room imports rooms below its floor."""
@@ -39,9 +39,10 @@ INSIDE = {
     "predictor": {"sam", "masks"},
     "curation": {"predictor", "sam", "masks"},
     "detector": {"predictor", "sam", "masks"},
+    "scoring": {"sam"},
     "prompting": {"detector", "predictor", "sam", "masks"},
-    "everything": {"prompting", "predictor", "sam", "masks"},
-    "training": {"everything", "prompting", "detector", "predictor", "sam", "masks", "photos", "metrics"},
+    "everything": {"prompting", "scoring", "predictor", "sam", "masks"},
+    "training": {"everything", "prompting", "scoring", "detector", "predictor", "sam", "masks", "photos", "metrics"},
     "weights": set(),
 }
 """Rooms of the library that a room may import, besides itself and private helpers."""

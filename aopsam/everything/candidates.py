@@ -12,7 +12,7 @@ import torch
 from segment_anything.utils.amg import is_box_near_crop_edge
 
 from aopsam.masks.full_size import trace_full_size
-from aopsam.masks.nesting import flattened
+from aopsam.masks.nesting import flattened, wholes
 from aopsam.masks.overlap import agreement
 from aopsam.masks.runs import Runs, union
 from aopsam.masks.trace import Traced, trace
@@ -36,7 +36,9 @@ class Candidate:
         stability: its stability score.
         prompt: the one prompt that it answers.
         alternative: which of the decoder's masks for that prompt.
-        score: by which the better of two is told; the predicted IoU, in tiles weighted by agreement.
+        mask_score: the learned score; None without a scorer.
+        score: by which the better of two is told; the learned score, else the predicted IoU, in tiles weighted by
+            agreement.
         crop_xyxy_px: the part of the photo that the model saw.
     """
 
@@ -45,8 +47,14 @@ class Candidate:
     stability: float
     prompt: Prompts
     alternative: int
+    mask_score: float | None
     score: float
     crop_xyxy_px: BoxXYXY
+
+    @property
+    def quality(self) -> float:
+        """The learned score, or the predicted IoU without one."""
+        return self.predicted_iou if self.mask_score is None else self.mask_score
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,17 @@ def near_inner_border(boxes_xyxy_px: torch.Tensor, crop_xyxy_px: BoxXYXY, full_h
 
 
 def select(
-    crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
+    crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters, mask_scores: torch.Tensor | None = None
 ) -> tuple[list[Candidate], torch.Tensor]:
-    """Return the decoded masks that pass all filters, and (K,) bool: which of the K decoded masks are stable."""
+    """Return the decoded masks that pass all filters, and (K,) bool: which of the K decoded masks are stable.
+
+    Args:
+        crop: where they were decoded.
+        prompts: that they answer.
+        decoded: the K masks.
+        filters: what they must pass.
+        mask_scores: (K,) their learned scores, if there is a scorer.
+    """
     traced = _trace(crop.photo, decoded.logits, filters)
     stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
     boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
@@ -108,6 +124,7 @@ def select(
         assert runs is not None
         prompt, mask = index[row]
         asked = prompts[prompt : prompt + 1]
+        mask_score = None if mask_scores is None else float(mask_scores[row])
         candidates.append(
             Candidate(
                 runs.placed(*crop.xyxy_px[:2], crop.full_hw),
@@ -115,7 +132,8 @@ def select(
                 traced[row].stability,
                 Prompts(asked.coords_px + offset, asked.labels, asked.confidence),
                 mask,
-                scores[prompt][mask],
+                mask_score,
+                scores[prompt][mask] if mask_score is None else mask_score,
                 crop.xyxy_px,
             )
         )
@@ -123,14 +141,14 @@ def select(
 
 
 def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Score each mask by predicted IoU · √(number of masks of the crop that are nearly the same).
+    """Score each mask by its score · √(number of masks of the crop that are nearly the same).
 
     So seams join what many prompts found.
 
     Ours; see benchmarks/LOG.md.
     """
     counts = agreement([candidate.runs for candidate in candidates]).tolist()
-    return [replace(c, score=c.predicted_iou * count**0.5) for c, count in zip(candidates, counts, strict=True)]
+    return [replace(c, score=c.score * count**0.5) for c, count in zip(candidates, counts, strict=True)]
 
 
 def join_pieces(pieces: Sequence[Candidate]) -> Candidate:
@@ -138,6 +156,7 @@ def join_pieces(pieces: Sequence[Candidate]) -> Candidate:
     if len(pieces) == 1:
         return pieces[0]
     weights = [piece.runs.area for piece in pieces]
+    mask_scores = [piece.mask_score for piece in pieces if piece.mask_score is not None]
     boxes = np.array([piece.crop_xyxy_px for piece in pieces])
     (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     return Candidate(
@@ -146,9 +165,18 @@ def join_pieces(pieces: Sequence[Candidate]) -> Candidate:
         float(np.average([piece.stability for piece in pieces], weights=weights)),
         pieces[int(np.argmax(weights))].prompt,
         pieces[int(np.argmax(weights))].alternative,
+        float(np.average(mask_scores, weights=weights)) if mask_scores else None,
         float(np.average([piece.score for piece in pieces], weights=weights)),
         (x0, y0, x1, y1),
     )
+
+
+def whole(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+    """Leave out parts of larger masks that are about as good; count them in `dropped`."""
+    scores = np.array([candidate.quality for candidate in candidates], np.float64)
+    kept = wholes([candidate.runs for candidate in candidates], scores)
+    dropped["part of a larger mask"] += len(candidates) - len(kept)
+    return [candidates[i] for i in kept]
 
 
 def flat(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:

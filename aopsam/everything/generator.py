@@ -13,7 +13,7 @@ from segment_anything.modeling import Sam
 
 from aopsam._as_loaded import as_loaded
 from aopsam._options import Count, Limits, checked
-from aopsam.everything.candidates import Candidate, flat
+from aopsam.everything.candidates import Candidate, flat, whole
 from aopsam.everything.ledger import Labelled, Ledger
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.parts import label_crops, label_tiles
@@ -25,7 +25,9 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import Strategy, make_strategy
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
-from aopsam.sam.registry import thresholds_of
+from aopsam.sam.registry import name_of, thresholds_of
+from aopsam.scoring.network import MaskScorer
+from aopsam.scoring.weights import find_scorer
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
@@ -109,7 +111,9 @@ class AutoMaskGenerator:
         if point_grids is not None and options.tile_size is not None:
             raise ValueError(f"tile_size={options.tile_size} and point_grids exclude each other")
         self.model = model
-        self.options = options.with_thresholds(thresholds_of(model))
+        as_sam = points_per_side is not None or point_grids is not None
+        self.scorer = _scorer(model, options, as_sam)
+        self.options = options.resolved(thresholds_of(model), self.scorer)
         self.output_mode = output_mode
         self.strategies: list[Strategy]
         layers = range(crop_n_layers + 1)
@@ -131,10 +135,10 @@ class AutoMaskGenerator:
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            A record a mask, by falling predicted IoU: `segmentation` (by output_mode), `area` px², `bbox` XYWH px,
-            `predicted_iou`, `point_coords` [[x, y]] px, `stability_score`, `crop_box` XYWH px, `parent` (place in the
-            list of the smallest mask that this one lies in, or None); and `box` XYXY px where the prompt was a box
-            (`point_coords` is then empty).
+            A record a mask, by falling score: `segmentation` (by output_mode), `area` px², `bbox` XYWH px,
+            `predicted_iou`, `point_coords` [[x, y]] px, `stability_score`, `score` (learned, None without a scorer),
+            `crop_box` XYWH px, `parent` (place in the list of the smallest mask that this one lies in, or None); and
+            `box` XYXY px where the prompt was a box (`point_coords` is then empty).
 
         Raises:
             ValueError: it is no such photo.
@@ -161,17 +165,19 @@ class AutoMaskGenerator:
             return self._label(image, encoded)
 
     def _label(self, image: np.ndarray, encoded: EncodedPhoto | None) -> Labelled:
-        run = PhotoRun(self.model, self.options, image, Ledger(self.model.device), encoded)
+        run = PhotoRun(self.model, self.options, image, Ledger(self.model.device), encoded, scorer=self.scorer)
         run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
         candidates = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)
         if self.options.min_mask_region_area > 0:
             candidates = self._without_small_regions(run, candidates)
         with run.ledger.stage("filter"):
-            if self.options.overlap == "nested":
-                links = parents([candidate.runs for candidate in candidates])
-            else:
+            if self.options.overlap == "whole":
+                candidates = whole(candidates, run.ledger.masks_dropped)
+            if self.options.overlap == "flat":
                 candidates = flat(candidates, run.ledger.masks_dropped)
-                links = [None] * len(candidates)
+                links: list[int | None] = [None] * len(candidates)
+            else:
+                links = parents([candidate.runs for candidate in candidates])
         with run.ledger.stage("rle"):
             records = [self._record(*found) for found in zip(candidates, links, strict=True)]
         return run.ledger.close(records)
@@ -202,12 +208,26 @@ class AutoMaskGenerator:
             "predicted_iou": candidate.predicted_iou,
             "point_coords": [] if candidate.prompt.are_boxes else [coords[0].tolist()],
             "stability_score": candidate.stability,
+            "score": candidate.mask_score,
             "crop_box": [left, top, right - left, bottom - top],
             "parent": parent,
         }
         if candidate.prompt.are_boxes:
             record["box"] = coords.reshape(-1).tolist()
         return record
+
+
+def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer | None:
+    """Return what scores masks; None where they rank by predicted IoU."""
+    if options.rank_by == "predicted_iou" or (options.rank_by is None and options.scorer is None and as_sam):
+        return None
+    scorer = find_scorer(model, options.scorer)
+    if scorer is None and options.rank_by == "score":
+        raise ValueError(
+            f"rank_by=score: no scorer belongs to {name_of(model) or 'this SAM'}; train one with"
+            " pipelines/train_scorer.py and give its file as scorer"
+        )
+    return scorer
 
 
 def _signature() -> inspect.Signature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from aopsam._options import Count, Limits, OneOf, Share, check
 from aopsam.everything.candidates import Filters
@@ -11,10 +11,12 @@ from aopsam.everything.refinement import Boundary
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.masks.refine import Rule
 from aopsam.sam.registry import Thresholds
+from aopsam.scoring.network import MaskScorer
 
 LEAST_TILE_PX = 64
 
-Overlap = Literal["nested", "flat"]
+Overlap = Literal["nested", "whole", "flat"]
+Rank = Literal["score", "predicted_iou"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class GeneratorOptions:
     stability_score_offset: Annotated[float, Limits(0, 100)] = 1.0
     """How far the threshold of the logits moves for the stability score."""
     box_nms_thresh: Share | None = None
-    """Box IoU above which the mask with the lower predicted IoU goes; by default the model's own."""
+    """For box-nms: IoU of boxes above which the worse mask goes; by default the model's own."""
     crop_n_layers: Annotated[int, Limits(0, 5)] = 0
     """Layers of crops, 2^i × 2^i of them on layer i."""
     crop_nms_thresh: Share = 0.7
@@ -43,10 +45,18 @@ class GeneratorOptions:
     """Overlap of neighbouring crops, as a share of the photo's shorter side."""
     min_mask_region_area: Annotated[int, Limits(0)] = 0
     """Holes and islands below it are removed, px²; 0 leaves masks alone."""
-    duplicates: Annotated[str, OneOf(DUPLICATES)] = "box-nms"
-    """What becomes of masks that repeat each other: box-nms (SAM's), mask-nms, merge (Efficient SAM2's) or none."""
+    rank_by: Rank | None = None
+    """What tells the better of two masks: score (the scorer's) or predicted_iou (SAM's own estimate). By default score,
+    unless there is no scorer, or the prompts are SAM's own points_per_side or point_grids."""
+    scorer: str | None = None
+    """Weights of the scorer (pipelines/train_scorer.py); by default the bundled one, if it belongs to the model."""
+    score_thresh: Share | None = None
+    """Least score of a mask where masks rank by it; by default the scorer's own."""
+    duplicates: Annotated[str, OneOf(DUPLICATES)] | None = None
+    """What becomes of masks that repeat each other: mask-nms, box-nms (SAM's, and the default where masks rank by
+    predicted_iou), merge (Efficient SAM2's) or none."""
     mask_nms_thresh: Share = 0.7
-    """For mask-nms: IoU above which the mask with the lower predicted IoU goes."""
+    """For mask-nms: IoU above which the worse mask goes."""
     merge_thresh: Share = 0.7
     """For merge: share of the smaller of two masks above which they become one."""
     refine: Rule | None = None
@@ -55,8 +65,9 @@ class GeneratorOptions:
     refine_boundary: Boundary = "negative"
     """Label of the points that refinement puts just outside a mask."""
     overlap: Overlap = "nested"
-    """nested: masks may lie in each other, `parent` says in which; flat: each pixel belongs to the smallest mask that
-    has it, and masks of which nothing is left go."""
+    """nested: masks may lie in each other, `parent` says in which; whole: those go that lie in a larger one of about
+    their score or more; flat: each pixel belongs to the smallest mask that has it, and masks of which nothing is left
+    go."""
     tile_size: Annotated[int, Limits(LEAST_TILE_PX)] | None = None
     """Side of tiles, px, that are encoded and labelled one by one, and joined; by default the photo is taken whole."""
     tile_overlap: Annotated[float, Limits(0, 0.5, open=True)] = 0.25
@@ -71,10 +82,15 @@ class GeneratorOptions:
         if self.tile_size is not None and self.crop_n_layers:
             raise ValueError(f"tile_size={self.tile_size} and crop_n_layers exclude each other")
 
-    def with_thresholds(self, thresholds: Thresholds) -> GeneratorOptions:
-        """Return the options with a model's thresholds where none were given."""
+    def resolved(self, thresholds: Thresholds, scorer: MaskScorer | None) -> GeneratorOptions:
+        """Return the options with those of a model, and of its scorer if masks rank by one, where none were given."""
         names = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
-        return replace(self, **{name: getattr(thresholds, name) for name in names if getattr(self, name) is None})
+        defaults: dict[str, Any] = {name: getattr(thresholds, name) for name in names}
+        defaults |= {"rank_by": "predicted_iou", "duplicates": "box-nms"}
+        if scorer is not None:
+            defaults |= {"rank_by": "score", "duplicates": "mask-nms", "score_thresh": scorer.score_thresh}
+            defaults["pred_iou_thresh"] = scorer.pred_iou_thresh
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     @property
     def filters(self) -> Filters:
@@ -87,9 +103,11 @@ class GeneratorOptions:
     def duplicates_thresh(self) -> float:
         """Threshold that goes with `duplicates`."""
         assert self.box_nms_thresh is not None
+        assert self.duplicates is not None
         return {"mask-nms": self.mask_nms_thresh, "merge": self.merge_thresh}.get(self.duplicates, self.box_nms_thresh)
 
     @property
     def crops_thresh(self) -> float:
         """Threshold between masks of different crops."""
+        assert self.duplicates is not None
         return self.crop_nms_thresh if self.duplicates.endswith("nms") else self.duplicates_thresh

@@ -5,11 +5,12 @@ Where the points lie is `aopsam.masks.refine`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from aopsam.everything.candidates import Candidate, Crop, Filters, select
 from aopsam.masks.refine import Rule, added_points
@@ -27,8 +28,9 @@ def refine(
     rule: Rule,
     boundary: Boundary,
     points_per_batch: int,
+    score_masks: Callable[[Crop, Prompts, DecodedMasks], tuple[DecodedMasks, torch.Tensor | None]],
 ) -> tuple[list[Candidate], int]:
-    """Decode each mask again with two more points; keep the one with the higher predicted IoU.
+    """Decode each mask again with two more points; keep the one with the higher score, or predicted IoU without one.
 
     Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
     for a box) the one is compared that gave the candidate: a point's three stand for three levels of detail, and the
@@ -42,6 +44,7 @@ def refine(
         boundary: label of points just outside the mask. The paper does not say: as background they hold it back, as
             foreground they let it grow.
         points_per_batch: prompts decoded at once.
+        score_masks: scores decoded masks and drops those of too low a score, if masks rank by a score.
 
     Returns:
         The candidates in their order, and how many prompts were decoded.
@@ -62,17 +65,20 @@ def refine(
             np.stack([found.points_px for found in points]) - offset,
             np.array([[int(found.inside or boundary == "positive")] * 2 for found in points]),
         )
-        least = min(candidates[i].predicted_iou for i in rows)
+        scored = candidates[rows[0]].mask_score is not None
+        least = filters.min_iou if scored else min(candidates[i].predicted_iou for i in rows)
         decoded = decode_passing(crop.photo, prompts, min_iou=least, points_per_batch=points_per_batch)
         asked += len(prompts)
-        scores = decoded.predicted_iou.tolist()
+        decoded, scores = score_masks(crop, prompts, decoded)
+        number, alternative = decoded.index.unbind(1)
+        qualities = (decoded.predicted_iou[number, alternative] if scores is None else scores).tolist()
         for row, (number, mask) in enumerate(decoded.index.tolist()):
             before = candidates[rows[number]]
-            if mask != before.alternative or scores[number][mask] <= before.predicted_iou:
+            if mask != before.alternative or qualities[row] <= before.quality:
                 continue
             one = DecodedMasks(decoded.predicted_iou, decoded.index[row : row + 1], decoded.logits[row : row + 1])
-            passed, _ = select(crop, prompts, one, filters)
+            passed, _ = select(crop, prompts, one, filters, None if scores is None else scores[row : row + 1])
             if passed:
-                gain = passed[0].predicted_iou - before.predicted_iou
+                gain = qualities[row] - before.quality
                 refined[rows[number]] = replace(passed[0], prompt=before.prompt, score=before.score + gain)
     return refined, asked

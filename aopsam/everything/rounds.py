@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from segment_anything.modeling import Sam
 
 from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, scored_by_agreement, select
@@ -17,6 +18,7 @@ from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.decode import DecodedMasks, decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
+from aopsam.scoring.network import MaskScorer
 
 Rounds = Generator[Prompts, Decoded, None]
 
@@ -32,6 +34,7 @@ class PhotoRun:
         ledger: counts and times of this photo.
         encoded: the whole photo where it is encoded already.
         tiled: whether it is taken in tiles.
+        scorer: scores masks, if they are to rank by a score.
     """
 
     model: Sam
@@ -40,6 +43,7 @@ class PhotoRun:
     ledger: Ledger
     encoded: EncodedPhoto | None = None
     tiled: bool = False
+    scorer: MaskScorer | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -92,8 +96,20 @@ class PhotoRun:
         self, crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
     ) -> tuple[list[Candidate], Decoded]:
         """Return the masks that pass all filters, and the decoded round that the strategy is sent."""
-        candidates, stable = select(crop, prompts, decoded, filters)
+        decoded, scores = self.score_masks(crop, prompts, decoded)
+        candidates, stable = select(crop, prompts, decoded, filters, scores)
         return candidates, Decoded(prompts, decoded.predicted_iou, decoded.logits[stable])
+
+    def score_masks(
+        self, crop: Crop, prompts: Prompts, decoded: DecodedMasks
+    ) -> tuple[DecodedMasks, torch.Tensor | None]:
+        """Return the decoded masks whose learned score passes, and their scores; all of them without a scorer."""
+        if self.scorer is None:
+            return decoded, None
+        scores = self.scorer.score(crop.photo, prompts, decoded)
+        passed = scores >= (self.options.score_thresh or 0.0)
+        there = passed.to(decoded.index.device)
+        return replace(decoded, index=decoded.index[there], logits=decoded.logits[there]), scores[passed]
 
     @timed("filter")
     def score(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -105,7 +121,7 @@ class PhotoRun:
         """Refine the masks (Adaptive Mask Refinement)."""
         assert self.options.refine is not None
         settings = (self.options.refine, self.options.refine_boundary, self.options.points_per_batch)
-        refined, asked = refine(crop, candidates, filters, *settings)
+        refined, asked = refine(crop, candidates, filters, *settings, self.score_masks)
         self.ledger.refinements += asked
         return refined
 
@@ -115,5 +131,6 @@ class PhotoRun:
     ) -> list[Candidate]:
         """Return the masks without duplicates, by falling score; by default the candidates' own scores."""
         ranked = np.array([c.score for c in candidates] if scores is None else scores, np.float32)
+        assert self.options.duplicates is not None
         kept = DUPLICATES[self.options.duplicates]([c.runs for c in candidates], ranked, threshold)
         return [replace(candidates[i], runs=runs) for i, runs in kept]

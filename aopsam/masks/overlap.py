@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,14 @@ def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
     if not masks or not others:
         return np.zeros((len(masks), len(others)), np.int64)
     rows, columns = ([rle.from_runs(mask) for mask in side] for side in (masks, others))
+    return shared_pixels(rows, columns, areas(masks))
+
+
+def shared_pixels(rows: Sequence[Any], columns: Sequence[Any], area: Ints) -> Ints:
+    """Count the pixels that N masks of these areas share with M others, all COCO RLEs and some of each: (N, M)."""
     # Against a crowd, COCO's IoU is the intersection over the mask's own area.
-    shares = np.asarray(coco.iou(rows, columns, [1] * len(others)))
-    return np.rint(shares * areas(masks)[:, None]).astype(np.int64)
+    shares = np.asarray(coco.iou(rows, columns, [1] * len(columns)))
+    return np.rint(shares * area[:, None]).astype(np.int64)
 
 
 def iou(masks: Sequence[Runs]) -> npt.NDArray[np.float64]:

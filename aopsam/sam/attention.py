@@ -30,7 +30,8 @@ def global_attention(encoder: nn.Module) -> dict[int, nn.Module]:
     of one `qkv`: those of `tiny`, segment-anything's ViT, EfficientSAM's and SAM 2's Hiera. Empty where there are none.
     """
     found = {}
-    for number, block in enumerate(getattr(getattr(encoder, "trunk", encoder), "blocks", ())):
+    holder = encoder if hasattr(encoder, "blocks") else getattr(encoder, "trunk", None)
+    for number, block in enumerate(getattr(holder, "blocks", ())):
         attention = getattr(block, "attn", block)
         if getattr(block, "window_size", 0) == 0 and isinstance(getattr(attention, "qkv", None), nn.Linear):
             found[number] = attention

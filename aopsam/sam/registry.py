@@ -106,6 +106,7 @@ MODELS: dict[str, ModelSpec] = {
         build=lambda: assemble(TinyEncoder()),
         weights=_BUNDLED / "tiny.safetensors",
         terms="research and education; see aopsam/weights/tiny.md",
+        thresholds=Thresholds(elimination_k=3.5),
     ),
     "mobile_sam": ModelSpec(
         build=lambda: assemble(TinyViTEncoder()),

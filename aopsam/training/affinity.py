@@ -83,7 +83,10 @@ def _loss(logits: torch.Tensor, inside: torch.Tensor, ring: torch.Tensor) -> tup
     loss = cross + dice
     with torch.no_grad():
         iou = mask_iou(logits.unsqueeze(-1), truth.unsqueeze(-1))
-    return (loss.min(2).values + OTHERS * loss.mean(2)).mean(), iou.flatten(1).max(1).values
+    # A mask that covers no position by half would only teach to answer nothing.
+    seen = (inside.sum(1, keepdim=True) > 0).float()
+    each = (loss.min(2).values + OTHERS * loss.mean(2)) * seen
+    return each.sum() / (each.shape[1] * seen.sum()).clamp_min(1), iou.flatten(1).max(1).values
 
 
 def _around(inside: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -29,6 +30,7 @@ class Annotated:
         rles: M COCO compressed RLE dicts.
         points_px: (M, 2) float, x and y of the pixel deepest inside each mask.
         areas_px: (M,) float.
+        edges: (h, w) uint8, a teacher's probability of an edge times 255, of the whole photo at any resolution.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Annotated:
     rles: list[dict[str, Any]]
     points_px: np.ndarray
     areas_px: np.ndarray
+    edges: np.ndarray | None = None
 
 
 Problem = Callable[[str], None]
@@ -103,6 +106,7 @@ class StoredPhotos(Sequence[Annotated]):
 
     Attributes:
         ids: id of every photo.
+        digests: SHA-256 of every photo's encoded file, in hex digits.
         largest: (N,) float, area of every photo's largest mask over the square of the photo's longer side; of masks
             whose point is not at the photo's edge, where no window has it.
     """
@@ -111,6 +115,8 @@ class StoredPhotos(Sequence[Annotated]):
         """Store photos, each with its encoded file."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does
         self.ids: list[str] = []
+        self.digests: list[str] = []
+        self._edges: Mapping[str, np.ndarray] = {}
         places, largest = [], []
         for encoded, photo in photos:
             text = json.dumps(
@@ -119,6 +125,7 @@ class StoredPhotos(Sequence[Annotated]):
             places.append((self._file.tell(), len(encoded), len(text)))
             self._file.write(encoded + text)
             self.ids.append(photo.id)
+            self.digests.append(hashlib.sha256(encoded).hexdigest())
             largest.append(_largest(photo))
         self._file.flush()
         self.largest = np.array(largest, np.float64)
@@ -128,8 +135,15 @@ class StoredPhotos(Sequence[Annotated]):
         """Return some of the photos, in the given order, from the same file."""
         part = copy.copy(self)
         chosen = np.array(indices, np.int64)
-        part.ids, part._places, part.largest = [self.ids[i] for i in chosen], self._places[chosen], self.largest[chosen]
+        part.ids, part.digests = ([names[i] for i in chosen] for names in (self.ids, self.digests))
+        part._places, part.largest = self._places[chosen], self.largest[chosen]
         return part
+
+    def with_edges(self, edges: Mapping[str, np.ndarray]) -> StoredPhotos:
+        """Return the same photos, from the same file, with the edges that a mapping has under their digests."""
+        same = copy.copy(self)
+        same._edges = edges
+        return same
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -144,9 +158,11 @@ class StoredPhotos(Sequence[Annotated]):
         start, photo_bytes, text_bytes = (int(value) for value in self._places[index])
         stored = os.pread(self._file.fileno(), photo_bytes + text_bytes, start)
         record = json.loads(stored[photo_bytes:])
-        points_px, areas_px = (np.array(record[name], np.float64) for name in ("points_px", "areas_px"))
+        points_px = np.array(record["points_px"], np.float64).reshape(-1, 2)
+        areas_px = np.array(record["areas_px"], np.float64)
         rgb = open_photo(stored[:photo_bytes]).rgb
-        return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px)
+        edges = self._edges.get(self.digests[index])
+        return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px, edges)
 
 
 def _largest(photo: Annotated) -> float:

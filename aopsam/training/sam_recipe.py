@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
-from aopsam._options import Count
+from aopsam._options import Count, Limits, Share
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.affinity import Affinity
@@ -28,8 +29,8 @@ class SamRecipe(Recipe):
     """Hyper-parameters of a promptable SAM; the defaults are those of the shipped `tiny`.
 
     Attributes:
-        dense_share: first share of the run, which trains the encoder's descriptors alone, without the decoder.
-        dense_windows: windows a step in that share.
+        dense_steps: first steps, which train the encoder's descriptors and edges alone, without the decoder.
+        dense_windows: windows a step of those.
         windows: windows a step after that.
         window_px: side of a window in frame pixels.
         frames: whole frames a step, in a step that takes frames.
@@ -43,56 +44,56 @@ class SamRecipe(Recipe):
         correction_share: share of steps with a second round of prompts, before and after `late`.
         others: weight of the mean loss over the three alternatives; the best one has weight 1.
         affinity: weight of the encoder's dense auxiliary loss; the decoder's loss has weight 1.
+        edge_loss: weight of the edge head's cross entropy with its teacher's edges.
         estimate: weight of the IoU estimates' squared error.
-        encoder_rate: peak learning rate of the image encoder, in the first, dense share of the run and after it.
+        encoder_rate: peak learning rate of the image encoder, in the dense steps and after them.
+        trunk_share: learning rate of the encoder's trunk, which begins trained, relative to the rest of the encoder.
         decoder_rate: peak learning rate of prompt encoder and mask decoder; 5e-4 destroys their initial weights
             (benchmarks/LOG.md).
         estimate_rate: peak learning rate of the head that estimates IoU, whose weights begin at random.
         warmup: steps of linear warm-up.
         cooldown: last share of the run in which the rates fall linearly to zero.
         weight_decay: AdamW's, on matrices and kernels.
-        encoder_widths: see `TinyEncoder`.
     """
 
-    steps: Count = 8000
-    dense_share: float = 0.2
+    steps: Count = 3900
+    average: Share = 0.998
+    dense_steps: Annotated[int, Limits(0)] = 1500
     dense_windows: int = 16
-    windows: Count = 4
+    windows: Count = 6
     window_px: int = 256
     frames: int = 1
     frame_share: tuple[float, float] = (0.1, 0.3)
     late: float = 0.6
-    prompts: int = 16
+    prompts: int = 12
     frame_prompts: int = 24
     scale: tuple[float, float] = (0.65, 1.6)
     frame_scale: tuple[float, float] = (0.8, 1.0)
-    box_share: float = 0.4
+    box_share: float = 0.45
     correction_share: tuple[float, float] = (0.0, 0.15)
     others: float = 0.03
     affinity: float = 1.0
+    edge_loss: float = 1.0
     estimate: float = 4.0
     encoder_rate: tuple[float, float] = (1e-3, 5e-4)
+    trunk_share: float = 0.2
     decoder_rate: float = 8e-5
     estimate_rate: float = 5e-4
-    warmup: int = 200
-    cooldown: float = 0.5
+    warmup: int = 150
+    cooldown: float = 0.4
     weight_decay: float = 0.05
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    encoder_widths: tuple[int, int, int, int] = (32, 48, 96, 256)
-
-    @property
-    def dense_steps(self) -> int:
-        """Number of first steps without the decoder."""
-        return int(self.dense_share * self.steps)
 
     def rates(self, step: int) -> dict[str, float]:
         """Return the learning rates of a step by part of the model: warm-up, constant, linear cool-down."""
         up = min(1.0, (step + 1) / self.warmup)
         left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
         share = min(up, max(0.0, min(1.0, left)))
+        encoder = self.encoder_rate[step >= self.dense_steps]
         peaks = {
-            "encoder": self.encoder_rate[step >= self.dense_steps],
+            "encoder": encoder,
+            "trunk": self.trunk_share * encoder,
             "decoder": self.decoder_rate,
             "estimate": self.estimate_rate,
             "levels": LEVEL_RATE,
@@ -100,29 +101,32 @@ class SamRecipe(Recipe):
         return {part: share * peak for part, peak in peaks.items()}
 
 
-def build_sam(recipe: SamRecipe) -> Sam:
-    """Build the untrained model of a recipe; the same recipe gives the same weights."""
+def build_sam(recipe: SamRecipe, trunk: Mapping[str, torch.Tensor] | None = None) -> Sam:
+    """Build the untrained model of a recipe; the same recipe gives the same weights.
+
+    Args:
+        recipe: hyper-parameters.
+        trunk: NanoDet's weights, with which the encoder's trunk begins; by default random.
+
+    Raises:
+        ValueError: `trunk` does not hold them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        encoder = TinyEncoder(recipe.encoder_widths, FRAME_PX)
+        encoder = TinyEncoder(FRAME_PX)
         start_descriptors(encoder)
         sam = assemble(encoder)
     start_decoder(sam, recipe.seed)
+    if trunk is not None:
+        encoder.trunk.load_nanodet(trunk)
     return sam
 
 
 def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.optim.AdamW:
     """Make AdamW; each group's `part` names its rate in `SamRecipe.rates`. Norms, biases and tokens do not decay."""
-    parts: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "estimate": []}
+    parts: dict[str, list[nn.Parameter]] = {"encoder": [], "trunk": [], "decoder": [], "estimate": []}
     for name, parameter in sam.named_parameters():
-        part = (
-            "estimate"
-            if "iou_prediction_head" in name
-            else "encoder"
-            if name.startswith("image_encoder")
-            else "decoder"
-        )
-        parts[part].append(parameter)
+        parts[_part(name)].append(parameter)
     groups = []
     for part, parameters in parts.items():
         kernels = [p for p in parameters if p.ndim > 1 and p.shape[0] > 4]
@@ -131,3 +135,12 @@ def make_optimizer(sam: Sam, affinity: Affinity, recipe: SamRecipe) -> torch.opt
         groups.append({"params": rest, "weight_decay": 0.0, "part": part})
     groups.append({"params": list(affinity.parameters()), "weight_decay": 0.0, "part": "levels"})
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True)
+
+
+def _part(name: str) -> str:
+    """Return the part of the model, as in `SamRecipe.rates`, that a parameter belongs to."""
+    if "iou_prediction_head" in name:
+        return "estimate"
+    if name.startswith("image_encoder."):
+        return "trunk" if name.startswith("image_encoder.trunk.") else "encoder"
+    return "decoder"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
+from torch.nn import functional as F
 
 from aopsam.training.affinity import Affinity
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import NEGATIVE, POINT, STRIDE, Prompts, decode, window_pe
 from aopsam.training.losses import prompt_loss
+from aopsam.training.memory import dense_batch
 from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
+from aopsam.training.views import normalised
 from aopsam.training.windows import Batch, make_batch
 
 
@@ -20,14 +23,22 @@ def step_batch(photos: Sequence[Annotated], recipe: SamRecipe, step: int, index:
     """Return batch number `index` of the whole run, for update `step`; it depends only on the seed and these numbers.
 
     All batches of an update are windows, or all are whole frames, so that no worker waits long for another.
+
+    Args:
+        photos: photos to cut from, each a `Decoded`.
+        recipe: hyper-parameters.
+        step: number of the update.
+        index: number of the batch.
     """
-    dense = step < recipe.dense_steps
-    share = 0.0 if dense else _phase(recipe, step, recipe.frame_share)
-    whole = np.random.default_rng([recipe.seed, step]).random() < share
+    rng = np.random.default_rng([recipe.seed, 1, index])
+    if step < recipe.dense_steps:
+        sizes = {"windows": recipe.dense_windows, "size_px": recipe.window_px, "frame_px": FRAME_PX}
+        return dense_batch(photos, rng, **sizes, masks=recipe.prompts, scale=recipe.scale)
+    whole = np.random.default_rng([recipe.seed, step]).random() < _phase(recipe, step, recipe.frame_share)
     return make_batch(
         photos,
-        np.random.default_rng([recipe.seed, 1, index]),
-        windows=recipe.dense_windows if dense else recipe.frames if whole else recipe.windows,
+        rng,
+        windows=recipe.frames if whole else recipe.windows,
         size_px=FRAME_PX if whole else recipe.window_px,
         frame_px=FRAME_PX,
         prompts=recipe.frame_prompts if whole else recipe.prompts,
@@ -42,30 +53,58 @@ def _phase(recipe: SamRecipe, step: int, pair: tuple[float, float]) -> float:
 
 def step_loss(
     sam: Sam, affinity: Affinity, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute the loss of a batch, and the (P,) IoU of each prompt's best mask in the first round.
+) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """Compute the loss of a batch, and figures for the logs.
 
-    In the dense share of the run, it is the IoU of the auxiliary loss's best region.
+    Args:
+        sam: the model.
+        affinity: head of the dense loss.
+        batch: of `step_batch`, on the model's device.
+        recipe: hyper-parameters.
+        step: number of the update.
+        generator: source of all random draws, on the CPU.
+
+    Returns:
+        The loss, and `alike` (IoU of the dense loss's best regions), `edge` (loss of the edge head), and where the
+        decoder learns, `iou` of each prompt's best mask in the first round; all means.
     """
+    with recipe.mixed(batch.rgb.device):
+        embeddings, edges = sam.image_encoder.embed(normalised(sam, batch.rgb, batch.inside.flip(1)))
+    dense, alike = affinity(embeddings, batch.prompts.window, batch.targets, generator)
+    edge = edge_loss(edges[:, 0].float(), batch.edges)
+    logged = {"alike": alike.mean(), "edge": edge}
+    if step < recipe.dense_steps:
+        return dense + recipe.edge_loss * edge, logged
+    prompted, iou = _prompted_loss(sam, embeddings, batch, recipe, step, generator)
+    return recipe.affinity * dense + recipe.edge_loss * edge + prompted, logged | {"iou": iou.mean()}
+
+
+def edge_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compute the mean cross entropy with a teacher's probabilities, less the teacher's own entropy.
+
+    Args:
+        logits: (W, h, w).
+        target: (W, h, w) in [0, 1]; below 0 where there is none, which does not count.
+    """
+    known = target >= 0
+    target = target.clamp(1e-3, 1 - 1e-3)
+    entropy = -(target * target.log() + (1 - target) * (1 - target).log())
+    cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
+    return (cross * known).sum() / known.sum().clamp_min(1)
+
+
+def _prompted_loss(
+    sam: Sam, embeddings: torch.Tensor, batch: Batch, recipe: SamRecipe, step: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the loss of the prompts' masks, and the (P,) IoU of each prompt's best mask in the first round."""
     device = batch.rgb.device
-    pixels = (batch.rgb.float() - sam.pixel_mean) / sam.pixel_std
-    size = pixels.shape[-1]
-    across = torch.arange(size, device=device)
-    photo = (across < batch.inside[:, 1:, None]).transpose(1, 2) & (across < batch.inside[:, :1, None])
-    pixels = (pixels * photo.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
     single = torch.where(batch.is_box, 1.0, 0.15)
     correct = torch.rand((), generator=generator) < _phase(recipe, step, recipe.correction_share)
-    with recipe.mixed(device):
-        embeddings = sam.image_encoder(pixels)
-    dense, alike = affinity(embeddings, batch.prompts.window, batch.targets, generator)
-    if step < recipe.dense_steps:
-        return dense, alike
     with recipe.mixed(device):
         pe = window_pe(sam, batch.cells, *embeddings.shape[-2:])
         logits, estimates = decode(sam, embeddings, pe, batch.prompts)
     weights = {"others": recipe.others, "estimate": recipe.estimate}
     loss, iou = prompt_loss(logits, estimates, batch.targets, single, **weights)
-    loss = loss + recipe.affinity * dense
     if correct:
         prompts, mask_input, kept = correction(batch, logits.detach(), iou, generator)
         with recipe.mixed(device):

@@ -72,13 +72,13 @@ def _score_grid(sam: Sam, photo: Annotated) -> tuple[torch.Tensor, torch.Tensor,
         masks = logits[:, 1:, : -(-height // 4), : -(-width // 4)].flatten(0, 1)
         filled = (masks > 0).flatten(1).any(1)
         masks = masks[filled]
-        boxes.append(_boxes(masks > 0))
+        boxes.append(low_resolution_boxes(masks > 0))
         scores.append(estimates[:, 1:].flatten()[filled])
         stabilities.append(stability_score(masks, 0.0, 1.0))
     return torch.cat(boxes), torch.cat(scores), torch.cat(stabilities)
 
 
-def _boxes(masks: torch.Tensor) -> torch.Tensor:
+def low_resolution_boxes(masks: torch.Tensor) -> torch.Tensor:
     """Return (K, 4) float XYXY of the outermost pixels of non-empty masks (K, H, W)."""
     columns, rows = masks.any(1).float(), masks.any(2).float()
     right = masks.shape[2] - 1 - columns.flip(1).argmax(1)

@@ -78,7 +78,7 @@ def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | Non
 
 
 def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Weigh the masks of a photo: predicted_iou · stability_score, divided by the photo's highest.
+    """Weigh the masks of a photo: score, or predicted_iou · stability_score without one, by the photo's highest.
 
     The best mask of every photo weighs 1, so a model whose scores are all low (`tiny`'s lie near 0.3) weighs as one
     whose scores are all high. A score that is missing, not finite or below 0 counts as 0; where none is above, all
@@ -87,7 +87,12 @@ def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:
     Returns:
         One number in [0, 1] a mask.
     """
-    scores = [_score(mask["predicted_iou"]) * _score(mask["stability_score"]) for mask in masks]
+    scores = [
+        _score(mask["predicted_iou"]) * _score(mask["stability_score"])
+        if mask["score"] is None
+        else _score(mask["score"])
+        for mask in masks
+    ]
     highest = max(scores, default=0.0)
     return [score / highest if highest > 0 else 1.0 for score in scores]
 

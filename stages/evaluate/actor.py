@@ -174,6 +174,8 @@ class EvaluatePhotos:
         for generator in self.generators.values():
             for role, weights in generator.strategies[0].weights().items():
                 digests[role].add(weights["sha256"])
+            if generator.scorer is not None:
+                digests["scorer"].add(generator.scorer.sha256)
         sams = [
             {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
             for model in self.models

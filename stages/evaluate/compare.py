@@ -18,6 +18,8 @@ from stages.evaluate.ground_truth import Annotation, answer, box_prompts, point_
 
 GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
 """Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
+CHOSEN = ("miou_predicted", "miou_score")
+"""Of those strategies: mIoU of the masks that predicted IoU, and the learned score, choose among three."""
 STAGES = ("open", "encode", "prompt", "decode", "filter", "rle")
 
 
@@ -44,7 +46,8 @@ class Measured:
 
 
 def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Sequence[Mapping[str, Any]]) -> Measured:
-    """Measure every metric of a photo; masks rank by the mean of predicted IoU and stability, as SAM's authors do."""
+    """Measure every metric of a photo; masks rank by their score, without one by the mean of predicted IoU and
+    stability, as SAM's authors do."""
     ranked = sorted(labelled.records, key=lambda record: -_score(record))
     areas = [annotation.get("declared_area") or rle.area(annotation["segmentation"]) for annotation in annotations]
     comparison = Comparison(
@@ -72,7 +75,11 @@ def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annot
         "miou": float(answers.iou.max(axis=1).mean()) if count else None,
         "predicted_iou_pearson": pearson(answers.predicted_iou, answers.iou),
         "predicted_iou_spearman": spearman(answers.predicted_iou, answers.iou),
+        "miou_predicted": answers.chosen_by(answers.predicted_iou),
     }
+    if answers.score is not None:
+        quality["score_pearson"] = pearson(answers.score, answers.iou)
+        quality["miou_score"] = answers.chosen_by(answers.score)
     return Measured(quality | _counts(count, count, count, count, {"decode": answers.seconds}))
 
 
@@ -97,6 +104,8 @@ def _packed(ranked: Ranked) -> dict[str, list[Any]]:
 
 
 def _score(record: Mapping[str, Any]) -> float:
+    if record["score"] is not None:
+        return float(record["score"])
     return float(record["predicted_iou"] + record["stability_score"]) / 2
 
 

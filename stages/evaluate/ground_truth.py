@@ -12,9 +12,10 @@ import torch
 
 from aopsam.masks import rle
 from aopsam.predictor.interior import interior_point
-from aopsam.sam.decode import decode_prompts, upscale
+from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
+from aopsam.scoring.weights import find_scorer
 
 _PIXELS_AT_ONCE = 2**23
 """Prompts × pixels, of the photo or the model's square, decoded at once: about 100 MiB of logits."""
@@ -30,12 +31,19 @@ class Answers:
     Attributes:
         iou: (N, 3) float64, IoU with the prompt's own ground-truth mask, at the photo's resolution.
         predicted_iou: (N, 3) float32, the model's estimate of the IoU.
+        score: (N, 3) float32, the learned score; None if no scorer belongs to the model.
         seconds: time to decode to the photo's resolution; comparing with the ground truth is not counted.
     """
 
     iou: np.ndarray
     predicted_iou: np.ndarray
+    score: np.ndarray | None
     seconds: float
+
+    def chosen_by(self, values: np.ndarray) -> float | None:
+        """Return the mean IoU of the masks of each prompt's highest value (N, 3); None without prompts."""
+        chosen = self.iou[np.arange(len(self.iou)), values.argmax(axis=1)]
+        return float(chosen.mean()) if len(chosen) else None
 
 
 def usable_annotations(annotations: Sequence[Any], image_hw: tuple[int, int]) -> list[Annotation]:
@@ -84,19 +92,23 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         annotations: the N that they were made from, as `usable_annotations` returned them.
     """
     ious, estimates, seconds = [np.zeros((0, 3))], [np.zeros((0, 3), np.float32)], 0.0
+    scorer, scores = find_scorer(photo.model), [np.zeros((0, 3), np.float32)]
     pixels = max(photo.hw[0] * photo.hw[1], photo.model.image_encoder.img_size**2)
     step = max(1, min(64, _PIXELS_AT_ONCE // pixels))
     for start in range(0, len(prompts), step):
         part = slice(start, start + step)
         truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]
         began = time.perf_counter()
-        logits, estimate = decode_prompts(photo, prompts[part], multimask=True)
-        masks = (upscale(photo, logits.flatten(0, 1)) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
+        decoded = decode_passing(photo, prompts[part], multimask=True)
+        masks = (upscale(photo, decoded.logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
         ious.append((intersection / union).double().numpy())
-        estimates.append(estimate.cpu().numpy())
-    return Answers(np.concatenate(ious), np.concatenate(estimates), seconds)
+        estimates.append(decoded.predicted_iou.cpu().numpy())
+        if scorer is not None:
+            scores.append(scorer.score(photo, prompts[part], decoded).unflatten(0, (-1, 3)).numpy())
+    score = None if scorer is None else np.concatenate(scores)
+    return Answers(np.concatenate(ious), np.concatenate(estimates), score, seconds)
 
 
 def _recorded_point(annotation: Annotation) -> tuple[float, float] | None:

@@ -21,13 +21,15 @@ from aopsam.metrics import (
     spread,
     weighted_mean,
 )
-from stages.evaluate.compare import unpacked
+from stages.evaluate.compare import CHOSEN, unpacked
 
 PRECISION_RESAMPLES = 400
 """Draws of photos for the interval of an average precision; fewer than elsewhere, each sorts all predictions."""
 
 Photos = dict[str, dict[str, float]]
 """Metric → photo → value, NaN where undefined."""
+MEANS = {name: metric.per for name, metric in METRICS.items()} | dict.fromkeys(CHOSEN, "ground_truths")
+"""Metric that is a mean → metric that says how many masks of a photo it is over."""
 EQUAL = 1.03
 """Ratio up to which numbers of prompts count as equal: `grid-7` asks 49 where another strategy may ask 50."""
 
@@ -35,7 +37,7 @@ EQUAL = 1.03
 def summarise(metrics: pa.Table, strategies: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """Return one entry for each data × model × strategy.
 
-    `METRICS` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`, and
+    `METRICS` and `CHOSEN` each have `over_masks` (the mean over all masks of the set, the headline), `over_photos`, and
     `difference`: of the mean over masks to that of the first strategy, paired; `PRECISIONS` have `over_masks` and
     `difference`. Intervals are 95 %, by bootstrap over photos. Everything else is a mean over photos, except
     `peak_memory_most` (the largest of them), `images_per_second` (photos by the sum of their seconds) and
@@ -132,13 +134,13 @@ def _means(ours: Photos, first: Photos, compared: bool, seed: int) -> dict[str, 
     """Return the metrics that are means over photos, with their intervals."""
     photos = sorted(ours["ground_truths"])
     entry: dict[str, Any] = {}
-    for name, metric in METRICS.items():
-        own, weights = _values(ours, name, photos), _values(ours, metric.per, photos)
+    for name, per in MEANS.items():
+        own, weights = _values(ours, name, photos), _values(ours, per, photos)
         over_masks = mean_interval(own, weights, seed=seed)
         over_photos = mean_interval(own, seed=seed)
         difference = None
         if compared:
-            theirs = _values(first, name, photos), _values(first, metric.per, photos)
+            theirs = _values(first, name, photos), _values(first, per, photos)
             difference = paired_difference(own, theirs[0], weights, theirs[1], seed=seed)
         entry[name] = {
             "over_masks": over_masks and asdict(over_masks),
@@ -155,7 +157,7 @@ def _of_photos(ours: Photos) -> dict[str, Any]:
         "photos": len(photos),
         "ground_truths": int(sum(_values(ours, "ground_truths", photos))),
     }
-    for metric in sorted(ours.keys() - METRICS.keys() - PRECISIONS.keys() - {"ground_truths"}):
+    for metric in sorted(ours.keys() - MEANS.keys() - PRECISIONS.keys() - {"ground_truths"}):
         entry[metric] = weighted_mean(_values(ours, metric, photos))
     taken = [value for value in ours.get("peak_memory", {}).values() if not math.isnan(value)]
     entry["peak_memory_most"] = max(taken, default=None)

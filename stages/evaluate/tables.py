@@ -72,6 +72,10 @@ def _all(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
     return list(specs)
 
 
+def _of_ground_truth(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
+    return [spec for spec in specs if spec.name in GROUND_TRUTH_PROMPTS]
+
+
 def _others(specs: Sequence[StrategySpec]) -> list[StrategySpec]:
     """Return the strategies of another name than the first's, without those that ask the ground truth."""
     return [spec for spec in specs if spec.name not in (specs[0].name, *GROUND_TRUTH_PROMPTS)]
@@ -119,6 +123,16 @@ LAYOUTS = (
         "66.9, 64.1, 63.3; OAS (centre) 68.3, 65.1, 63.0; AoP 70.6, 70.1, 71.9. IoU of Hiera-L on COCO, "
         "LVIS, SA-1B: grid 32² 45.6, 41.2, 49.7; attention, low latency 60.5, 54.3, 41.7, high quality "
         "66.4, 61.0, 57.3",
+    ),
+    Layout(
+        "Prompts of the ground truth",
+        "one prompt a mask: the best of three masks by true IoU, and those that the model itself would choose",
+        _of_ground_truth,
+        (
+            *(MIOU, percent("miou_predicted", "by predicted IoU", True), percent("miou_score", "by score", True)),
+            number("predicted_iou_pearson", "predicted IoU ~ IoU", ".2f"),
+            number("score_pearson", "score ~ IoU", ".2f"),
+        ),
     ),
     Layout(
         "At equal prompts",

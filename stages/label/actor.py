@@ -55,7 +55,8 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
 def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
     """Return name and SHA-256 of the weights that a generator uses, by role."""
     sam = {"name": generator.model.name, "sha256": generator.model.sha256}
-    return {"sam": sam} | generator.strategies[0].weights()
+    scorer = {} if generator.scorer is None else {"scorer": {"sha256": generator.scorer.sha256}}
+    return {"sam": sam} | scorer | generator.strategies[0].weights()
 
 
 class LabelPhotos:

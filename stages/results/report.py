@@ -43,6 +43,7 @@ class _Gathered:
     area_px: Histogram = field(default_factory=lambda: Histogram.of_edges(10 ** np.arange(0, 9.05, 0.1)))
     predicted_iou: Histogram = field(default_factory=lambda: Histogram.of_edges(np.arange(241) / 200))
     stability: Histogram = field(default_factory=lambda: Histogram.of_edges(np.arange(201) / 200))
+    score: Histogram = field(default_factory=lambda: Histogram.of_edges(np.arange(201) / 200))
     proposed: int = 0
     decoded: int = 0
     shown: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +60,7 @@ class _Gathered:
             self.area_px.add(_numbers(records, "area"))
             self.predicted_iou.add(_numbers(records, "predicted_iou"))
             self.stability.add(_numbers(records, "stability_score"))
+            self.score.add(_numbers(records, "score"))
         ok = batch.filter(pc.equal(batch["status"], Status.OK))
         if len(self.shown) == self.samples and self.shown:
             ok = ok.filter(pc.less(ok["image_id"], self.shown[-1]["image_id"]))
@@ -74,6 +76,7 @@ class _Gathered:
             Distribution("Masks per image", "images by their number of masks", self.per_image),
             Distribution("Mask area", "masks by their pixels, logarithmic", self.area_px, log=True),
             Distribution("Predicted IoU", "masks by the decoder's own estimate", self.predicted_iou),
+            Distribution("Score", "masks by their learned score", self.score),
             Distribution("Stability", "masks by their stability score", self.stability),
         ]
 

@@ -113,6 +113,8 @@ def mask_mismatches(mask: Mapping[str, Any], height: int, width: int) -> Iterato
     for name in ("predicted_iou", "stability_score"):
         if mask[name] is None or not math.isfinite(mask[name]):
             yield f"{name} {mask[name]}"
+    if mask["score"] is not None and not math.isfinite(mask["score"]):
+        yield f"score {mask['score']}"
     points = mask["point_coords"] or []
     if not points and not mask["box"]:
         yield "neither point_coords nor box names its prompt"

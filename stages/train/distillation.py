@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from aopsam.sam.registry import load_sam
 from aopsam.training.distillation import DecoupledTask
 from aopsam.training.sami import SamiRecipe, SamiTask
 from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
-from stages.annotations.held_out import is_held_out
+from stages.annotations.held_out import is_listed_held_out
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
@@ -108,7 +107,7 @@ def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = 
         recipe = replace(recipe, start_sha256=student.sha256)
     share_decoder(student, teacher)
     rows = _list(job, on_problem)
-    apart = pa.array([_is_held_out(name) for name in rows.column("file_name").to_pylist()], pa.bool_())
+    apart = pa.array([is_listed_held_out(name) for name in rows.column("file_name").to_pylist()], pa.bool_())
     photos = ListedPhotos(rows.filter(pc.invert(apart)), job.data, job.out)
     held_out = _some(ListedPhotos(rows.filter(apart), job.data, job.out))
     if isinstance(recipe, SamiRecipe):
@@ -133,11 +132,6 @@ def _list(job: DistillationJob, on_problem: Callable[[str], None]) -> pa.Table:
         except FetchError as error:
             on_problem(f"{row['uri']}: {error}")
     return table.filter(usable)
-
-
-def _is_held_out(file_name: str) -> bool:
-    """Return whether a photo is held out, by its own name as in annotated shards."""
-    return is_held_out(PurePosixPath(file_name.rpartition("#")[2]).stem)
 
 
 def _some(photos: ListedPhotos) -> Iterator[np.ndarray]:

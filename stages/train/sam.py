@@ -1,24 +1,48 @@
-"""Build the training of a promptable SAM from annotated shards, in any process."""
+"""Build the training of a promptable SAM from annotated shards and edge maps, in any process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from aopsam._half_weights import save_half
+from aopsam.sam.checkpoints import read_state_dict
 from aopsam.sam.registry import load_sam
+from aopsam.training.annotated import StoredPhotos
 from aopsam.training.finetune import FinetuneTask
-from aopsam.training.sam import SamTask
+from aopsam.training.sam import VALIDATION_SCALE, SamTask
 from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
 from aopsam.training.thresholds import choose_thresholds
 from aopsam.training.windows import least_share
-from stages.annotations.held_out import split_photos
+from stages.annotations.held_out import split_sources
+from stages.config.command_line import Uri
+from stages.edge_maps.files import EdgeMaps, read_edge_maps
 from stages.storage.atomic import write_path
+from stages.storage.location import redact
+from stages.train.unlabelled import load_unlabelled
 
 THRESHOLD_PHOTOS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamInputs:
+    """What a SAM learns from besides its annotated photos."""
+
+    shares: tuple[float, ...] = ()
+    """How often a photo of each --data is drawn, relative to the others; by default all alike."""
+    edges: Uri | None = None
+    """Folder of edge maps (build_edge_maps.py) of all photos."""
+    unlabelled: tuple[Uri, ...] = ()
+    """Photos that teach edges alone: folders, globs, tars, Parquet."""
+    unlabelled_share: float = 1.0
+    """How often each of those is drawn."""
+    trunk: Uri | None = None
+    """NanoDet's weights to begin with, a file on every node; needed without --start."""
 
 
 @dataclass(frozen=True)
@@ -26,32 +50,101 @@ class SamJob:
     """Configuration of a SAM's training: photos, recipe and weights.
 
     Attributes:
-        shards: as `stages.annotations.shards.list_shards` gives them, reachable from every worker.
+        sources: of each source of annotated photos its shards, as `stages.annotations.shards.list_shards` gives them,
+            reachable from every worker.
         recipe: hyper-parameters of one worker; more workers see more windows an update.
+        inputs: shares of the sources, edges, photos without annotations, weights of the trunk.
         workers: number of workers.
         photos: the most held-out photos to validate on.
         start: file of `tiny`'s weights to begin with, on every node.
     """
 
-    shards: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
     recipe: SamRecipe
+    inputs: SamInputs
     workers: int = 1
     photos: int = 12
     start: str | None = None
+
+
+def check_job(job: SamJob) -> str:
+    """Check what goes together in a job; return the folder of edge maps.
+
+    Raises:
+        ValueError: something is missing or does not fit; the message names the flag.
+    """
+    inputs, recipe = job.inputs, job.recipe
+    if inputs.edges is None:
+        raise ValueError("needs --edges, the folder that pipelines/build_edge_maps.py made of the same photos")
+    if inputs.trunk is None and job.start is None:
+        raise ValueError("needs --trunk, NanoDet's weights, or --start, weights of tiny")
+    if inputs.shares and len(inputs.shares) != len(job.sources):
+        raise ValueError(f"--shares has {len(inputs.shares)} numbers and --data {len(job.sources)}; give one for each")
+    if wrong := [share for share in (*inputs.shares, inputs.unlabelled_share) if not 0.01 <= share <= 100]:
+        raise ValueError(f"a share of {wrong[0]}: --shares and --unlabelled-share lie between 0.01 and 100")
+    if recipe.dense_steps >= recipe.steps:
+        raise ValueError(
+            f"--dense-steps {recipe.dense_steps} of --steps {recipe.steps}: the decoder would never learn; give more"
+            " steps, or fewer dense ones"
+        )
+    return inputs.edges
 
 
 def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None) -> SamTask:
     """Build the training task of a SAM.
 
     Raises:
-        ValueError: no annotated photo, no mask that is large enough, or `start` does not hold `tiny`'s weights.
+        ValueError: what `check_job` raises, no annotated photo, no mask that is large enough, no edge map of any
+            photo, or weights that are not those of NanoDet or `tiny`.
     """
+    folder, inputs = check_job(job), job.inputs
+    edges = read_edge_maps(folder)
+    photos, held_out = _split(job, on_problem)
+    shares = list(inputs.shares or [1.0] * len(photos))
+    if inputs.unlabelled:
+        photos.append(load_unlabelled(inputs.unlabelled, edges, on_problem))
+        shares.append(inputs.unlabelled_share)
+    _check_edges(photos, edges, folder, on_problem)
+    apart = [photo for source in held_out for photo in source.with_edges(edges)]
+    photos = [source.with_edges(edges) for source in photos]
+    if job.start is not None:
+        start = load_sam("tiny", job.start).state_dict()
+        return SamTask(photos, job.recipe, apart, shares=shares, start=start, workers=job.workers)
+    file = Path(inputs.trunk or "")
+    try:
+        trunk, _ = read_state_dict(file)
+        return SamTask(photos, job.recipe, apart, shares=shares, trunk=trunk, workers=job.workers)
+    except ValueError as error:
+        raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
+
+
+def _split(job: SamJob, on_problem: Callable[[str], None]) -> tuple[list[StoredPhotos], list[StoredPhotos]]:
+    """Return the photos to train on and the held-out ones by source, all with a mask that is large enough."""
     recipe = job.recipe
     scales = [recipe.scale, recipe.frame_scale] if any(recipe.frame_share) else [recipe.scale]
     least = [least_share(FRAME_PX, scale) for scale in scales]
-    training, held_out = split_photos(job.shards, job.photos, on_problem, least)
-    start = None if job.start is None else load_sam("tiny", job.start).state_dict()
-    return SamTask(training, job.recipe, held_out, start=start, workers=job.workers)
+    photos, held_out = split_sources(job.sources, job.photos, on_problem, least)
+    judged = least_share(FRAME_PX, VALIDATION_SCALE)
+    return photos, [source.take(np.flatnonzero(source.largest >= judged).tolist()) for source in held_out]
+
+
+def _check_edges(
+    sources: Sequence[StoredPhotos], edges: EdgeMaps, folder: str, on_problem: Callable[[str], None]
+) -> None:
+    """Report how many photos to train on have no edge map.
+
+    Raises:
+        ValueError: none has one.
+    """
+    bare = [source.ids[n] for source in sources for n, digest in enumerate(source.digests) if digest not in edges]
+    total = sum(map(len, sources))
+    if len(bare) == total:
+        raise ValueError(
+            f"{redact(folder)}: {len(edges)} edge maps, and none of the {total} photos to train on; make them with"
+            " pipelines/build_edge_maps.py"
+        )
+    if bare:
+        on_problem(f"{len(bare)} of {total} photos to train on have no edge map, such as {bare[0]}")
 
 
 def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor], uri: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_an_odd_value_of_everything_mode_is_refused_or_sound(small_sam: Sam, nam
     for value in ODD:
         try:
             generator = AutoMaskGenerator(small_sam, points_per_side=1, **{name: value})
-        except ValueError:
+        except (ValueError, FileNotFoundError):  # an odd scorer is the name of a file
             continue
         for record in generator.generate(rgb):
             assert record["segmentation"].shape == (24, 40)

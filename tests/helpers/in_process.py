@@ -27,7 +27,16 @@ def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, *
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of stages/ run here."""
-    for module in ("label.run", "label.retry", "curate.run", "evaluate.run", "prompt_maps.run"):
+    for module in (
+        "label.run",
+        "label.retry",
+        "curate.run",
+        "evaluate.run",
+        "prompt_maps.run",
+        "edge_maps.run",
+        "train.scorer",
+    ):
         monkeypatch.setattr(f"stages.{module}.run_actors", run_here)
-    for name in ("stages.label.job", "pipelines.curate", "pipelines.evaluate", "pipelines.build_prompt_maps"):
+    pipelines = ("curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
+    for name in ("stages.label.job", *(f"pipelines.{name}" for name in pipelines)):
         monkeypatch.setattr(f"{name}.start", lambda *_: Resources(1, 1, "cpu"))

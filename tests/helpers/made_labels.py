@@ -24,7 +24,9 @@ def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarr
     return np.hypot(columns - x, rows - y) < radius
 
 
-def mask_record(mask: np.ndarray, point_xy: tuple[float, float], predicted_iou: float = 0.9) -> dict[str, Any]:
+def mask_record(
+    mask: np.ndarray, point_xy: tuple[float, float], predicted_iou: float = 0.9, score: float | None = None
+) -> dict[str, Any]:
     """A record of one mask as the label actor writes it."""
     encoded = rle.encode(mask)
     height, width = mask.shape
@@ -34,6 +36,7 @@ def mask_record(mask: np.ndarray, point_xy: tuple[float, float], predicted_iou: 
         "area": int(mask.sum()),
         "predicted_iou": predicted_iou,
         "stability_score": 0.97,
+        "score": score,
         "point_coords": [[float(point_xy[0]), float(point_xy[1])]],
         "box": None,
         "crop_box": [0.0, 0.0, float(width), float(height)],

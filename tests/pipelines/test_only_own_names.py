@@ -14,16 +14,18 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from segment_anything.modeling import Sam
 
-from pipelines import build_prompt_maps, curate, evaluate, export_labels, label_corpus
+from pipelines import build_edge_maps, build_prompt_maps, curate, evaluate, export_labels, label_corpus
 from stages.label.folder import done_images
 from stages.results.read import find_labels
 from tests.helpers.in_process import without_ray
+from tests.helpers.made_edges import save_random_hed
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 LABELS = r"labels(/labels-[0-9a-f]{24}\.parquet)?|images\.parquet|manifest\.json|report\.html"
 OWN = {
     "label_corpus": LABELS,
     "curate": r"(cover|sheet)\.png|curation\.parquet",
+    "build_edge_maps": r"edges-[0-9a-f]{16}\.parquet|sheet\.png",
     "build_prompt_maps": r"[0-9a-f]{16}\.parquet|sheet\.png",
     "evaluate": r"metrics\.parquet|index\.html|evaluation\.json|table\.md|plots(/[a-z0-9.-]+\.svg)?",
     "export_labels": r"instances\.json",
@@ -172,14 +174,17 @@ def test_labelling_resuming_and_retrying(recorded: Recorded, tmp_path: Path) -> 
     assert recorded.changed == []
 
 
-@pytest.mark.parametrize("name", ["curate", "build_prompt_maps", "evaluate", "export_labels"])
+@pytest.mark.parametrize("name", ["curate", "build_edge_maps", "build_prompt_maps", "evaluate", "export_labels"])
 def test_the_other_jobs(recorded: Recorded, tmp_path: Path, name: str) -> None:
     found = strangers(recorded, tables=name != "build_prompt_maps")
     shard, out = ["--data", f"{tmp_path}/s.tar"], ["--out", "recorded://out"]
     if name == "export_labels":
         given = ["--images", f"{tmp_path}/photos", "--out", f"{tmp_path}/run", "--prompts", "grid-2"]
         assert label_corpus.main([*given, "--pred-iou-thresh", "0"]) == 0
+    if name == "build_edge_maps":
+        save_random_hed(tmp_path / "hed.safetensors")
     jobs = {
+        "build_edge_maps": lambda: build_edge_maps.main([*shard, "--hed", f"{tmp_path}/hed.safetensors", *out]),
         "curate": lambda: curate.main([*shard, "--keep", "1", *out]),
         "build_prompt_maps": lambda: build_prompt_maps.main([*shard, *out]),
         "evaluate": lambda: evaluate.main([*shard, "--sam", "tiny", "--prompts", "grid-2,random-3", *out]),

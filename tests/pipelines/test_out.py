@@ -13,6 +13,7 @@ from tests.helpers.made_labels import made_out
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 FLAGS = {
+    "build_edge_maps": ["--data", "s.tar", "--hed", "hed.safetensors"],
     "build_prompt_maps": ["--data", "s.tar"],
     "calibrate": ["--data", "s.tar", "--limit", "2"],
     "curate": ["--data", "s.tar", "--keep", "1"],
@@ -23,8 +24,10 @@ FLAGS = {
     "train_detector": ["--data", "maps"],
     "train_predictor": ["--data", "maps"],
     "train_sam": ["--data", "s.tar"],
+    "train_scorer": ["--data", "s.tar"],
 }
 WRITTEN = {
+    "build_edge_maps": "sheet.png",
     "build_prompt_maps": "sheet.png",
     "calibrate": "config.yaml",
     "curate": "cover.png",
@@ -35,6 +38,7 @@ WRITTEN = {
     "train_detector": "detector.safetensors",
     "train_predictor": "predictor.safetensors",
     "train_sam": "tiny.safetensors",
+    "train_scorer": "scorer.safetensors",
 }
 
 
@@ -78,6 +82,7 @@ FOLDERS = {
     "train_sam": ["train", "tensorboard"],
 }
 FILES = {
+    "build_edge_maps": ["sheet.png"],
     "build_prompt_maps": ["sheet.png"],
     "calibrate": ["config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json"],
     "curate": ["sheet.png", "cover.png"],

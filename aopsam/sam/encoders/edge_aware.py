@@ -3,7 +3,9 @@
 The domain transform's recursive filter (Gastal and Oliveira 2011; inside a network: Chen et al. 2016): along each row
 and column a running mean whose memory is short where neighbours differ. Averaged that way, the plain coordinates of a
 position become the coordinates of its region, so two positions of one region are similar and two regions of one colour
-are not. The colour contrast that stops the averaging works before training, which learns its weight at each position.
+are not. What stops the averaging works before training, which learns its weight at each position: the colour contrast,
+and an edge map as an edge detector gives it. Probabilities of an edge are squared, so that a ridge some positions wide
+stops a line altogether, and the haze that a detector leaves on texture hardly at all.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ WAVES_PX = (96.0, 384.0)
 ROUNDS = 2
 STRIDE = 4
 WIDTH = LEARNED + 4 * len(WAVES_PX)
-CONTRAST = (0.7, 1.5, 3.0, 6.0)
+EDGES = (0.7, 1.5, 3.0, 6.0)
+"""Initial weight, for each head, of the squared probability of an edge, mean of two neighbours."""
+CONTRAST = (0.175, 0.375, 1.5, 6.0)
 """Initial weight, for each head, of the colour contrast (sum over normalised channels) of neighbours."""
 STEP = 0.03
 """Initial loss of memory from one position to the next where nothing differs."""
@@ -40,16 +44,20 @@ class EdgeAware(nn.Module):
         self.values = nn.Conv2d(channels, HEADS * LEARNED, 1)
         self.contrast = nn.Parameter(torch.tensor(CONTRAST).log())
         self.step = nn.Parameter(torch.full((2, HEADS), math.log(STEP)))
+        self.strength = nn.Parameter(torch.tensor(EDGES).log())
         nn.init.normal_(self.edges.weight, std=0.02)
         nn.init.zeros_(self.edges.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-        """Average features `x` up to edges of the (B, 3, 4H, 4W) normalised photo.
+    def forward(self, x: torch.Tensor, photo: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Average features `x` up to edges, in float32: a memory of 0.97 a step does not survive half precision.
 
-        Computed in float32: a memory of 0.97 a step does not survive half precision.
+        Args:
+            x: (B, C, H, W).
+            photo: (B, 3, 4H, 4W), normalised.
+            edges: (B, 1, H, W) probabilities of an edge.
         """
         batch, _, height, width = x.shape
-        across, down = self._memory(x, photo)
+        across, down = self._memory(x, self._contrast(photo) + self._crossed(edges))
         learnt = self.values(x).float().view(batch, HEADS, LEARNED, height, width)
         place = _coordinates(height, width, x.device).expand(batch, HEADS, -1, -1, -1)
         # The channel of ones, averaged like the others, is what the sums are divided by.
@@ -59,19 +67,33 @@ class EdgeAware(nn.Module):
             values = running_mean(values.contiguous(), down).permute(3, 1, 2, 0, 4)
         return values[..., :-1].permute(1, 2, 4, 3, 0).reshape(batch, HEADS * WIDTH, height, width).to(x.dtype)
 
-    def _memory(self, x: torch.Tensor, photo: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _memory(self, x: torch.Tensor, stops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the share in [0, 1] kept from the position before.
+
+        Args:
+            x: (B, C, H, W).
+            stops: (B, 2, HEADS, H, W), what stops the averaging before each position, across and down.
 
         Returns:
             (W, B, HEADS, H, 1) across and (H, B, HEADS, W, 1) down.
         """
+        learnt = self.edges(x).float().unflatten(1, (2, HEADS)).clamp(-4, 4).exp()
+        kept = (-(stops + FAINT) * learnt - self.step.float().exp().view(1, 2, -1, 1, 1)).exp()
+        return kept[:, 0].permute(3, 0, 1, 2).unsqueeze(-1), kept[:, 1].permute(2, 0, 1, 3).unsqueeze(-1)
+
+    def _contrast(self, photo: torch.Tensor) -> torch.Tensor:
+        """Return the weighted colour contrast to the neighbours on the left and above, (B, 2, HEADS, H, W)."""
         colour = F.avg_pool2d(photo.float(), STRIDE)
         right = F.pad((colour[..., 1:] - colour[..., :-1]).abs().sum(1), (1, 0))
         below = F.pad((colour[:, :, 1:] - colour[:, :, :-1]).abs().sum(1), (0, 0, 1, 0))
-        contrast = torch.stack([right, below], dim=1).unsqueeze(2) * self.contrast.float().exp().view(1, 1, -1, 1, 1)
-        learnt = self.edges(x).float().unflatten(1, (2, HEADS)).clamp(-4, 4).exp()
-        kept = (-(contrast + FAINT) * learnt - self.step.float().exp().view(1, 2, -1, 1, 1)).exp()
-        return kept[:, 0].permute(3, 0, 1, 2).unsqueeze(-1), kept[:, 1].permute(2, 0, 1, 3).unsqueeze(-1)
+        return torch.stack([right, below], dim=1).unsqueeze(2) * self.contrast.float().exp().view(1, 1, -1, 1, 1)
+
+    def _crossed(self, edges: torch.Tensor) -> torch.Tensor:
+        """Return the weighted edge between a position and its neighbours on the left and above, (B, 2, HEADS, H, W)."""
+        ridge = edges.float().square() * self.strength.float().exp().view(1, -1, 1, 1)
+        right = F.pad((ridge[..., 1:] + ridge[..., :-1]) / 2, (1, 0))
+        below = F.pad((ridge[:, :, 1:] + ridge[:, :, :-1]) / 2, (0, 0, 1, 0))
+        return torch.stack([right, below], dim=1)
 
 
 def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
@@ -86,9 +108,8 @@ def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """
     if torch.compiler.is_exporting():
         return _dense_mean(values, kept)
-    back = torch.cat([kept[:1], kept[1:].flip(0)])
-    total = _Scan.apply(values, kept) + _Scan.apply(values.flip(0), back).flip(0) - values
-    return total / total[..., -1:]
+    mean: torch.Tensor = _RunningMean.apply(values, kept)
+    return mean
 
 
 def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
@@ -104,29 +125,47 @@ def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     return total / total[..., -1:]
 
 
-class _Scan(torch.autograd.Function):
-    """y[0] = v[0], y[i] = v[i] + kept[i] * y[i - 1]; its gradient is the same recursion backwards."""
+class _RunningMean(torch.autograd.Function):
+    """Running sums up the line, y[i] = v[i] + kept[i] * y[i - 1], and down it, less v once, over their last channel.
+
+    With its own gradient, since autograd would keep twice as many tensors, each as large as the values.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        sums = torch.empty_like(values)
-        sums[0] = values[0]
+        up, down = torch.empty_like(values), torch.empty_like(values)
+        up[0], down[-1] = values[0], values[-1]
         for i in range(1, len(values)):
-            torch.addcmul(values[i], kept[i], sums[i - 1], out=sums[i])
-        ctx.save_for_backward(kept, sums)
-        return sums
+            torch.addcmul(values[i], kept[i], up[i - 1], out=up[i])
+        for i in range(len(values) - 2, -1, -1):
+            torch.addcmul(values[i], kept[i + 1], down[i + 1], out=down[i])
+        mean = up + down
+        mean -= values
+        scale = mean[..., -1:].reciprocal()
+        mean *= scale
+        ctx.save_for_backward(kept, up, down, mean, scale)
+        return mean
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        (wanted,) = gradients
-        kept, sums = ctx.saved_tensors
-        to_values = torch.empty_like(sums)
-        to_values[-1] = wanted[-1]
-        for i in range(len(sums) - 2, -1, -1):
-            torch.addcmul(wanted[i], kept[i + 1], to_values[i + 1], out=to_values[i])
+        kept, up, down, mean, scale = ctx.saved_tensors
+        wanted = gradients[0] * scale
+        # The last channel divides the others; of itself it is 1, whatever it is.
+        wanted[..., -1] = -(wanted[..., :-1] * mean[..., :-1]).sum(-1)
+        # The gradient of a sum up the line is a sum down the line, and the other way round.
+        of_up, of_down = torch.empty_like(wanted), torch.empty_like(wanted)
+        of_up[-1], of_down[0] = wanted[-1], wanted[0]
+        for i in range(len(wanted) - 2, -1, -1):
+            torch.addcmul(wanted[i], kept[i + 1], of_up[i + 1], out=of_up[i])
+        for i in range(1, len(wanted)):
+            torch.addcmul(wanted[i], kept[i], of_down[i - 1], out=of_down[i])
         to_kept = torch.zeros_like(kept)
-        to_kept[1:] = (to_values[1:] * sums[:-1]).sum(-1, keepdim=True)
-        return to_values, to_kept
+        product = of_up[1:] * up[:-1]
+        product.addcmul_(of_down[:-1], down[1:])
+        to_kept[1:] = product.sum(-1, keepdim=True)
+        of_up += of_down
+        of_up -= wanted
+        return of_up, to_kept
 
 
 def _coordinates(height: int, width: int, device: torch.device) -> torch.Tensor:

@@ -90,10 +90,12 @@ def _annotations(labels: str, images: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 
 def _annotation(mask: Mapping[str, Any]) -> dict[str, Any]:
-    segmentation, score = mask["segmentation"] or {}, mask["predicted_iou"]
+    segmentation = mask["segmentation"] or {}
+    name = "predicted_iou" if mask["score"] is None else "score"
+    score = mask[name]
     lengths = rle.runs(segmentation)
     if score is None or not math.isfinite(score):
-        raise ValueError(f"predicted_iou {score}")
+        raise ValueError(f"{name} {score}")
     return {
         "category_id": CATEGORY_ID,
         "iscrowd": 0,

@@ -60,10 +60,10 @@ def test_equals_sams_own_generator(tiny: Sam, scene: np.ndarray, options: dict) 
         pytest.importorskip("cv2", reason="segment-anything cleans small regions with OpenCV")
     options = OPEN | {"points_per_side": None, "box_nms_thresh": 0.9, "output_mode": "coco_rle"} | options
     ours, theirs = (generator.generate(scene) for generator in _pair(tiny, **options))
-    assert len(ours) == len(theirs) > 3
+    assert len(ours) == len(theirs) >= 3
     assert _matched(ours, theirs, 0.99) == _matched(theirs, ours, 0.99) == 1.0
     for mine, other in zip(ours, theirs, strict=True):
-        assert mine.keys() == other.keys() | {"parent"}
+        assert mine.keys() == other.keys() | {"score", "parent"}
         assert mine["bbox"] == other["bbox"]
         assert mine["crop_box"] == other["crop_box"]
         assert mine["predicted_iou"] == pytest.approx(other["predicted_iou"], abs=1e-4)
@@ -162,12 +162,12 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
         ({"prompts": "grid-4", "strategy_options": {"colour": 1}}, "colour"),
         ({"prompts": "grid-4", "output_mode": "png"}, "binary_mask"),
         ({"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "crop_n_layers"),
-        ({"duplicates": "nms"}, "duplicates='nms'; choose from box-nms, mask-nms, merge, none"),
+        ({"duplicates": "nms"}, "duplicates='nms'; choose from None, box-nms, mask-nms, merge, none"),
         ({"mask_nms_thresh": 1.5}, "mask_nms_thresh=1.5; expected a number from 0 to 1"),
         ({"merge_thresh": float("nan")}, "merge_thresh=nan; expected a number from 0 to 1"),
         ({"refine": "yes"}, "refine='yes'; choose from None, formula, prose"),
         ({"refine_boundary": "both"}, "refine_boundary='both'; choose from negative, positive"),
-        ({"overlap": "none"}, "overlap='none'; choose from nested, flat"),
+        ({"overlap": "none"}, "overlap='none'; choose from nested, whole, flat"),
         ({"tile_size": 8}, "tile_size=8; expected a whole number of at least 64"),
         ({"tile_overlap": 0.0}, "tile_overlap=0.0; expected a number above 0 to 0.5"),
         ({"tile_join_thresh": -1.0}, "tile_join_thresh=-1.0"),
@@ -217,7 +217,7 @@ def _as_another_program_left_torch(way: str, model: Sam, stack: ExitStack) -> No
 WAYS = ["autocast", "float64", "train"]
 STRATEGIES_TRIED: dict[str, dict[str, Any]] = {
     "grid-2": {},
-    "random-2": {},
+    "random-4": {},
     "aop": {"max_decoded": 8, "round_size": 4},
     "aop ": {"elimination": "diverse", "max_decoded": 4},
     "aop  ": {"elimination": "scaled", "max_decoded": 8, "round_size": 4},
@@ -281,15 +281,13 @@ class _Boxes(Strategy):
     """A strategy of boxes."""
 
     def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
-        yield Prompts.from_boxes(np.array([[20, 20, 110, 100], [130, 150, 210, 220], [0, 0, 319, 239]]))
+        yield Prompts.from_boxes(np.array([[168, 137, 262, 239], [140, 77, 250, 168], [175, 27, 257, 105]]))
 
 
 @pytest.mark.parametrize("rule", ["formula", "prose"])
 def test_refinement_asks_again_and_keeps_what_is_estimated_higher(tiny: Sam, scene: np.ndarray, rule: str) -> None:
-    plain, refined = (
-        AutoMaskGenerator(tiny, prompts="grid-4", duplicates="none", output_mode="coco_rle", refine=refine)
-        for refine in (None, rule)
-    )
+    unranked = {"duplicates": "none", "output_mode": "coco_rle", "rank_by": "predicted_iou"}
+    plain, refined = (AutoMaskGenerator(tiny, prompts="grid-4", **unranked, refine=refine) for refine in (None, rule))
     photo = encode(tiny, scene)
     before, after = plain.label(scene, photo), refined.label(scene, photo)
     estimates = [np.array([record["predicted_iou"] for record in one.records]) for one in (before, after)]
@@ -305,7 +303,13 @@ def test_refinement_of_boxes_and_its_labels(tiny: Sam, scene: np.ndarray) -> Non
     found = []
     for options in ({}, {"refine": "formula"}, {"refine": "formula", "refine_boundary": "positive"}):
         generator = AutoMaskGenerator(
-            tiny, prompts="grid-1", duplicates="none", output_mode="coco_rle", **OPEN_NO_NMS, **options
+            tiny,
+            prompts="grid-1",
+            duplicates="none",
+            output_mode="coco_rle",
+            rank_by="predicted_iou",
+            **OPEN_NO_NMS,
+            **options,
         )
         generator.strategies = [_Boxes()]
         found.append(generator.label(scene))

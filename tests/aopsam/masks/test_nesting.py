@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aopsam.masks import rle
-from aopsam.masks.nesting import flattened, parents
+from aopsam.masks.nesting import flattened, parents, wholes
 from aopsam.masks.runs import Runs
 from tests.helpers.made_masks import blobs
 
@@ -40,6 +40,30 @@ def test_the_parent_is_the_smallest_that_holds_it_and_equals_have_none() -> None
     y, x = np.mgrid[:40, :40]
     discs = [np.hypot(y - 20, x - 20) < radius for radius in (18, 5, 10, 10)]
     assert parents([Runs.of_mask(disc) for disc in discs]) == [None, 2, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_wholes_equal_the_plain_version(seed: int) -> None:
+    stack, scores = blobs(25, seed), np.random.default_rng(seed).uniform(0.2, 1, 25)
+    kept = [
+        i
+        for i, mask in enumerate(stack)
+        if not any(
+            other.sum() > mask.sum() and (mask & other).sum() >= 0.9 * mask.sum() and score >= 0.85 * scores[i]
+            for other, score in zip(stack, scores, strict=True)
+        )
+    ]
+    assert wholes([Runs.of_mask(mask) for mask in stack], scores) == kept
+    assert 0 < len(kept) < 25
+
+
+def test_a_whole_replaces_its_parts_unless_it_is_worse_than_they_are() -> None:
+    y, x = np.mgrid[:40, :40]
+    discs = [Runs.of_mask(np.hypot(y - 20, x - 20) < radius) for radius in (18, 10, 5)]
+    assert wholes(discs, np.array([0.86, 1.0, 0.5])) == [0]
+    assert wholes(discs, np.array([0.84, 1.0, 0.5])) == [0, 1]
+    assert wholes(discs, np.array([0.1, 0.2, 0.9])) == [0, 1, 2]
+    assert wholes([], np.array([])) == []
 
 
 @pytest.mark.parametrize("seed", range(8))

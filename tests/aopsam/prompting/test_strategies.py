@@ -116,7 +116,7 @@ def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: En
 
 
 @pytest.mark.parametrize(
-    "options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled"}]
+    "options", [{"adaptive_filtering": False}, {"elimination": "covered"}, {"elimination": "scaled", "k": 50.0}]
 )
 def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dict[str, object]) -> None:
     budget = {"max_decoded": 6, "threshold": 0.0, "spacing": 1, "round_size": 4}

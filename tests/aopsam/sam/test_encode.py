@@ -18,7 +18,7 @@ RGB = np.random.RandomState(0).randint(0, 256, (48, 64, 3), dtype=np.uint8)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_the_encoder_alone_computes_in_another_precision(precision: str) -> None:
     torch.manual_seed(0)
-    model = assemble(TinyEncoder((4, 8, 8, 16), img_size=64))
+    model = assemble(TinyEncoder(img_size=64))
     exact = encode(model, RGB).embedding
     set_encoder_precision(model, precision)
     rounded = encode(model, RGB).embedding
@@ -30,7 +30,7 @@ def test_the_encoder_alone_computes_in_another_precision(precision: str) -> None
 
 
 def test_float32_changes_nothing() -> None:
-    model = assemble(TinyEncoder((4, 8, 8, 16), img_size=64))
+    model = assemble(TinyEncoder(img_size=64))
     exact = encode(model, RGB).embedding
     set_encoder_precision(model, "float32")
     assert torch.equal(encode(model, RGB).embedding, exact)

@@ -21,7 +21,7 @@ from aopsam.sam.openvino_encoder import OpenVINOEncoder, use_openvino
 def test_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(RuntimeError, match=r"pip install 'aopsam\[openvino\]'"):
-        OpenVINOEncoder(TinyEncoder((4, 8, 8, 16), img_size=64))
+        OpenVINOEncoder(TinyEncoder(img_size=64))
 
 
 def test_sam2_is_refused() -> None:
@@ -32,7 +32,7 @@ def test_sam2_is_refused() -> None:
 def _encoders() -> dict[str, nn.Module]:
     settings = {"use_rel_pos": True, "window_size": 3, "global_attn_indexes": (1,), "out_chans": 256}
     return {
-        "tiny": TinyEncoder((4, 8, 8, 16), img_size=64),
+        "tiny": TinyEncoder(img_size=64),
         "mobile_sam": TinyViTEncoder(img_size=64),
         "vit": ViTEncoder(img_size=64, embed_dim=32, depth=2, num_heads=2, **settings),
     }

@@ -32,3 +32,16 @@ def test_teaches_an_embedding_to_tell_two_halves_apart() -> None:
         ious.append(iou.item())
     assert ious[0] < 0.6
     assert ious[-1] > 0.95
+
+
+def test_masks_that_cover_no_position_by_half_do_not_count() -> None:
+    embedding = torch.randn(1, 256, 8, 8, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(3, 32, 32)
+    target[0, :, 16:], target[1, 3, 3] = 1, 0.4
+    losses = []
+    for chosen in ([0], [0, 1], [1]):
+        window = torch.zeros(len(chosen), dtype=torch.int64)
+        generator = torch.Generator().manual_seed(0)
+        losses.append(float(Affinity()(embedding, window, target[chosen], generator)[0].detach()))
+    assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
+    assert losses[2] == 0

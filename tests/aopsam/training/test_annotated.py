@@ -157,3 +157,12 @@ def test_forked_workers_may_read_the_same_file_at_once(tmp_path: Path) -> None:
     loader: Any = DataLoader(cast(Any, stored), batch_size=None, sampler=order, num_workers=2, collate_fn=_as_it_is)
     for index, photo in zip(order, loader, strict=True):
         _assert_same(photo, expected[index])
+
+
+def test_edges_are_found_by_the_photos_bytes(tmp_path: Path) -> None:
+    _, stored = _three(tmp_path)
+    edges = np.full((3, 4), 7, np.uint8)
+    known = stored.with_edges({stored.digests[1]: edges})
+    assert known[0].edges is None
+    np.testing.assert_array_equal(known[1:][0].edges, edges)
+    assert stored[1].edges is None

@@ -14,7 +14,7 @@ from aopsam.training.initial_decoder.program import start_decoder
 @pytest.fixture(scope="module")
 def sam():  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model = assemble(TinyEncoder((4, 8, 8, 16), img_size=128))
+    model = assemble(TinyEncoder(img_size=128))
     start_decoder(model, 0)
     return model
 

@@ -55,7 +55,7 @@ def test_padding_never_counts() -> None:
 
 
 def test_teacher_and_student_may_have_other_input_sizes(small_sam: Sam) -> None:
-    student = assemble(TinyEncoder((8, 8, 16, 32), 256))
+    student = assemble(TinyEncoder(256))
     task = DecoupledTask(RECIPE, small_sam, student, photos())
     batch = task.batch(0)
     assert (batch.student.shape[-1], batch.teacher.shape[-1]) == (256, 128)
@@ -67,15 +67,15 @@ def test_teacher_and_student_may_have_other_input_sizes(small_sam: Sam) -> None:
 def test_parts_of_frames_are_for_encoders_that_take_them(tiny: Sam, small_sam: Sam) -> None:
     parts = replace(RECIPE, picture_px=64)
     with pytest.raises(ValueError, match="teacher reads whole squares of 128 px"):
-        DecoupledTask(parts, small_sam, assemble(TinyEncoder((8, 8, 16, 32), 256)), photos())
-    task = DecoupledTask(parts, tiny, assemble(TinyEncoder((8, 8, 16, 32))), photos())
+        DecoupledTask(parts, small_sam, assemble(TinyEncoder(256)), photos())
+    task = DecoupledTask(parts, tiny, assemble(TinyEncoder()), photos())
     assert task.batch(0).student.shape[-1] == 64
     with pytest.raises(ValueError, match="multiples of 16"):
         DecoupledTask(replace(RECIPE, picture_px=40), tiny, assemble(TinyEncoder()), photos())
 
 
 def test_students_begin_by_seed_and_take_the_teachers_decoder(tiny: Sam) -> None:
-    first, again, other = (build_student("tiny", seed).image_encoder.stem[0][0].weight for seed in (1, 1, 2))
+    first, again, other = (build_student("tiny", seed).image_encoder.neck.weight for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     student = share_decoder(build_student("tiny", 0), tiny)

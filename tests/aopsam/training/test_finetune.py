@@ -21,13 +21,13 @@ from tests.helpers.free_photos import free_photos
 RECIPE = FinetuneRecipe(student="small", steps=4, windows=1, prompts=4, average=0.5, precision="float32")
 
 
-def narrow() -> Sam:
+def small_frame() -> Sam:
     torch.manual_seed(0)
-    return assemble(TinyEncoder((8, 8, 16, 32), 128))
+    return assemble(TinyEncoder(128))
 
 
 def test_only_the_encoder_learns(tmp_path: Path) -> None:
-    sam = narrow()
+    sam = small_frame()
     before = copy.deepcopy(sam.state_dict())
     task = FinetuneTask(replace(RECIPE, window_px=64), sam, free_photos()[:2], free_photos()[3:])
     after = train(task, tmp_path, loader_workers=0, validate_every=2)
@@ -39,7 +39,7 @@ def test_only_the_encoder_learns(tmp_path: Path) -> None:
 
 
 def test_rates_fall_linearly() -> None:
-    task = FinetuneTask(replace(RECIPE, window_px=64), narrow(), free_photos())
+    task = FinetuneTask(replace(RECIPE, window_px=64), small_frame(), free_photos())
     assert [task.rates(step)["encoder"] for step in range(4)] == pytest.approx([4e-4, 3e-4, 2e-4, 1e-4])
 
 
@@ -51,7 +51,7 @@ def test_encoders_of_one_size_see_whole_frames(small_sam: Sam) -> None:
     with pytest.raises(ValueError, match="small reads 128 px"):
         FinetuneTask(replace(RECIPE, window_px=64), copy.deepcopy(small_sam), free_photos())
     with pytest.raises(ValueError, match="a multiple of 16 up to 128"):
-        FinetuneTask(replace(RECIPE, window_px=40), narrow(), free_photos())
+        FinetuneTask(replace(RECIPE, window_px=40), small_frame(), free_photos())
 
 
 def test_the_loss_of_one_prompt_is_cross_entropy_plus_dice_of_the_best() -> None:

@@ -7,20 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
 from segment_anything.modeling import Sam
 
 from aopsam._half_weights import save_half
 from aopsam.masks import rle
+from aopsam.sam.encoders.nanodet import Trunk
 from aopsam.training.annotated import Annotated
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe, build_sam
+from aopsam.training.sam_step import edge_loss
 from aopsam.training.trainer import train
 
 SMALL = SamRecipe(
     steps=30,
-    dense_share=0.1,
+    dense_steps=3,
     dense_windows=2,
     windows=2,
     window_px=64,
@@ -32,7 +35,6 @@ SMALL = SamRecipe(
     warmup=5,
     cooldown=0.2,
     average=0.8,
-    encoder_widths=(8, 8, 16, 32),
 )
 
 
@@ -49,13 +51,21 @@ def scene() -> Annotated:
             masks.append(dict(rle.encode(mask)))
             points.append((cx, cy))
     areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
-    return Annotated("scene", rgb, masks, np.array(points, dtype=np.float64), areas)
+    return Annotated("scene", rgb, masks, np.array(points, dtype=np.float64), areas, outlines(masks))
+
+
+def outlines(rles: list[dict]) -> np.ndarray:
+    """White where two pixels of a row belong to different masks."""
+    edges = np.zeros((96, 128), np.uint8)
+    for mask in map(rle.decode, rles):
+        edges[:, 1:][mask[:, 1:] != mask[:, :-1]] = 255
+    return edges
 
 
 def trained(
     folder: Path, recipe: SamRecipe, stop_at: int | None = None, start: dict[str, torch.Tensor] | None = None
 ) -> Sam:
-    task = SamTask([scene()], recipe, start=start)
+    task = SamTask([[scene()]], recipe, start=start)
     task.model.load_state_dict(train(task, folder, stop_at=stop_at, loader_workers=0))
     return task.model
 
@@ -70,16 +80,49 @@ def test_resumed_run_equals_unbroken_run(tmp_path: Path) -> None:
 
 
 def test_the_phase_of_a_batch_is_that_of_its_update() -> None:
-    recipe = replace(SMALL, steps=10, dense_share=0.5, dense_windows=3, accumulate=2)
-    task = SamTask([scene()], recipe, workers=2)
+    recipe = replace(SMALL, steps=10, dense_steps=5, dense_windows=3, accumulate=2)
+    task = SamTask([[scene()]], recipe, workers=2)
     assert [len(task.batch(index).rgb) for index in (0, 19, 20, 39)] == [3, 3, 2, 2]
 
 
 def test_validation_asks_with_points_and_boxes() -> None:
-    task = SamTask([scene()], SMALL, held_out=[scene()])
+    task = SamTask([[scene()]], replace(SMALL, dense_steps=0), held_out=[scene()])
     validation = task.validate(task.model.eval())
     assert validation is not None
     assert validation.score == np.mean([validation.figures["point"], validation.figures["box"]])
+    assert validation.figures["edge"] > 0
+
+
+def test_without_the_decoder_validation_is_below_any_with_it() -> None:
+    task = SamTask([[scene()]], SMALL, held_out=[scene()])
+    validation = task.validate(task.model.eval())
+    assert validation is not None
+    assert set(validation.figures) == {"alike", "edge"}
+    assert -1 <= validation.score <= 0
+
+
+def test_the_trunk_begins_with_nanodets_weights_and_learns_slowly() -> None:
+    published = {name: tensor + 1 for name, tensor in Trunk().state_dict().items()}
+    task = SamTask([[scene()]], SMALL, trunk=published)
+    assert torch.equal(task.model.image_encoder.trunk.stages[0].down.bias, published["stages.0.down.bias"])
+    rates = task.rates(10)
+    assert rates["trunk"] == pytest.approx(SMALL.trunk_share * rates["encoder"])
+    parts: dict[str, int] = {}
+    for group in task.optimizer().param_groups:
+        parts[group["part"]] = parts.get(group["part"], 0) + sum(p.numel() for p in group["params"])
+    assert parts["trunk"] == sum(p.numel() for p in task.model.image_encoder.trunk.parameters())
+    assert sum(parts.values()) == sum(p.numel() for p in task.model.parameters()) + 6
+    with pytest.raises(ValueError, match="not NanoDet's weights"):
+        SamTask([[scene()]], SMALL, trunk={})
+
+
+def test_where_no_edges_are_known_none_are_learnt() -> None:
+    logits, target = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.full((2, 4, 4), -1.0)
+    assert edge_loss(logits, target) == 0
+    target[0, 0, 0] = 1
+    expected = -logits[0, 0, 0].sigmoid().log()
+    torch.testing.assert_close(edge_loss(logits, target), expected, atol=0.02, rtol=0.02)
+    assert edge_loss(torch.full((1, 2, 2), 0.3).logit(), torch.full((1, 2, 2), 0.3)).abs() < 1e-6
 
 
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
@@ -92,10 +135,12 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
 
 
 def test_learns_one_scene_and_exports_it(tmp_path: Path) -> None:
-    sam = trained(tmp_path, replace(SMALL, steps=150, windows=1, correction_share=(0.0, 0.3)))
-    ious = [json.loads(line)["iou"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    assert len(ious) == 15
-    assert np.mean(ious[-5:]) > np.mean(ious[2:5]) + 0.05
+    sam = trained(tmp_path, replace(SMALL, steps=80, windows=1, correction_share=(0.0, 0.3)))
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert len(lines) == 8
+    ious, edges = [line["iou"] for line in lines[1:]], [line["edge"] for line in lines]
+    assert np.mean(ious[-2:]) > np.mean(ious[2:5]) + 0.05
+    assert np.mean(edges[-3:]) < np.mean(edges[:3])
     save_half(sam, tmp_path / "w.safetensors", {"pred_iou_thresh": "0.5"})
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert set(file.keys()) == sam.state_dict().keys()

@@ -42,7 +42,7 @@ def batch(seed: int, size_px: int = 256, scale: tuple[float, float] = (0.6, 1.6)
 
 @pytest.mark.parametrize("seed", range(6))
 def test_photo_target_and_prompt_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_jitter", lambda rgb, rng: rgb)
+    monkeypatch.setattr(windows, "jitter", lambda rgb, rng: rgb)
     out = batch(seed)
     assert out.rgb.shape == (3, 3, 256, 256)
     assert out.targets.shape == (len(out.is_box), 64, 64)
@@ -67,7 +67,7 @@ def test_photo_target_and_prompt_agree(seed: int, monkeypatch: pytest.MonkeyPatc
 
 def test_colours_change_and_a_few_photos_turn_grey() -> None:
     plain = np.full((20, 30, 3), (200, 60, 90), np.uint8)
-    changed = [windows._jitter(plain, np.random.default_rng(seed)) for seed in range(60)]
+    changed = [windows.jitter(plain, np.random.default_rng(seed)) for seed in range(60)]
     assert all(photo.shape == plain.shape and photo.dtype == np.uint8 for photo in changed)
     assert all((photo != plain).any() for photo in changed)
     spread = np.array([np.ptp(photo.astype(int), axis=2).mean() for photo in changed])

@@ -114,9 +114,10 @@ def test_labels_without_their_listing_say_what_to_give(tmp_path: Path) -> None:
 
 
 def test_a_weight_is_a_share_of_the_photos_highest_score() -> None:
-    def mask(iou: float | None, stability: float = 1.0) -> dict[str, Any]:
-        return {"predicted_iou": iou, "stability_score": stability}
+    def mask(iou: float | None, stability: float = 1.0, score: float | None = None) -> dict[str, Any]:
+        return {"predicted_iou": iou, "stability_score": stability, "score": score}
 
     assert weights([mask(0.3, 0.5), mask(0.3), mask(-1.0), mask(None), mask(math.nan)]) == [0.5, 1.0, 0.0, 0.0, 0.0]
     assert weights([mask(-0.5), mask(-1.0)]) == [1.0, 1.0]
+    assert weights([mask(0.9, 1.0, 0.2), mask(0.1, 0.1, 0.8)]) == [0.25, 1.0]
     assert weights([]) == []

@@ -36,7 +36,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
         ("tile_size: 64.5", "tile_size=64.5; expected a whole number of at least 64"),
         ("tile_whole: 1", "tile_whole=1; expected true or false"),
         ("max_pixels: 0", "max_pixels=0; expected a whole number of at least 1"),
-        ("duplicates: nms", "duplicates='nms'; choose from box-nms"),
+        ("duplicates: nms", "duplicates='nms'; choose from None, box-nms"),
         ("encoder_runtime: onnx", "encoder_runtime='onnx'; choose from torch, openvino"),
         ("tile_size: 512\ncrop_n_layers: 1", "tile_size=512 and crop_n_layers exclude each other"),
         ("- 1", "expected a mapping"),
@@ -85,7 +85,7 @@ def test_what_comes_after_decoding_can_be_set(tmp_path: Path) -> None:
     expected = {"duplicates": "merge", "refine": "prose", "overlap": "flat", "tile_size": 2048, "tile_whole": False}
     assert {name: getattr(config.options, name) for name in expected} == expected
     assert difference(LabelConfig().as_dict(), config.as_dict())[:2] == [
-        "duplicates: 'box-nms' there, 'merge' now",
+        "duplicates: None there, 'merge' now",
         "overlap: 'nested' there, 'flat' now",
     ]
 

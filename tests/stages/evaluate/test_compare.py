@@ -9,15 +9,19 @@ import pytest
 
 from aopsam.everything.ledger import Labelled
 from aopsam.metrics import PRECISIONS
-from stages.evaluate.compare import compare, unpacked
+from aopsam.sam.encode import encode
+from aopsam.sam.registry import load_sam
+from stages.evaluate.compare import ask_ground_truth, compare, unpacked
+from stages.evaluate.ground_truth import Answers
 from stages.evaluate.peak_memory import peak_memory
+from tests.helpers.made_scenes import made_scene
 from tests.helpers.made_shard import annotation, rectangle
 
 HW = (96, 128)
 
 
-def record(mask: np.ndarray, predicted_iou: float, stability: float) -> dict:
-    return annotation(mask) | {"predicted_iou": predicted_iou, "stability_score": stability}
+def record(mask: np.ndarray, predicted_iou: float, stability: float, score: float | None = None) -> dict:
+    return annotation(mask) | {"predicted_iou": predicted_iou, "stability_score": stability, "score": score}
 
 
 def test_masks_are_ranked_by_the_mean_of_both_scores() -> None:
@@ -28,6 +32,19 @@ def test_masks_are_ranked_by_the_mean_of_both_scores() -> None:
     assert measured.ranked["ap"].found[0].all()
     assert measured.ranked["ap"].scores.tolist() == pytest.approx([0.85, 0.725])
     assert (measured.values["boundary_f"], measured.values["masks_kept"]) == (1, 2)
+    learned = Labelled([record(other, 0.1, 0.1, 0.9), record(truth, 0.8, 0.9, 0.7)])
+    assert compare(learned, [annotation(truth)], []).ranked["ap"].scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_of_three_masks_the_model_chooses_one() -> None:
+    scene = made_scene(0)
+    annotations = [{"segmentation": mask} for mask in scene.rles]
+    measured = ask_ground_truth("gt-point", encode(load_sam("tiny"), scene.rgb), annotations)
+    chosen = measured.values["miou_predicted"], measured.values["miou_score"]
+    assert all(0.3 < value < measured.values["miou"] for value in chosen)
+    assert measured.values["score_pearson"] > 0.3
+    answers = Answers(np.array([[0.1, 0.5, 0.9], [0.2, 0.3, 0.4]]), np.array([[0.9, 0, 0], [0, 0.9, 0]]), None, 0.0)
+    assert answers.chosen_by(answers.predicted_iou) == pytest.approx(0.2)
 
 
 def test_what_average_precision_needs_survives_the_table() -> None:

@@ -51,6 +51,17 @@ def test_pycocotools_opens_the_same_masks(tmp_path: Path) -> None:
             assert isinstance(annotation["segmentation"]["counts"], str)
 
 
+def test_the_score_is_the_learned_one_where_there_is_one(tmp_path: Path) -> None:
+    rows = made_out(tmp_path / "run")[2]
+    for row in rows:
+        for number, mask in enumerate(row["masks"]):
+            mask["score"] = None if number % 2 else 0.25
+    write_labels(rows, tmp_path / "labels" / "x.parquet")
+    export_coco(str(tmp_path / "labels"), str(tmp_path / "coco"))
+    annotations = json.loads((tmp_path / "coco" / "instances.json").read_text())["annotations"]
+    assert [annotation["score"] for annotation in annotations[:4]] == [0.25, 0.9, 0.25, 0.9]
+
+
 def test_parents_are_ids_of_annotations(tmp_path: Path) -> None:
     rows = made_out(tmp_path / "run")[2]
     parents = [1, 2, None, 2]

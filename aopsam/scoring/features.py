@@ -1,0 +1,125 @@
+"""What a scorer reads of a mask: numbers of its low-resolution logits, its shape, its prompt and SAM's estimates."""
+
+from __future__ import annotations
+
+import torch
+
+from aopsam.sam.decode import DecodedMasks
+from aopsam.sam.encode import SUBCELLS, EncodedPhoto
+from aopsam.sam.prompts import Prompts
+
+FEATURES = (
+    *("estimate", "better_estimates", "behind_best"),
+    *("stable_half", "stable_one", "stable_two"),
+    *("side", "log_area", "of_box", "compactness", "width", "height", "at_border"),
+    *("sure_inside", "sure_outside", "mean_inside", "unsure"),
+    *("off_centre", "first", "second", "third", "is_box", "fills_box"),
+)
+"""Names of the numbers of a mask, in order; logits count in units of the model's own scale."""
+
+MASKS_AT_ONCE = 16
+"""Masks whose maps are held at once, so that they stay in a CPU's cache."""
+SUREST = 16.0
+"""Logits beyond it say no more."""
+
+
+def mask_features(photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) -> torch.Tensor:
+    """Measure the K decoded masks of a photo.
+
+    Args:
+        photo: the encoded photo.
+        prompts: the N prompts that were decoded.
+        decoded: their masks.
+
+    Returns:
+        (K, len(FEATURES)) float32, on the device of the logits.
+    """
+    rows, columns = shown_on_maps(photo)
+    logits = decoded.logits[:, :rows, :columns].float() - photo.model.mask_threshold
+    device = logits.device
+    number, alternative = decoded.index.unbind(1)
+    estimates = decoded.predicted_iou.to(device).float()
+    own = estimates[number, alternative]
+    scale = torch.tensor([columns / photo.hw[1], rows / photo.hw[0]])
+    coords = (torch.from_numpy(prompts.coords_px[:, :2]) * scale).to(device)[number]
+    parts = [
+        _of_maps(some, place, prompts.are_boxes)
+        for some, place in zip(logits.split(MASKS_AT_ONCE), coords.split(MASKS_AT_ONCE), strict=True)
+    ]
+    shape = torch.cat(parts) if parts else logits.new_zeros(0, len(FEATURES) - 7)
+    several = estimates.shape[1] > 1
+    values = [
+        own,
+        (estimates[number] > own[:, None]).sum(1),
+        own - estimates[number].amax(1) if len(number) else own,
+        *shape[:, :-1].unbind(1),
+        *(several * (alternative == which) for which in range(3)),
+        torch.full_like(own, prompts.are_boxes),
+        shape[:, -1],
+    ]
+    return torch.stack([value.float() for value in values], dim=1)
+
+
+def shown_on_maps(photo: EncodedPhoto) -> tuple[int, int]:
+    """Return rows and columns of low-resolution masks that show the photo, not its padding."""
+    size = photo.model.image_encoder.img_size
+    rows, columns = (
+        max(1, round(side * SUBCELLS * cells / size))
+        for side, cells in zip(photo.input_hw, photo.embedding.shape[-2:], strict=True)
+    )
+    return rows, columns
+
+
+def _of_maps(logits: torch.Tensor, coords: torch.Tensor, are_boxes: bool) -> torch.Tensor:
+    """Measure the maps of K masks (K, h, w) of prompts at (K, 2, 2) XY: FEATURES from `stable_half` to `off_centre`,
+    and `fills_box`."""
+    height, width = logits.shape[1:]
+    filled = logits > 0
+    mask, around = filled.float(), (_grown(filled) & ~filled).float()
+    area, perimeter = mask.sum((1, 2)), (_grown(~filled) & filled).sum((1, 2)).float()
+    some = area.clamp_min(1)
+    (left, right), (top, bottom) = _ends(filled.any(1).float()), _ends(filled.any(2).float())
+    wide, high = right - left, bottom - top
+    at_border = mask[:, 0].sum(1) + mask[:, -1].sum(1) + mask[:, 1:-1, 0].sum(1) + mask[:, 1:-1, -1].sum(1)
+    sure = logits.abs().clamp_max(SUREST)
+    centre_x = (mask.sum(1) @ torch.arange(width, device=mask.device).float()) / some
+    centre_y = (mask.sum(2) @ torch.arange(height, device=mask.device).float()) / some
+    place = coords.mean(1) if are_boxes else coords[:, 0]
+    asked = (coords[:, 1] - coords[:, 0]).prod(1).clamp_min(1) if are_boxes else torch.ones_like(area)
+    return torch.stack(
+        [
+            *((logits > by).sum((1, 2)) / (logits > -by).sum((1, 2)).clamp_min(1) for by in (0.5, 1.0, 2.0)),
+            (area / (height * width)).sqrt(),
+            (area + 1).log(),
+            area / (wide * high).clamp_min(1),
+            4 * torch.pi * area / (perimeter.square() + 1),
+            wide / width,
+            high / height,
+            at_border / (perimeter + at_border).clamp_min(1),
+            (sure * mask).sum((1, 2)) / some,
+            (sure * around).sum((1, 2)) / around.sum((1, 2)).clamp_min(1),
+            (logits.sigmoid() * mask).sum((1, 2)) / some,
+            (logits.abs() < 1).sum((1, 2)) / some,
+            ((centre_x - place[:, 0]).square() + (centre_y - place[:, 1]).square()).sqrt() / some.sqrt(),
+            are_boxes * area / asked,
+        ],
+        dim=1,
+    )
+
+
+def _grown(mask: torch.Tensor) -> torch.Tensor:
+    """Dilate masks (K, h, w) bool by 3 x 3."""
+    wide = mask.clone()
+    wide[:, :, 1:] |= mask[:, :, :-1]
+    wide[:, :, :-1] |= mask[:, :, 1:]
+    grown = wide.clone()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown
+
+
+def _ends(covered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return first and last + 1 place of (K, n) flags; 0 and 0 where there is none."""
+    some = covered.amax(1)
+    first, last = covered.argmax(1), covered.shape[1] - covered.flip(1).argmax(1)
+    return first * some, last * some

@@ -1,0 +1,55 @@
+"""The scorer: from the numbers of a mask (`features.py`) to the IoU that it should have with a true mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from aopsam._as_loaded import as_loaded
+from aopsam.sam.decode import DecodedMasks
+from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.prompts import Prompts
+from aopsam.scoring.features import FEATURES, mask_features
+
+HIDDEN = 64
+FARTHEST = 5.0
+"""Standard deviations from the mean of training beyond which a number says no more."""
+
+
+class MaskScorer(nn.Module):
+    """Two hidden layers on standardised numbers of a mask.
+
+    Attributes:
+        sam: name of the SAM whose masks it learnt from.
+        sam_sha256: digest of that SAM's weights.
+        sha256: digest of its own weights file, empty where it comes from none.
+        score_thresh: least score of a mask that everything mode keeps.
+        pred_iou_thresh: least predicted IoU of a mask that it scores: hardly one below reaches `score_thresh`.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(len(FEATURES)))
+        self.register_buffer("deviation", torch.ones(len(FEATURES)))
+        self.layers = nn.Sequential(
+            *(nn.Linear(len(FEATURES), HIDDEN), nn.GELU()),
+            *(nn.Linear(HIDDEN, HIDDEN), nn.GELU()),
+            nn.Linear(HIDDEN, 1),
+        )
+        self.sam = self.sam_sha256 = self.sha256 = ""
+        self.score_thresh = self.pred_iou_thresh = 0.0
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(K, len(FEATURES)) -> (K,) logits of the expected IoU."""
+        standard = ((features - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        logits: torch.Tensor = self.layers(standard)[:, 0]
+        return logits
+
+    @torch.inference_mode()
+    def score(self, photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) -> torch.Tensor:
+        """Return the score (K,) float32 in [0, 1] of the K decoded masks of a photo, on the CPU."""
+        with as_loaded(self):
+            return self(mask_features(photo, prompts, decoded).to(self.mean.device)).sigmoid().cpu()

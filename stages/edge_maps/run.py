@@ -1,0 +1,62 @@
+"""Build edge maps on actors, some photos a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from stages.annotations.shards import list_shards
+from stages.corpus.listing import list_images
+from stages.corpus.others import describe_others
+from stages.edge_maps.actor import BuildEdgeMaps
+from stages.edge_maps.photos import ROWS_PER_FILE, ReadPhotos
+from stages.runner import Resources, run_actors
+from stages.storage.location import redact
+
+LISTED_A_UNIT = 256
+"""Listed photos of a unit of work."""
+
+
+def list_units(data: Sequence[str], unlabelled: Sequence[str], on_problem: Callable[[str], None]) -> list[pa.Table]:
+    """List units of work, as `ReadPhotos` takes them: annotated shards, and parts of listings.
+
+    Args:
+        data: annotated photos, as `stages.annotations.shards.list_shards` takes them.
+        unlabelled: photos, as `stages.corpus.listing.list_images` takes them.
+        on_problem: called with one line for files that are not looked at.
+
+    Raises:
+        ValueError: photos that are not there.
+    """
+    units = [pa.table({"shard": [shard]}) for source in data for shard in list_shards(source)]
+    for images in unlabelled:
+        others = Counter[str]()
+        listing = list_images(images, others=others)
+        if others:
+            on_problem(f"{redact(images)}: {describe_others(others)}")
+        rows = listing.append_column("images", pa.array([images] * listing.num_rows, pa.string()))
+        units += [rows.slice(start, LISTED_A_UNIT) for start in range(0, rows.num_rows, LISTED_A_UNIT)]
+    return units
+
+
+def build_edge_maps(
+    units: Sequence[pa.Table], hed: str, folder: str, done: frozenset[str], resources: Resources
+) -> Iterator[tuple[int, list[str]]]:
+    """Write the edge maps of all photos into a folder.
+
+    Args:
+        units: of `list_units`.
+        hed: file of HED's weights, on every node.
+        folder: path or fsspec URI, reachable from every node.
+        done: SHA-256 of the photos that are passed over.
+        resources: actors, threads and device.
+
+    Yields:
+        Rows written and a line for every photo left out, as files are finished.
+    """
+    make = partial(BuildEdgeMaps, hed, folder, resources.device, resources.threads)
+    for table in run_actors(units, make, resources, read=ReadPhotos(done), rows_at_once=ROWS_PER_FILE):
+        yield from ((account["rows"], account["problems"]) for account in table.to_pylist())

@@ -1,0 +1,75 @@
+"""Training a scorer: what it learns from, that it learns, and its thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.sam.registry import load_sam
+from aopsam.scoring.features import FEATURES
+from aopsam.training.scorer import (
+    Examples,
+    NothingToLearn,
+    ScorerRecipe,
+    choose_scorer_thresholds,
+    fit_scorer,
+    make_examples,
+)
+from tests.helpers.made_scenes import made_scene
+
+RECIPE = ScorerRecipe(prompts=6, boxes=0.5, free=5, steps=300)
+
+
+def test_examples_are_all_three_masks_of_every_prompt() -> None:
+    sam, scene = load_sam("tiny"), made_scene(0)
+    asked = min(6, len(scene.rles))
+    points, boxes = make_examples(sam, scene, RECIPE, sparse=False)
+    assert points.features.shape == (3 * (asked + 5), len(FEATURES))
+    assert torch.isnan(points.asked_iou).sum() == 3 * 5
+    assert boxes.features[:, FEATURES.index("is_box")].eq(1).all()
+    for examples in (points, boxes):
+        known = ~torch.isnan(examples.asked_iou)
+        assert (examples.iou[known] >= examples.asked_iou[known]).all()
+        assert examples.asked_iou[known].view(-1, 3).amax(1).mean() > 0.6  # the very masks that were asked for
+    sparse, _ = make_examples(sam, scene, RECIPE, sparse=True)
+    assert len(sparse.iou) == 3 * asked
+    again, _ = make_examples(sam, scene, RECIPE, sparse=True)
+    assert torch.equal(sparse.features, again.features)
+    other, _ = make_examples(sam, scene, replace(RECIPE, seed=1), sparse=True)
+    assert not torch.equal(sparse.features, other.features)
+
+
+def test_a_scorer_learns_what_its_numbers_say() -> None:
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(2000, len(FEATURES), generator=rng)
+    iou = (features[:, 3] + 0.5 * features[:, 9]).sigmoid()
+    photos = [Examples(f, i, i) for f, i in zip(features.split(50), iou.split(50), strict=True)]
+    recipe = replace(RECIPE, steps=1500)
+    scorer = fit_scorer(photos[:30], recipe)
+    held_out = torch.cat([p.features for p in photos[30:]])
+    error = (scorer(held_out).sigmoid() - iou[1500:]).abs().mean()
+    assert error < 0.04
+    assert torch.equal(fit_scorer(photos[:30], recipe)(held_out), scorer(held_out))
+    with pytest.raises(NothingToLearn):
+        fit_scorer([], RECIPE)
+
+
+def test_thresholds_leave_the_wanted_number_of_masks() -> None:
+    sam, scene = load_sam("tiny"), made_scene(1)
+    examples = [e for seed in range(2, 5) for e in make_examples(sam, made_scene(seed), RECIPE, sparse=False)]
+    scorer = fit_scorer(examples, RECIPE)
+    choose_scorer_thresholds(sam, scorer, [scene], masks_a_photo=20)
+    assert 0 < scorer.score_thresh < 1
+    generator = AutoMaskGenerator(sam, prompts="grid-16", duplicates="box-nms", stability_score_thresh=0.0)
+    generator.scorer = scorer
+    generator.options = replace(generator.options, score_thresh=scorer.score_thresh, pred_iou_thresh=0.0)
+    scores = np.array([record["score"] for record in generator.generate(scene.rgb)])
+    assert abs(len(scores) - 20) <= 5  # pixels count at their full number here
+    assert (scores >= scorer.score_thresh).all()
+    more = scorer.score_thresh
+    choose_scorer_thresholds(sam, scorer, [scene], masks_a_photo=60)
+    assert scorer.score_thresh < more

@@ -1,0 +1,51 @@
+"""From annotated photos to a scorer that labelling uses, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.sam.registry import load_sam
+from pipelines import train_scorer
+from tests.helpers.in_process import without_ray
+from tests.helpers.made_shard import jpeg, two_objects, write_shard
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    without_ray(monkeypatch)
+    photos = {f"photo-{n}": (jpeg(n, (96, 128)), two_objects()) for n in range(12)}
+    shard = write_shard(tmp_path / "s.tar", photos | {"broken": (b"no photo", two_objects())})
+    small = ("--prompts", "4", "--free", "3", "--steps", "50")
+    return ["--data", str(shard), "--sparse", str(shard), "--out", str(tmp_path / "out"), *small]
+
+
+def test_a_trained_scorer_ranks_the_masks_of_its_sam(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_scorer.main(command) == 0
+    printed = capsys.readouterr()
+    assert "left out: broken: not a photo" in printed.err
+    assert "held-out photos; correlation with the best IoU" in printed.out
+    path = str(tmp_path / "out/scorer.safetensors")
+    generator = AutoMaskGenerator(load_sam("tiny"), prompts="grid-4", scorer=path, score_thresh=0.0)
+    assert generator.scorer is not None
+    assert generator.scorer.sam_sha256 == generator.model.sha256
+
+
+def test_what_cannot_be_used_ends_in_a_line(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong, said in (
+        (command[4:], "needs annotated photos: --data, --sparse or both"),
+        ([*command, "--sparse", str(tmp_path / "none")], "no shard"),
+        ([*command, "--sam", "none"], "unknown SAM"),
+    ):
+        assert train_scorer.main(wrong) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    write_shard(tmp_path / "s.tar", {"a": (b"no photo", two_objects())})
+    assert train_scorer.main(command) == 3
+    assert "no masks to learn from" in capsys.readouterr().err
