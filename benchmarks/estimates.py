@@ -21,6 +21,7 @@ from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, load_photos
+from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 from stages.evaluate.ground_truth import Answers, answer, box_prompts
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     curves: dict[str, list[tuple[float, float, int]]] = {}
     for data in arguments.data:
         try:
-            photos = load_photos(list_shards(data))[: arguments.limit]
+            photos = load_photos(list_shards(data), print, read_annotated)[: arguments.limit]
         except (ValueError, OSError) as error:
             print(f"estimates: {data}: {error}", file=sys.stderr)
             return 2

@@ -28,6 +28,7 @@ from aopsam.scoring.weights import find_scorer
 from aopsam.training.annotated import load_photos
 from aopsam.training.scorer import pair_iou, true_masks
 from aopsam.training.thresholds import low_resolution_boxes
+from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 
 MASKS = 40
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found: dict[str, list[float]] = defaultdict(list)
         replaced: dict[str, list[float]] = defaultdict(list)
         counts = []
-        for annotated in load_photos(list_shards(data))[: arguments.limit]:
+        for annotated in load_photos(list_shards(data), print, read_annotated)[: arguments.limit]:
             photo, points = encode(sam, annotated.rgb), annotated.points_px[:MASKS]
             truth = true_masks(annotated, photo)[:MASKS]
             first, score = chosen(scorer, photo, Prompts.from_points(points))
