@@ -1,4 +1,4 @@
-"""What a scorer reads of a mask: numbers of its low-resolution logits, its shape, its prompt and SAM's estimates."""
+"""Measure masks for a scorer: 23 numbers each of low-resolution logits, shape, prompt and SAM's estimates."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class ScorerRecipe:
     """Hyper-parameters of a scorer."""
 
     seed: int = 0
-    """Of prompts and weights."""
+    """Seed of the prompts and of the initial weights."""
     prompts: Count = 24
     """Masks of a photo that are asked for, once by a point and once in `boxes` by a box."""
     boxes: Share = 0.3

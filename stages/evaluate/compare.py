@@ -19,7 +19,7 @@ from stages.evaluate.ground_truth import Annotation, answer, box_prompts, point_
 GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
 """Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
 CHOSEN = ("miou_predicted", "miou_score")
-"""Of those strategies: mIoU of the masks that predicted IoU, and the learned score, choose among three."""
+"""Metrics of `GROUND_TRUTH_PROMPTS`: mIoU of the masks that predicted IoU, and the learned score, choose of three."""
 STAGES = ("open", "encode", "prompt", "decode", "filter", "rle")
 
 
