@@ -34,7 +34,7 @@ from benchmarks.canned import CannedGenerator
 from benchmarks.repeated import repeat_photos
 from pipelines import label_corpus
 from stages.label.actor import make_generator
-from stages.runner import choose_resources
+from stages.engine.resources import choose_resources
 
 ROOT = Path(__file__).parent.parent
 

@@ -27,7 +27,7 @@ from stages.config.command_line import ResourceArguments, Uri, checking_input, c
 from stages.edge_maps.files import done_photos
 from stages.edge_maps.run import build_edge_maps, list_units
 from stages.edge_maps.sheet import write_sheet
-from stages.runner import start
+from stages.engine.resources import start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 

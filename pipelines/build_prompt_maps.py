@@ -28,7 +28,7 @@ from stages.prompt_maps.plan import plan_maps
 from stages.prompt_maps.run import build_prompt_maps
 from stages.prompt_maps.samples import Reading
 from stages.prompt_maps.sheet import write_sheet
-from stages.runner import choose_resources, start
+from stages.engine.resources import choose_resources, start
 from stages.storage.location import redact
 
 NOTHING = "build_prompt_maps: no photo could be used"

@@ -31,7 +31,7 @@ from stages.curate.actor import DescriptionRecipe
 from stages.curate.choice import Keep, curate, usable_descriptions
 from stages.curate.output import account, refuse_to_overwrite, write_curation
 from stages.curate.run import describe_photos
-from stages.runner import start
+from stages.engine.resources import start
 from stages.storage.location import redact
 
 

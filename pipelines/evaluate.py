@@ -33,7 +33,7 @@ from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
 from stages.evaluate.output import check_out, write_evaluation, write_metrics
 from stages.evaluate.run import measure
-from stages.runner import start
+from stages.engine.resources import start
 from stages.storage.location import absolute, printable, redact
 
 

@@ -25,7 +25,7 @@ from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
 from stages.results.finish import finish_run
 from stages.results.summary import describe, describe_nothing_to_do, exit_status
-from stages.runner import choose_resources
+from stages.engine.resources import choose_resources
 from stages.storage.location import redact
 
 

@@ -23,7 +23,7 @@ from tyro.conf import OmitArgPrefixes
 
 from aopsam.training.scorer import NothingToLearn, ScorerRecipe
 from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
-from stages.runner import start
+from stages.engine.resources import start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, list_units

@@ -54,7 +54,7 @@ def ray_session() -> Iterator[None]:
     """One Ray on this machine for all tests that need it, as the pipelines start it."""
     import ray
 
-    from stages.runner import start
+    from stages.engine.resources import start
 
     start(actors=2, threads=1)
     yield

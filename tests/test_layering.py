@@ -21,7 +21,7 @@ ALLOWED = {
 FLOORS = (
     {"storage"},
     {"config"},
-    {"runner"},
+    {"engine"},
     {"corpus"},
     {"label"},
     {"results"},
@@ -46,7 +46,7 @@ INSIDE = {
     "weights": set(),
 }
 """Rooms of the library that a room may import, besides itself and private helpers."""
-SCHEDULERS = {"stages/runner.py", "stages/train/on_ray.py"}
+SCHEDULERS = {"stages/engine/resources.py", "stages/engine/steps.py", "stages/train/on_ray.py"}
 """The only files that use Ray."""
 FORBIDDEN_IN_LIBRARY = {"ray", "pyarrow", "fsspec", "jsonschema"}
 

@@ -9,7 +9,7 @@ from functools import partial
 import pyarrow as pa
 
 from stages.curate.actor import DescribePhotos, DescriptionRecipe
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 
 
 def describe_photos(shards: Sequence[str], recipe: DescriptionRecipe, resources: Resources) -> Iterator[pa.Table]:

@@ -13,7 +13,7 @@ from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
 from stages.edge_maps.actor import BuildEdgeMaps
 from stages.edge_maps.photos import ROWS_PER_FILE, ReadPhotos
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 from stages.storage.location import redact
 
 LISTED_A_UNIT = 256

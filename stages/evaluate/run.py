@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.evaluate.actor import EvaluatePhotos, Evaluation, read_samples
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 
 HEARTBEAT_SECONDS = 10.0
 

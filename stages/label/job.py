@@ -21,7 +21,7 @@ from stages.label.progress import Progress
 from stages.label.retry import label_again
 from stages.label.row import check_columns
 from stages.label.run import label_listing
-from stages.runner import Resources, start
+from stages.engine.resources import Resources, start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 

@@ -17,7 +17,7 @@ from stages.config.label_config import LabelConfig
 from stages.label.account import bound_by
 from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX
-from stages.runner import Resources
+from stages.engine.resources import Resources
 from stages.storage.location import locate
 
 MOST_PHOTOS = 3

@@ -14,7 +14,7 @@ from stages.label.account import Account
 from stages.label.folder import FailedRow, replace_rows
 from stages.label.row import blank_row, labels_table, with_reason
 from stages.label.run import Labeller, account_of
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 
 
 def label_again(

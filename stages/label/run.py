@@ -14,7 +14,7 @@ from schemas.labels import MODEL_STAGES, Reason
 from stages.label.account import Account
 from stages.label.folder import done_images, write_unit
 from stages.label.row import blank_row, labels_table, with_reason
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 from stages.storage.atomic import CannotWrite
 
 Labeller = Callable[[pa.Table], pa.Table]

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.samples import ROWS_PER_FILE, Reading, read_samples
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 
 
 def build_prompt_maps(

@@ -22,7 +22,7 @@ from aopsam.training.plan import clock, measure
 from aopsam.training.task import Task
 from aopsam.training.trainer import Reports, Worker, kept_weights, train
 from stages.config.command_line import Uri
-from stages.runner import start
+from stages.engine.resources import start
 from stages.storage.atomic import check_writable
 from stages.storage.location import printable, redact
 

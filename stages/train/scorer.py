@@ -24,7 +24,7 @@ from aopsam.training.scorer import Examples, ScorerRecipe, choose_scorer_thresho
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
-from stages.runner import Resources, run_actors
+from stages.engine.resources import Resources, run_actors
 from stages.storage.atomic import write_path
 
 THRESHOLD_PHOTOS = 16

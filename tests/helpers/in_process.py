@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.runner import Resources
+from stages.engine.resources import Resources
 
 
 def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, **how: Any) -> Iterator[pa.Table]:

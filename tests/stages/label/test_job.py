@@ -18,7 +18,7 @@ from stages.label.run import LabelAndWrite
 from stages.results.report import write_report
 from stages.results.summary import describe, summarise
 from stages.results.verify import verify_labels
-from stages.runner import Resources
+from stages.engine.resources import Resources
 from tests.helpers.made_shard import jpeg
 
 GRID = LabelConfig(prompts="grid-2")

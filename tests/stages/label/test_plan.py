@@ -11,7 +11,7 @@ import torch
 from stages.config.label_config import LabelConfig
 from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
-from stages.runner import Resources
+from stages.engine.resources import Resources
 from tests.helpers import ROOT
 
 CHELSEA = ROOT / "samples" / "chelsea.jpg"

@@ -18,7 +18,7 @@ from stages.label.retry import label_again
 from stages.label.row import blank_row, with_reason
 from stages.label.run import choose_rows_per_file, label_listing
 from stages.results.read import read_labels
-from stages.runner import Resources, choose_resources
+from stages.engine.resources import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]

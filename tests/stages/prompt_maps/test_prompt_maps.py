@@ -27,7 +27,7 @@ from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.prompt_maps.samples import Reading, read_samples
 from stages.prompt_maps.sheet import contact_sheet
 from stages.prompt_maps.target import MARGIN, PhotoTarget, photo_target
-from stages.runner import Resources
+from stages.engine.resources import Resources
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard
 
 TOY = MapRecipe(sam="toy", threads=1)

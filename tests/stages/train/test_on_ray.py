@@ -66,7 +66,7 @@ import ray
 from aopsam.training.task import Recipe
 from schemas import listing
 from stages.label.run import label_listing
-from stages.runner import choose_resources
+from stages.engine.resources import choose_resources
 from stages.train.on_ray import _Board, _WorkerSettings, fit
 from tests.helpers.labellers import Blank
 from tests.helpers.training_tasks import Line

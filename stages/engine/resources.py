@@ -1,0 +1,189 @@
+"""Start Ray, or join a cluster, and say what a run may use of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+import ray
+import torch
+
+MEMORY_OF_AN_ACTOR = 2 * 2**30
+"""Bytes that one of the default actors without a GPU may need: processes, model, masks of a large photo."""
+
+SECONDS_TO_END = 10.0
+"""Seconds that a run waits, at most, for its actors to end."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How a run uses the machine or cluster.
+
+    Attributes:
+        actors: processes to begin with, each with its own copy of the model.
+        threads: CPU threads of an actor's model; also the logical CPUs that the actor asks of Ray.
+        device: `cpu`, or `cuda` for one GPU an actor.
+        readers: threads of a process that open photos ahead of its model.
+        most: actors that there may become as the cluster grows; None for as many as it has room for.
+        openers: processes, of one CPU each, that open photos apart from the actors; 0 where each actor opens its own.
+    """
+
+    actors: int
+    threads: int
+    device: str
+    readers: int = 2
+    most: int | None = None
+    openers: int = 0
+
+    def __str__(self) -> str:
+        more = "" if self.most == self.actors else " or more" if self.most is None else f" to {self.most}"
+        apart = f", {self.openers} process(es) that open photos apart" if self.openers else ""
+        return (
+            f"{self.actors}{more} actor(s) on {self.device}, {self.threads} CPU thread(s) each and {self.readers} that"
+            f" open photos{apart}"
+        )
+
+
+def start(
+    actors: int | None = None,
+    threads: int | None = None,
+    units: int | None = None,
+    device: str = "auto",
+    openers: int | None = None,
+) -> Resources:
+    """Join the cluster that RAY_ADDRESS names (`ray job submit` sets it), else start Ray on this machine, quietly.
+
+    Returns:
+        What the run may use: `choose_resources` of the arguments.
+
+    Raises:
+        SystemExit: Ray does not start; the message says why.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if not ray.is_initialized():
+        try:
+            _connect(actors or 1, threads or 1)
+        except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
+            reason = " ".join(str(error).split())
+            raise SystemExit(
+                f"Ray did not start: {reason}; is the machine overloaded, or RAY_ADDRESS wrong?"
+            ) from error
+    gc.collect()  # actors of an earlier run whose handles hang in a cycle would hold CPUs
+    return choose_resources(actors, threads, units, device, openers)
+
+
+def _connect(actors: int, threads: int) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
+    ray.init(
+        address="local",  # and not a cluster that happens to run on this machine
+        num_cpus=max(os.cpu_count() or 1, actors * threads) + 1,  # and one for the tasks that feed the actors
+        object_store_memory=500 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Sum of what a machine or cluster has, in CPUs, GPUs and bytes; `beside` are CPUs on nodes without a GPU."""
+
+    cpus: int
+    gpus: int
+    memory: int
+    beside: int
+
+
+def choose_resources(
+    actors: int | None = None,
+    threads: int | None = None,
+    units: int | None = None,
+    device: str = "auto",
+    openers: int | None = None,
+) -> Resources:
+    """Fill in what the user left open, from the cluster that Ray joined or this machine.
+
+    One actor a GPU, whose CPUs share the opening of photos; without GPUs one actor for every `threads` CPUs, as long
+    as there is memory. A cluster may grow, from nothing too: what its autoscaler may start decides whether there are
+    GPUs, and actors come with the nodes.
+
+    Args:
+        actors: the most, if given; on this machine as many.
+        threads: of each; by default 2.
+        units: of work, where their number is known: more actors would have none.
+        device: `cpu`, `cuda`, or `auto` for GPUs where there are or can be some.
+        openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU
+            where there are GPUs, else none.
+    """
+    room, may_grow = _room_here(), False
+    if ray.is_initialized():
+        room, may_grow = _room_of_cluster(room), bool(os.environ.get("RAY_ADDRESS"))
+    can_be = _room_to_be(room) if may_grow else room
+    device = ("cuda" if can_be.gpus else "cpu") if device == "auto" else device
+    threads = threads or min(2, max(room.cpus, 1))
+    gpu = device == "cuda"
+    fit = room.gpus if gpu else min(room.cpus // threads, room.memory // MEMORY_OF_AN_ACTOR)
+    begin = max(1, fit) if actors is None else max(1, min(actors, fit)) if may_grow else actors
+    if openers is None:
+        openers = room.beside if gpu else 0
+    return Resources(
+        actors=begin if units is None else min(begin, max(1, units)),
+        threads=threads,
+        device=device,
+        readers=max(2, room.cpus // room.gpus) if gpu and room.gpus else 2,
+        most=actors if may_grow else begin,
+        openers=openers,
+    )
+
+
+def _room_here() -> _Room:
+    return _Room(os.cpu_count() or 1, torch.cuda.device_count(), psutil.virtual_memory().total, 0)
+
+
+def _room_of_cluster(here: _Room) -> _Room:
+    """Return the room of the cluster that was joined; of one that was started here, its CPUs are this machine's."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if not os.environ.get("RAY_ADDRESS"):
+        return _Room(here.cpus, gpus, here.memory, 0)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    beside = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU"))
+    cpus, memory = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "memory"))
+    return _Room(int(cpus), gpus, int(memory), int(beside))
+
+
+def _room_to_be(now: _Room) -> _Room:
+    """Return the room that the cluster's autoscaler may make; what there is now where it has none."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # as Ray Data itself asks
+    return _Room(
+        *(max(int(most.get(kind, 0)), there) for kind, there in (("CPU", now.cpus), ("GPU", now.gpus))),
+        max(int(most.get("memory", 0)), now.memory),
+        now.beside,
+    )
+
+
+def free_cpus() -> float:
+    """Return the logical CPUs that nothing holds."""
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def wait_for_actors_to_end(free: float) -> None:
+    """Wait some seconds until as many CPUs are free as before the run.
+
+    Actors end with their handles, which hang in a cycle with the executor's thread: a later run, or a training, would
+    wait for their CPUs until Python's collector comes by.
+    """
+    deadline = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < deadline:
+        gc.collect()
+        if free_cpus() >= free:
+            return
+        time.sleep(0.2)

@@ -1,0 +1,254 @@
+"""The one file that uses Ray Data: stream units of work through the steps of a job.
+
+A unit is a table. Between steps it travels as the bytes of one row, so that Ray neither cuts nor joins it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Protocol, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from stages.engine.journal import Attempt, Journal, Lost
+from stages.engine.resources import free_cpus, wait_for_actors_to_end
+
+Reader = Callable[[pa.Table], Iterable[pa.Table]]
+"""Makes many units of one, in a task of its own; the same of the same, since Ray repeats it where a node is lost."""
+
+
+class Stage(Protocol):
+    """What an actor does to units."""
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return the result of a unit, of any number of rows."""
+        ...
+
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        """Return the result of one row that ends its worker, or takes too long, without touching what it names."""
+        ...
+
+
+@dataclass(frozen=True)
+class Actors:
+    """A pool of processes that each hold a stage, and make one unit of one.
+
+    Attributes:
+        make: builds the stage in each; picklable.
+        least, most: number of processes; `most` is None for as many as the cluster has room for, now or later.
+        cpus, gpus: that each asks of Ray; `OMP_NUM_THREADS` is its CPUs.
+        finish: made of the results of a unit, all together, in the same process, such as a file.
+        calls_at_once: units in a process at the same time, in as many threads.
+        seconds_an_item: longest time without a sign of life (`alive`), after which a process is ended; None for ever.
+    """
+
+    make: Callable[[], Stage]
+    least: int
+    most: int | None
+    cpus: float
+    gpus: float = 0
+    finish: Callable[[pa.Table], pa.Table] | None = None
+    calls_at_once: int = 1
+    seconds_an_item: float | None = None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that each make any number of units of one; they hold no CPU, so that actors that hold all block none.
+
+    Attributes:
+        read: what a task does.
+        at_once: the most that run at the same time.
+        units: that a task gets joined to one; the last may get fewer.
+    """
+
+    read: Reader
+    at_once: int
+    units: int = 1
+
+
+def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors]) -> Iterator[pa.Table]:
+    """Stream units through steps that all run at the same time; yield what the last returns, in any order.
+
+    A native crash, a node that goes away or a lack of memory ends a process; Ray starts another and tries its units
+    again. There the items of such a unit come one at a time, and one that ends its process (`DEATHS`) is given up.
+
+    Args:
+        units: tables, each a unit of the first step.
+        steps: the last one gives the results; each before it units of the next.
+
+    Raises:
+        Exception: of Ray, naming what a step raised.
+    """
+    if not units:
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.print_on_execution_start = False
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    context.target_max_block_size = 1  # each unit goes on alone, as soon as it is there
+    # Only these bound the retries; Ray has no newer names for them.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    # Where a step gets little, some of its processes have nothing to do; that is no news.
+    warnings.filterwarnings("ignore", message="The m.* number of concurrent")
+    free = free_cpus()
+    journal = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Journal).remote()
+    work: ray.data.Dataset = ray.data.from_items([{"unit": pack(unit)} for unit in units], override_num_blocks=len(units))
+    for place, step in enumerate(steps):
+        last = place == len(steps) - 1
+        if isinstance(step, Tasks):
+            work = work.map_batches(
+                cast(Any, _read),
+                fn_kwargs={"read": step.read, "last": last},
+                batch_size=step.units,
+                batch_format="pyarrow",
+                compute=ray.data.TaskPoolStrategy(size=step.at_once),
+                num_cpus=0,
+                max_retries=10 + place,  # steps of unlike options stay apart: one that lists must not wait for the next
+            )
+        else:
+            work = work.map_batches(
+                _Actor,
+                fn_constructor_kwargs={"step": step, "journal": journal, "last": last},
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=step.least,
+                    max_size=step.most,
+                    max_tasks_in_flight_per_actor=max(2, step.calls_at_once),
+                    max_concurrent_calls_per_actor=step.calls_at_once,
+                    enable_true_multi_threading=step.calls_at_once > 1,
+                ),
+                num_cpus=step.cpus,
+                num_gpus=step.gpus,
+                max_restarts=-1,
+                max_task_retries=-1,  # the journal ends what would go on for ever
+            )
+    # Nothing fetched ahead: each table is there as it is done, and not when the next one is.
+    for table in work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
+        yield cast(pa.Table, table)
+    del work
+    wait_for_actors_to_end(free)
+
+
+def alive() -> None:
+    """Give a sign of life: the stage of this process goes on to its next item."""
+    _Watch.seen = time.monotonic()
+
+
+class _Watch:
+    """Ends this process when no sign of life came for too long while it had work."""
+
+    seen = 0.0
+
+    def __init__(self, limit: float, late: Callable[[], None]) -> None:
+        self._limit, self._late, self._busy = limit, late, 0
+        threading.Thread(target=self._look, daemon=True).start()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        alive()
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(min(1.0, self._limit / 4))
+            if self._busy and time.monotonic() - _Watch.seen > self._limit:
+                self._late()
+                os._exit(1)
+
+
+class _Actor:
+    """Calls a stage on units; on one that ended a process before, item by item, with nothing beside it."""
+
+    def __init__(self, step: Actors, journal: Any, last: bool) -> None:
+        self._stage, self._finish, self._journal, self._last = step.make(), step.finish, journal, last
+        self._calls, self._alone = 0, False
+        self._changed = threading.Condition()
+        self._unit: str | None = None
+        self._watch = None if step.seconds_an_item is None else _Watch(step.seconds_an_item, self._late)
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        (data,) = packed.column("unit").to_pylist()
+        name, unit = blake2b(data, digest_size=16).hexdigest(), unpack(data)
+        attempt = ray.get(self._journal.begin.remote(name))
+        with self._room(alone=attempt.number > 1), self._watch.work() if self._watch else nullcontext():
+            result = self._stage(unit) if attempt.number == 1 else self._one_by_one(name, unit, attempt)
+        if self._finish is not None:
+            result = self._finish(result)
+        self._journal.end.remote(name)
+        return result if self._last else _packed(result)
+
+    def _one_by_one(self, name: str, unit: pa.Table, attempt: Attempt) -> pa.Table:
+        results = {place: unpack(data) for place, data in attempt.results.items()}
+        # One that may end this process comes first: then least is lost.
+        for place in sorted(range(unit.num_rows), key=lambda place: place != attempt.suspect):
+            if place in results:
+                continue
+            item = unit.slice(place, 1)
+            if place in attempt.lost:
+                results[place] = self._stage.give_up(item, attempt.lost[place])
+                continue
+            ray.get(self._journal.at.remote(name, place))
+            self._unit = name
+            alive()
+            results[place] = self._stage(item)
+            ray.get(self._journal.keep.remote(name, place, pack(results[place])))
+        self._unit = None
+        return pa.concat_tables(results[place] for place in range(unit.num_rows))
+
+    def _late(self) -> None:
+        if self._unit is not None:
+            ray.get(self._journal.slow.remote(self._unit))
+
+    @contextmanager
+    def _room(self, alone: bool) -> Iterator[None]:
+        """Wait until no call that must be alone is in this process, and for one that must, until none is."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not (alone and self._calls))
+            self._calls, self._alone = self._calls + 1, alone
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls, self._alone = self._calls - 1, False
+                self._changed.notify_all()
+
+
+def _read(packed: pa.Table, read: Reader, last: bool) -> Iterator[pa.Table]:
+    units = pa.concat_tables(unpack(data) for data in packed.column("unit").to_pylist())
+    for unit in read(units):
+        yield unit if last else _packed(unit)
+
+
+def _packed(table: pa.Table) -> pa.Table:
+    return pa.table({"unit": pa.array([pack(table)], pa.large_binary())})
+
+
+def pack(table: pa.Table) -> bytes:
+    """Return the bytes of a table."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def unpack(data: bytes) -> pa.Table:
+    """Return the table of `pack`."""
+    with pa.ipc.open_stream(data) as stream:
+        return stream.read_all()
