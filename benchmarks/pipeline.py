@@ -33,8 +33,8 @@ from aopsam.photos.decode import open_photo
 from benchmarks.canned import CannedGenerator
 from benchmarks.repeated import repeat_photos
 from pipelines import label_corpus
-from stages.label.actor import make_generator
 from stages.engine.resources import choose_resources
+from stages.label.actor import make_generator
 
 ROOT = Path(__file__).parent.parent
 

@@ -22,13 +22,13 @@ from tyro.conf import OmitArgPrefixes
 
 from stages.annotations.shards import list_shards
 from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.engine.resources import choose_resources, start
 from stages.prompt_maps.actor import MapRecipe, load_padding_sam
 from stages.prompt_maps.files import refuse_to_add
 from stages.prompt_maps.plan import plan_maps
 from stages.prompt_maps.run import build_prompt_maps
 from stages.prompt_maps.samples import Reading
 from stages.prompt_maps.sheet import write_sheet
-from stages.engine.resources import choose_resources, start
 from stages.storage.location import redact
 
 NOTHING = "build_prompt_maps: no photo could be used"

@@ -29,11 +29,11 @@ from aopsam._options import Count, Limits
 from stages.annotations.shards import list_shards
 from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
+from stages.engine.resources import start
 from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
 from stages.evaluate.output import check_out, write_evaluation, write_metrics
 from stages.evaluate.run import measure
-from stages.engine.resources import start
 from stages.storage.location import absolute, printable, redact
 
 

@@ -21,11 +21,11 @@ from tyro.conf import OmitArgPrefixes
 from aopsam._options import Count, Share
 from stages.config.command_line import Uri, checking_input, command, parse, settings_file
 from stages.config.label_config import LabelConfig
+from stages.engine.resources import choose_resources
 from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
 from stages.results.finish import finish_run
 from stages.results.summary import describe, describe_nothing_to_do, exit_status
-from stages.engine.resources import choose_resources
 from stages.storage.location import redact
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 from fsspec.spec import AbstractFileSystem
 
 from stages.corpus.globs import matches, split_glob
-from stages.corpus.names import suffix
-from stages.corpus.walk import Found, walk_local, walk_remote
+from stages.corpus.walk import Found, remote_stamp, stamped, walk_local, walk_remote
 from stages.storage.location import Location, redact
 
 
@@ -22,14 +22,12 @@ class Selection:
     Attributes:
         root: the folder that ids and file names are relative to, raw bytes, without credentials: the folder itself, the
             parent of a single file, the folder above the first wildcard of a glob.
-        found: photos and archives below it.
-        others: other files below it, by suffix.
+        found: files below it, as they are found; to be read once.
         explicit: True for a single file that was named outright.
     """
 
     root: bytes
-    found: list[Found]
-    others: Counter[str] = field(default_factory=Counter)
+    found: Iterator[Found]
     explicit: bool = False
 
 
@@ -68,7 +66,10 @@ def _find_local(path: bytes, exclude: str | None) -> Selection:
         return _select(path.rstrip(b"/"), walk_local(path.rstrip(b"/"), _excluded(path, exclude)))
     if os.path.lexists(path):
         root, _, name = path.rpartition(b"/")
-        return Selection(root, [Found(name, regular=os.path.isfile(path))], explicit=True)  # noqa: PTH113
+        found = Found(name, regular=os.path.isfile(path))  # noqa: PTH113
+        if found.regular:
+            found = stamped(found, partial(os.stat, path))
+        return Selection(root, iter([found]), explicit=True)
     glob = split_glob(os.fsdecode(path), os.path.isdir)
     if glob is None:
         raise FileNotFoundError
@@ -98,19 +99,20 @@ def _find_remote(filesystem: AbstractFileSystem, path: str, is_folder: bool) -> 
     if is_folder or details["type"] == "directory":
         return _select(clean, walk_remote(filesystem, path))
     parent, _, name = clean.rpartition(b"/")
-    return Selection(parent, [Found(name, size=details.get("size"))], explicit=True)
+    found = Found(name, size=details.get("size"), stamp=remote_stamp(details))
+    return Selection(parent, iter([found]), explicit=True)
 
 
-def _select(root: bytes, below: Iterable[Found], pattern: str | None = None) -> Selection:
-    """Keep the photos and archives, of those that match if there is a pattern, and count the other files."""
-    selection = Selection(root, [])
+def _select(root: bytes, below: Iterator[Found], pattern: str | None = None) -> Selection:
+    """Keep the files that match, if there is a pattern; what cannot be listed is found out here."""
+    if pattern is not None:
+        below = (one for one in below if matches(os.fsdecode(one.relative), pattern))
+    first: list[Found] = []
     for one in below:
-        if pattern is not None and not matches(os.fsdecode(one.relative), pattern):
-            continue
-        if one.other:
-            selection.others[suffix(one.relative)] += 1
-        else:
-            selection.found.append(one)
-    if pattern is not None and not selection.found:
-        raise _Unusable("no photo and no archive of photos matches this glob")
-    return selection
+        first.append(one)
+        if pattern is None or not one.other:
+            break
+    else:
+        if pattern is not None:
+            raise _Unusable("no photo and no archive of photos matches this glob")
+    return Selection(root, chain(first, below))

@@ -1,28 +1,35 @@
-"""List every image that a labelling run must account for: `list_images`."""
+"""List every image that a labelling run must account for: a `Corpus` part by part, or all in one table."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 
 from schemas.conform import conform
 from schemas.listing import SCHEMA
-from stages.corpus.find import Selection, find
-from stages.corpus.names import Role, image_id, is_hidden, role, shown, suffix
+from stages.corpus.find import find
+from stages.corpus.names import ARCHIVES, Role, image_id, is_hidden, role, shown, suffix
 from stages.corpus.parquet_images import IMAGE_COLUMNS, ListsOfImages, count_images
-from stages.corpus.tar_members import read_members
+from stages.corpus.tar_members import TarEnd, read_members
 from stages.corpus.walk import Found
 from stages.storage.location import Location, locate, redact
+from stages.storage.sequential import open_sequential
+
+FILES_A_PART = 4096
+"""Files that are listed together."""
 
 
 class _Unusable(ValueError):
     """A single archive that was named outright and is of no use; the message is one line."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """Row of the listing before it is in a table; the columns of schemas/listing.py."""
+
     relative: bytes
     kind: str
     member: bytes | None = None
@@ -33,7 +40,147 @@ class _Row(NamedTuple):
 
     @property
     def order(self) -> tuple[bytes, int]:
+        """Return what rows are sorted by: names, and places in an archive."""
         return self.relative, -1 if self.offset is None else self.offset
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Photos that an images argument names, wherever they lie.
+
+    Attributes:
+        location: of the argument.
+        root: the folder that ids and file names are relative to, raw bytes, without credentials.
+        explicit: True for a single file that was named outright.
+    """
+
+    location: Location
+    root: bytes
+    explicit: bool
+
+    def rows_of_file(self, found: Found) -> Iterator[Row]:
+        """Yield the row of a file that is no readable archive."""
+        here = Row(found.relative, "file", size=found.size)
+        of = role(found.relative)
+        if is_hidden(found.relative) and not self.explicit:
+            yield here._replace(kind="hidden")
+        elif not found.regular:
+            yield here._replace(kind="special")
+        elif of in (Role.COMPRESSED_TAR, Role.ZIP):
+            if self.explicit:
+                kind = "a zip, 7z or rar archive is not read; unpack it first"
+                if of is Role.COMPRESSED_TAR:
+                    kind = "a compressed tar cannot be read at random; decompress it first"
+                raise _Unusable(f"{shown(self.root + b'/' + found.relative)}: {kind}")
+            yield here._replace(kind="special", offset=0)
+        else:
+            yield here
+
+    def rows_of_archive(self, found: Found, others: Counter[str], listed: Listed | None = None) -> Iterator[Row]:
+        """Yield the rows of a tar or a Parquet file, as they are read; a remote tar is read once, from its start.
+
+        Args:
+            found: of `parts`.
+            others: to which every member is added that has no row, by its suffix.
+            listed: told whether the list is whole.
+
+        Raises:
+            ValueError: the archive was named outright and cannot be used.
+        """
+        here, path = Row(found.relative, "file", size=found.size), self.root + b"/" + found.relative
+        listed = listed or Listed()
+        try:
+            if role(found.relative) is Role.TAR:
+                with self._open_tar(path, found.size) as archive:
+                    yield from _tar_rows(archive, here, others)
+            else:
+                yield from _parquet_rows(self.location, path, here, self.explicit, others)
+            listed.whole = True
+        except OSError as error:
+            # With an errno the system refused, and refuses fetch with the reason; without, the file itself is damaged.
+            yield here._replace(kind="special", offset=None if error.errno else 0)
+        except _Unusable:
+            raise
+        except Exception as error:  # a store's own exceptions have no common base
+            if self.explicit:
+                reason = f"the archive cannot be read in parts ({type(error).__name__}); copy it to a disk first"
+                raise _Unusable(f"{shown(path)}: {reason}") from None
+            yield here._replace(kind="special")
+
+    def _open_tar(self, path: bytes, size: int | None) -> BinaryIO:
+        filesystem = self.location.filesystem
+        if filesystem is None or size is None:
+            return self.location.open(path)
+        return cast(BinaryIO, open_sequential(filesystem, self.location.real(path), size))
+
+    def table(self, rows: Iterable[Row]) -> pa.Table:
+        """Make a table of schemas/listing.py of rows."""
+        rows, location = list(rows), self.location
+        base = shown(self.root)
+        if location.filesystem is not None:
+            base = redact(location.filesystem.unstrip_protocol(base))
+        names = [shown(row.relative) + ("" if row.member is None else "#" + shown(row.member)) for row in rows]
+        columns = {
+            "image_id": [_id(row) for row in rows],
+            "uri": [f"{base}/{name}" for name in names],
+            "file_name": names,
+            "path": [self.root + b"/" + row.relative for row in rows],
+            "kind": [row.kind for row in rows],
+            "offset": [row.offset for row in rows],
+            "length": [row.length for row in rows],
+            "bytes": [row.size for row in rows],
+        }
+        return conform(
+            pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], names=SCHEMA.names), SCHEMA
+        )
+
+
+@dataclass
+class Listed:
+    """Whether an archive's list is whole, or ends where reading failed; a damaged archive's list is whole, too."""
+
+    whole: bool = False
+
+
+def open_corpus(images: str, exclude: str | None = None) -> tuple[Corpus, Iterator[Found]]:
+    """Return the corpus that `images` names, and its files as they are found.
+
+    Args:
+        images: a folder, a file, or a glob (`*`, `?`, `[…]`, `**`); a path or any fsspec URI. A single file that is
+            named outright counts whatever its name.
+        exclude: a folder on this machine that is left out with all its content: the run's output.
+
+    Raises:
+        ValueError: `images` does not exist, matches nothing or cannot be listed.
+    """
+    location = locate(images)
+    selection = find(location, images, exclude)
+    return Corpus(location, selection.root, selection.explicit), selection.found
+
+
+def parts_of(corpus: Corpus, found: Iterable[Found], others: Counter[str]) -> Iterator[list[Row] | Found]:
+    """Yield the parts of a corpus as its files are found: rows of files, `FILES_A_PART` at most, or an archive.
+
+    Args:
+        corpus: of `open_corpus`.
+        found: its files.
+        others: to which every file is added that is neither, by its suffix (`stages.corpus.others`).
+    """
+    rows: list[Row] = []
+    for one in found:
+        if one.other and not corpus.explicit:
+            others[suffix(one.relative)] += 1
+            continue
+        hidden = is_hidden(one.relative) and not corpus.explicit
+        if one.regular and not hidden and role(one.relative) in ARCHIVES:
+            yield one
+            continue
+        rows.extend(corpus.rows_of_file(one))
+        if len(rows) >= FILES_A_PART:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
 
 
 def list_images(images: str, exclude: str | None = None, others: Counter[str] | None = None) -> pa.Table:
@@ -64,57 +211,18 @@ def list_images(images: str, exclude: str | None = None, others: Counter[str] | 
         ValueError: `images` does not exist, matches nothing, cannot be listed, or is a single archive that cannot be
             used: a compressed tar, a Parquet file without a column of images, one on a server that sends no parts.
     """
-    location = locate(images)
-    selection = find(location, images, exclude)
+    corpus, found = open_corpus(images, exclude)
     others = Counter() if others is None else others
-    others.update(selection.others)
-    rows = [row for found in selection.found for row in _rows(location, selection, found, others)]
-    rows.sort(key=lambda row: row.order)
-    return _table(location, selection.root, rows)
+    rows: list[Row] = []
+    for part in parts_of(corpus, found, others):
+        rows.extend(part if isinstance(part, list) else corpus.rows_of_archive(part, others))
+    return corpus.table(sorted(rows, key=lambda row: row.order))
 
 
-def _rows(location: Location, selection: Selection, found: Found, others: Counter[str]) -> Iterator[_Row]:
-    here = _Row(found.relative, "file", size=found.size)
-    if is_hidden(found.relative) and not selection.explicit:
-        yield here._replace(kind="hidden")
-        return
-    if not found.regular:
-        yield here._replace(kind="special")
-        return
-    path = selection.root + b"/" + found.relative
-    try:
-        match role(found.relative):
-            case Role.TAR:
-                yield from _tar_rows(location, path, here, others)
-            case Role.PARQUET:
-                yield from _parquet_rows(location, path, here, selection.explicit, others)
-            case Role.COMPRESSED_TAR if selection.explicit:
-                raise _Unusable(f"{shown(path)}: a compressed tar cannot be read at random; decompress it first")
-            case Role.ZIP if selection.explicit:
-                raise _Unusable(f"{shown(path)}: a zip, 7z or rar archive is not read; unpack it first")
-            case Role.COMPRESSED_TAR | Role.ZIP:
-                yield here._replace(kind="special", offset=0)
-            case _:
-                yield here
-    except OSError as error:
-        # With an errno the system refused, and refuses fetch with the reason; without, the file itself is damaged.
-        yield here._replace(kind="special", offset=None if error.errno else 0)
-    except _Unusable:
-        raise
-    except Exception as error:  # a store's own exceptions have no common base
-        if selection.explicit:
-            reason = f"the archive cannot be read in parts ({type(error).__name__}); copy it to a disk first"
-            raise _Unusable(f"{shown(path)}: {reason}") from None
-        yield here._replace(kind="special")
-
-
-def _tar_rows(location: Location, path: bytes, here: _Row, others: Counter[str]) -> Iterator[_Row]:
-    with location.open(path) as archive:
-        members, damaged_at = read_members(archive)
-    seen = Counter[bytes]()
-    if damaged_at is None and all(member.folder for member in members):
-        others[".tar of no files"] += 1
-    for member in members:
+def _tar_rows(archive: BinaryIO, here: Row, others: Counter[str]) -> Iterator[Row]:
+    seen, end, files = Counter[bytes](), TarEnd(), False
+    for member in read_members(archive, end):
+        files |= not member.folder
         of = role(member.name)
         if of is not Role.PHOTO and member.folder:
             continue
@@ -123,15 +231,15 @@ def _tar_rows(location: Location, path: bytes, here: _Row, others: Counter[str])
             continue
         kind = "tar" if of is Role.PHOTO else "special"
         kind = "special" if not member.regular else "hidden" if is_hidden(member.name) else kind
-        yield _Row(
-            here.relative, kind, member.name, seen[member.name], member.offset, member.length, size=member.length
-        )
+        yield Row(here.relative, kind, member.name, seen[member.name], member.offset, member.length, size=member.length)
         seen[member.name] += 1
-    if damaged_at is not None:
-        yield here._replace(kind="special", offset=damaged_at)
+    if end.damaged_at is not None:
+        yield here._replace(kind="special", offset=end.damaged_at)
+    elif not files:
+        others[".tar of no files"] += 1
 
 
-def _parquet_rows(location: Location, path: bytes, here: _Row, explicit: bool, others: Counter[str]) -> Iterator[_Row]:
+def _parquet_rows(location: Location, path: bytes, here: Row, explicit: bool, others: Counter[str]) -> Iterator[Row]:
     try:
         with location.open(path) as file:
             count = count_images(file)
@@ -145,30 +253,10 @@ def _parquet_rows(location: Location, path: bytes, here: _Row, explicit: bool, o
     if not count:
         others[".parquet of no images"] += 1
     for row in range(count or 0):
-        yield _Row(here.relative, "parquet", str(row).encode(), offset=row)
+        yield Row(here.relative, "parquet", str(row).encode(), offset=row)
 
 
-def _table(location: Location, root: bytes, rows: list[_Row]) -> pa.Table:
-    base = shown(root)
-    if location.filesystem is not None:
-        base = redact(location.filesystem.unstrip_protocol(base))
-    names = [shown(row.relative) + ("" if row.member is None else "#" + shown(row.member)) for row in rows]
-    columns = {
-        "image_id": [_id(row) for row in rows],
-        "uri": [f"{base}/{name}" for name in names],
-        "file_name": names,
-        "path": [root + b"/" + row.relative for row in rows],
-        "kind": [row.kind for row in rows],
-        "offset": [row.offset for row in rows],
-        "length": [row.length for row in rows],
-        "bytes": [row.size for row in rows],
-    }
-    return conform(
-        pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], names=SCHEMA.names), SCHEMA
-    )
-
-
-def _id(row: _Row) -> str:
+def _id(row: Row) -> str:
     # A tar may hold the same name several times; each is an image of its own.
     repeat = b"\0" + str(row.occurrence).encode() if row.occurrence else b""
     return image_id(row.relative, None if row.member is None else row.member + repeat)

@@ -30,6 +30,10 @@ class Role(Enum):
     OTHER = auto()
 
 
+ARCHIVES = (Role.TAR, Role.PARQUET)
+"""Kinds of files that hold photos and can be read at random."""
+
+
 def role(name: bytes) -> Role:
     """Return the role of a file or tar member, by the end of its name."""
     name = name.lower()

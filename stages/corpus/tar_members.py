@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -44,18 +46,26 @@ class _Damaged(Exception):
     pass
 
 
-def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
-    """List the members of an uncompressed tar (ustar, GNU, pax), and of others joined to its end.
+@dataclass
+class TarEnd:
+    """Where a tar stopped being one, once its members are read.
+
+    Attributes:
+        damaged_at: offset in bytes from which the archive is damaged or cut short; None if it ends as a tar must, with
+            a block of zeros.
+    """
+
+    damaged_at: int | None = None
+
+
+def read_members(archive: BinaryIO, end: TarEnd) -> Iterator[Member]:
+    """Yield the members of an uncompressed tar (ustar, GNU, pax), and of others joined to its end, in order.
 
     Args:
-        archive: the tar, seekable.
-
-    Returns:
-        The members in order, and the offset in bytes from which the archive is damaged or cut short; None if it ends as
-        a tar must, with a block of zeros.
+        archive: the tar; places are read in order, a few hundred bytes apart from blocks that are looked at twice.
+        end: filled in once the last member is read.
     """
     size = archive.seek(0, os.SEEK_END)
-    members: list[Member] = []
     at = 0
     extended: dict[bytes, bytes] = {}
     while True:
@@ -64,7 +74,7 @@ def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
         if len(block) == _BLOCK and not any(block):
             at = _skip_zeros(archive, at)
             if at >= size:
-                return members, None
+                return
             extended = {}
             continue
         try:
@@ -77,12 +87,14 @@ def read_members(archive: BinaryIO) -> tuple[list[Member], int | None]:
                 continue
             member, at = _member(info, extended, archive, at + _BLOCK)
         except (tarfile.TarError, _Damaged, ValueError):
-            return members, min(at, size)
+            end.damaged_at = min(at, size)
+            return
         extended = {}
         is_whole = member.offset + member.length <= size
-        members.append(member._replace(regular=member.regular and is_whole))
+        yield member._replace(regular=member.regular and is_whole)
         if at > size:
-            return members, size
+            end.damaged_at = size
+            return
 
 
 def _skip_zeros(archive: BinaryIO, at: int) -> int:

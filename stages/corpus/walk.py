@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from fsspec.spec import AbstractFileSystem
 
-from stages.corpus.names import Role, role
+from stages.corpus.names import ARCHIVES, Role, role
 from stages.storage.location import redact
 
 
@@ -21,12 +21,14 @@ class Found(NamedTuple):
         regular: a readable kind of file; otherwise a directory, pipe, device, dangling link or locked folder.
         size: in bytes, where the file system lists it.
         other: neither a photo nor an archive by its name: counted, not listed.
+        stamp: text that changes with the content, of an archive, where the file system has such a thing.
     """
 
     relative: bytes
     regular: bool = True
     size: int | None = None
     other: bool = False
+    stamp: str | None = None
 
 
 def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
@@ -52,7 +54,7 @@ def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
                 continue
             entered.add((identity.st_dev, identity.st_ino))
             with os.scandir(root + b"/" + folder) as entries:
-                listed = list(entries)
+                listed = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             if not folder:
                 raise
@@ -69,7 +71,8 @@ def walk_local(root: bytes, excluded: bytes | None = None) -> Iterator[Found]:
             elif is_folder:
                 folders.append(relative + b"/")
             if kind is Role.PHOTO or not is_folder:
-                yield Found(relative, regular=is_file, other=kind is Role.OTHER)
+                found = Found(relative, regular=is_file, other=kind is Role.OTHER)
+                yield stamped(found, entry.stat) if is_file and kind in ARCHIVES else found
 
 
 def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
@@ -79,10 +82,36 @@ def _kind(entry: os.DirEntry[bytes]) -> tuple[bool, bool]:
         return False, False
 
 
+def stamped(found: Found, stat: Callable[[], os.stat_result]) -> Found:
+    """Return a local archive with its size and stamp; as it is where the system refuses."""
+    try:
+        state = stat()
+    except OSError:
+        return found
+    return found._replace(size=state.st_size, stamp=f"{state.st_size} {state.st_mtime_ns} {state.st_ino}")
+
+
+_STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated")
+
+
+def remote_stamp(details: Mapping[str, Any]) -> str | None:
+    """Return a text that changes with the content of a remote file; None where its details have no such thing."""
+    known = {name: str(details[name]) for name in _STAMPS if details.get(name)}
+    return f"{details.get('size')} {sorted(known.items())}" if known else None
+
+
 def walk_remote(filesystem: AbstractFileSystem, root: str) -> Iterator[Found]:
-    """Yield every file below `root`."""
+    """Yield every file below `root`, a folder at a time."""
     prefix = len(redact(root))
-    for path, details in filesystem.find(root, detail=True).items():
-        relative = os.fsencode(redact(path)[prefix:].lstrip("/"))
-        if relative and not relative.endswith(b"/"):  # else an index page's link to itself, such as ?C=N
-            yield Found(relative, size=details.get("size"), other=role(relative) is Role.OTHER)
+    filesystem.invalidate_cache()  # of what a store listed before, which may have changed since
+    for folder, _, files in filesystem.walk(root, detail=True):
+        for _, details in sorted(files.items()):
+            relative = os.fsencode(redact(details["name"])[prefix:].lstrip("/"))
+            if relative and not relative.endswith(b"/"):  # else an index page's link to itself, such as ?C=N
+                yield Found(
+                    relative,
+                    size=details.get("size"),
+                    other=role(relative) is Role.OTHER,
+                    stamp=remote_stamp(details),
+                )
+        filesystem.invalidate_cache(folder)  # else a store keeps all that it ever listed

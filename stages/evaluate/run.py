@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.evaluate.actor import EvaluatePhotos, Evaluation, read_samples
 from stages.engine.resources import Resources, run_actors
+from stages.evaluate.actor import EvaluatePhotos, Evaluation, read_samples
 
 HEARTBEAT_SECONDS = 10.0
 

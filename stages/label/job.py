@@ -14,6 +14,7 @@ import pyarrow as pa
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
+from stages.engine.resources import Resources, start
 from stages.label.actor import LabelPhotos, make_generator, weights_of
 from stages.label.folder import FailedRow, done_images, passing_failures, refuse_foreign_tables, write_table
 from stages.label.manifest import check_configuration, finished_manifest, write_manifest
@@ -21,7 +22,6 @@ from stages.label.progress import Progress
 from stages.label.retry import label_again
 from stages.label.row import check_columns
 from stages.label.run import label_listing
-from stages.engine.resources import Resources, start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 

@@ -14,10 +14,10 @@ import torch
 from aopsam.training.plan import clock
 from schemas.labels import MODEL_STAGES, READING_STAGES
 from stages.config.label_config import LabelConfig
+from stages.engine.resources import Resources
 from stages.label.account import bound_by
 from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX
-from stages.engine.resources import Resources
 from stages.storage.location import locate
 
 MOST_PHOTOS = 3

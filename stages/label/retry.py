@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from schemas.conform import conform
 from schemas.labels import SCHEMA, Reason
+from stages.engine.resources import Resources, run_actors
 from stages.label.account import Account
 from stages.label.folder import FailedRow, replace_rows
 from stages.label.row import blank_row, labels_table, with_reason
 from stages.label.run import Labeller, account_of
-from stages.engine.resources import Resources, run_actors
 
 
 def label_again(

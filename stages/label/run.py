@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.labels import MODEL_STAGES, Reason
+from stages.engine.resources import Resources, run_actors
 from stages.label.account import Account
 from stages.label.folder import done_images, write_unit
 from stages.label.row import blank_row, labels_table, with_reason
-from stages.engine.resources import Resources, run_actors
 from stages.storage.atomic import CannotWrite
 
 Labeller = Callable[[pa.Table], pa.Table]

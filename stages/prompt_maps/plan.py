@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aopsam.training.plan import clock
+from stages.engine.resources import Resources
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.files import parquet_bytes
 from stages.prompt_maps.samples import Reading, read_samples
-from stages.engine.resources import Resources
 from stages.storage.location import open_filesystem
 
 MOST_PHOTOS = 16

@@ -8,9 +8,9 @@ from functools import partial
 
 import pyarrow as pa
 
+from stages.engine.resources import Resources, run_actors
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.samples import ROWS_PER_FILE, Reading, read_samples
-from stages.engine.resources import Resources, run_actors
 
 
 def build_prompt_maps(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from stages.corpus.listing import list_images
 from stages.corpus.names import Role, role
-from stages.corpus.tar_members import Member, read_members
+from stages.corpus.tar_members import Member
+from tests.helpers.listings import members_of
 from tests.helpers.mutations import damaged, limited
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of an example that fails
@@ -83,7 +84,7 @@ def _plain(name: bytes) -> bytes:
 
 def listed(data: bytes) -> tuple[list[Member], int | None]:
     with limited():
-        members, damaged_at = read_members(io.BytesIO(data))
+        members, damaged_at = members_of(data)
     assert damaged_at is None or 0 <= damaged_at <= len(data)
     for member in members:
         if member.regular:

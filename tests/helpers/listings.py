@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from stages.corpus.listing import list_images
+from stages.corpus.tar_members import Member, TarEnd, read_members
 
 
 def put(folder: Path, *names: str) -> None:
@@ -23,6 +24,11 @@ def listed(images: Path | str, exclude: str | None = None) -> dict[str, str]:
 def others_of(images: Path | str) -> dict[str, int]:
     list_images(str(images), others=(others := Counter[str]()))
     return dict(others)
+
+
+def members_of(tar: bytes) -> tuple[list[Member], int | None]:
+    end = TarEnd()
+    return list(read_members(io.BytesIO(tar), end)), end.damaged_at
 
 
 def make_tar(*members: str, format: int = tarfile.PAX_FORMAT) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
-from stages.corpus.tar_members import read_members
-from tests.helpers.listings import listed, make_tar, others_of, put
+from tests.helpers.listings import listed, make_tar, members_of, others_of, put
 
 LONG = "d/" * 80 + "n" * 60 + ".jpg"
 
@@ -24,7 +22,7 @@ LONG = "d/" * 80 + "n" * 60 + ".jpg"
 def test_tar_members_lie_where_the_headers_say(format: int) -> None:
     names = ["./a.jpg", "a.json", LONG, "ü \udcff.jpg", "b/c.JPG"]
     data = make_tar(*names, format=format)
-    members, damaged_at = read_members(io.BytesIO(data))
+    members, damaged_at = members_of(data)
     assert damaged_at is None
     for name, member in zip(names, members, strict=True):
         raw = name.encode("utf-8", "surrogateescape")
@@ -75,7 +73,7 @@ def test_damaged_tars_never_hang_or_raise() -> None:
             damaged = bytearray(whole[: int(rng.integers(1, len(whole)))] if rng.random() < 0.3 else whole)
             for place in rng.integers(0, len(damaged), 20):
                 damaged[place] ^= 1 << int(rng.integers(8))
-            members, _ = read_members(io.BytesIO(damaged))
+            members, _ = members_of(damaged)
             for member in members:
                 assert not member.regular or member.offset + member.length <= len(damaged)
 
@@ -87,7 +85,7 @@ def test_impossible_tar_sizes_are_damage(size: bytes) -> None:
     header[124 : 124 + len(size)] = size
     header[148:156] = b"        "
     header[148:156] = b"%06o\0 " % sum(header)
-    members, damaged_at = read_members(io.BytesIO(bytes(header) * 3))
+    members, damaged_at = members_of(bytes(header) * 3)
     assert damaged_at is not None
     assert not any(member.regular for member in members)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from stages.corpus.listing import list_images
-from stages.corpus.tar_members import read_members
+from tests.helpers.listings import members_of
 
 
 def pax_header(records: bytes) -> bytes:
@@ -35,24 +34,24 @@ def test_a_size_that_no_column_holds_costs_no_other_photo(tmp_path: Path, size: 
 
 def test_a_long_extended_header_is_read_at_once() -> None:
     data = pax_header(b"6 a=b\n" * 170_000) + member("a.jpg") + bytes(1024)
-    members, damaged_at = read_members(io.BytesIO(data))
+    members, damaged_at = members_of(data)
     assert [each.name for each in members] == [b"a.jpg"]
     assert damaged_at is None
 
 
 @pytest.mark.parametrize("records", [b"9" * 5000 + b" path=x\n", b"5014 size=" + b"9" * 5003 + b"\n"])
 def test_absurd_numbers_are_damage(records: bytes) -> None:
-    members, damaged_at = read_members(io.BytesIO(pax_header(records) + member("a.jpg") + bytes(1024)))
+    members, damaged_at = members_of(pax_header(records) + member("a.jpg") + bytes(1024))
     assert not members
     assert damaged_at is not None
 
 
 def test_a_photo_whose_padding_alone_is_cut_is_whole() -> None:
-    members, damaged_at = read_members(io.BytesIO(member("a.jpg", 3) + b"abcd"))
+    members, damaged_at = members_of(member("a.jpg", 3) + b"abcd")
     assert [(each.offset, each.length, each.regular) for each in members] == [(512, 3, True)]
     assert damaged_at == 516
 
 
 def test_an_end_behind_an_extended_header_is_damage_at_the_end() -> None:
     data = pax_header(b"6 a=b\n")[:-10]
-    assert read_members(io.BytesIO(data)) == ([], len(data))
+    assert members_of(data) == ([], len(data))

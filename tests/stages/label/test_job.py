@@ -11,6 +11,7 @@ import pytest
 from stages.annotations.own_labels import read_labelled
 from stages.annotations.shards import list_shards
 from stages.config.label_config import LabelConfig
+from stages.engine.resources import Resources
 from stages.label.job import LabelJob
 from stages.label.manifest import OtherConfiguration, check_configuration, finished_manifest, write_manifest
 from stages.label.progress import Progress
@@ -18,7 +19,6 @@ from stages.label.run import LabelAndWrite
 from stages.results.report import write_report
 from stages.results.summary import describe, summarise
 from stages.results.verify import verify_labels
-from stages.engine.resources import Resources
 from tests.helpers.made_shard import jpeg
 
 GRID = LabelConfig(prompts="grid-2")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stages.config.label_config import LabelConfig
+from stages.engine.resources import Resources
 from stages.label.job import LabelJob
 from stages.label.plan import plan_labelling
-from stages.engine.resources import Resources
 from tests.helpers import ROOT
 
 CHELSEA = ROOT / "samples" / "chelsea.jpg"

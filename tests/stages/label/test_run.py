@@ -12,13 +12,13 @@ import pytest
 
 from schemas import listing
 from schemas.labels import SCHEMA, Reason
+from stages.engine.resources import Resources, choose_resources
 from stages.label.account import Account
 from stages.label.folder import done_images, passing_failures, write_unit
 from stages.label.retry import label_again
 from stages.label.row import blank_row, with_reason
 from stages.label.run import choose_rows_per_file, label_listing
 from stages.results.read import read_labels
-from stages.engine.resources import Resources, choose_resources
 from tests.helpers.labellers import Blank, InPairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]

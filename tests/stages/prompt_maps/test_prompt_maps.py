@@ -21,13 +21,13 @@ from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.encode import encode
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
+from stages.engine.resources import Resources
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
 from stages.prompt_maps.plan import plan_maps
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.prompt_maps.samples import Reading, read_samples
 from stages.prompt_maps.sheet import contact_sheet
 from stages.prompt_maps.target import MARGIN, PhotoTarget, photo_target
-from stages.engine.resources import Resources
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard
 
 TOY = MapRecipe(sam="toy", threads=1)
