@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from aopsam._options import Count, check
+from aopsam._options import Count, Limits, Share, check
 from stages.storage.atomic import CannotWrite
 from stages.storage.location import absolute
 
@@ -51,6 +51,18 @@ class ResourceArguments:
     """Processes; by default one a GPU, else one for every two CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run; auto: on GPUs where there are some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(ResourceArguments):
+    """How a run over photos goes on where some of them fail."""
+
+    max_failed: Share | None = None
+    """Share of failed photos to accept; by default any below all."""
+    max_seconds: Annotated[float, Limits(0, open=True)] = 3600.0
+    """Longest time for a photo, after which it is given up."""
 
 
 class BadInput(Exception):

@@ -17,7 +17,7 @@ from stages.corpus.others import describe_others
 from stages.engine.resources import Resources, start
 from stages.label.actor import LabelPhotos, make_generator, weights_of
 from stages.label.folder import FailedRow, done_images, passing_failures, refuse_foreign_tables, write_table
-from stages.label.manifest import check_configuration, finished_manifest, write_manifest
+from stages.config.manifest import check_configuration, finished_manifest, write_manifest
 from stages.label.progress import Progress
 from stages.label.retry import label_again
 from stages.label.row import check_columns

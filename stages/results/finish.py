@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stages.label.job import LabelJob
-from stages.label.manifest import make_manifest, write_manifest
+from stages.config.manifest import make_manifest, write_manifest
 from stages.label.progress import Progress
 from stages.results.report import write_report
 from stages.results.summary import summarise

@@ -8,32 +8,43 @@ from typing import Any
 
 from stages.config.label_config import difference, digest
 from stages.storage import atomic
-from stages.storage.location import open_filesystem
+from stages.storage.location import open_filesystem, redact
 
 
 class OtherConfiguration(ValueError):
-    """OUT holds the labels of another configuration; the message is one line a difference."""
+    """OUT holds the work of another configuration; the message is one line a difference."""
 
 
-def check_configuration(out: str, configuration: Mapping[str, Any]) -> None:
+def check_configuration(out: str, configuration: Mapping[str, Any], folder: str = "labels") -> None:
     """Refuse to mix two configurations in one folder.
 
+    Args:
+        out: folder of the run.
+        configuration: all that decides what comes out, as values of JSON.
+        folder: in OUT, where the work is.
+
     Raises:
-        OtherConfiguration: OUT was made with another configuration, or holds labels and does not say which.
+        OtherConfiguration: OUT was made with another configuration, or holds work and does not say which.
     """
     filesystem, root = open_filesystem(out)
     if not filesystem.exists(f"{root}/manifest.json"):
-        if filesystem.exists(f"{root}/labels") and filesystem.ls(f"{root}/labels"):
-            raise OtherConfiguration(f"{out}/labels has files but {out}/manifest.json is missing: choose another --out")
+        if filesystem.exists(f"{root}/{folder}") and filesystem.ls(f"{root}/{folder}"):
+            raise OtherConfiguration(
+                f"{redact(out)}/{folder} has files but {redact(out)}/manifest.json is missing: choose another --out"
+            )
         return
     try:
         before = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
     except (ValueError, KeyError, TypeError) as error:
-        raise OtherConfiguration(f"{out}/manifest.json is not the manifest of a run: choose another --out") from error
+        raise OtherConfiguration(
+            f"{redact(out)}/manifest.json is not the manifest of a run: choose another --out"
+        ) from error
     lines = difference(before, configuration)
     if lines:
         listed = "\n  ".join(lines)
-        raise OtherConfiguration(f"{out} holds labels of another configuration; choose another --out\n  {listed}")
+        raise OtherConfiguration(
+            f"{redact(out)} holds {folder} of another configuration; choose another --out\n  {listed}"
+        )
 
 
 def finished_manifest(out: str) -> dict[str, Any] | None:
