@@ -100,8 +100,9 @@ def open_sequential(filesystem: AbstractFileSystem, path: str, size: int) -> Seq
         ValueError: a web server that sends no parts of files.
     """
     at = 0
-    if isinstance(filesystem, HTTPFileSystem):  # one that sends no parts would send it whole for each
+    if isinstance(filesystem, HTTPFileSystem) and size > BEHIND:
         with filesystem.open(path, "rb", block_size=BEHIND) as probe:
+            probe.seek(size - 1)  # a server that sends no parts would send the whole archive for each photo
             probe.read(1)
     stream = _stream(filesystem, path)
     broken = stream is None
