@@ -50,8 +50,8 @@ class CannedPhotos(LabelPhotos):
 
     def __init__(self, config: LabelConfig, images: str, device: str, threads: int, readers: int) -> None:
         super().__init__(config, images, device, threads, readers)
-        canned = self._model.submit(CannedGenerator, self.generator, float(os.environ[SECONDS]))
-        self.generator = canned.result()  # type: ignore[assignment]
+        canned = self._model.thread.submit(CannedGenerator, self.generator, float(os.environ[SECONDS]))
+        self._model.generator = canned.result()  # type: ignore[assignment]
 
 
 def main(argv: list[str]) -> int:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from tyro import MISSING
 from tyro.conf import OmitArgPrefixes
 
-from aopsam._options import Count, Share
-from stages.config.command_line import Uri, checking_input, command, parse, settings_file
+from aopsam._options import Count, Limits
+from stages.config.command_line import BadInput, RunArguments, Uri, checking_input, command, parse, settings_file
 from stages.config.label_config import LabelConfig
-from stages.engine.resources import choose_resources
-from stages.label.job import LabelJob
+from stages.engine.resources import choose_resources, start
+from stages.label.job import LabelJob, no_photos
 from stages.label.plan import plan_labelling
 from stages.results.finish import finish_run
 from stages.results.summary import describe, describe_nothing_to_do, exit_status
@@ -30,7 +31,7 @@ from stages.storage.location import redact
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(RunArguments):
     """Label a corpus: photos in, mask tables out."""
 
     images: Uri
@@ -41,18 +42,18 @@ class Arguments:
     """YAML or JSON file of settings: any flag below with _ for -, and strategy_options; flags win over it."""
     label: OmitArgPrefixes[LabelConfig] = field(default_factory=LabelConfig)
     """What is done to each photo."""
-    max_failed: Share | None = None
-    """Share of failed images to accept; by default any below all."""
-    actors: Count | None = None
-    """Label actors; by default one a GPU, else one a CPU."""
-    threads: Count = 1
+    threads: Count | None = 1
     """CPU threads of a model."""
+    openers: Annotated[int, Limits(0)] | None = None
+    """Processes that open photos apart from the models'; by default, beside GPUs, one for each CPU of other nodes."""
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
     """Label three photos, say what the run will cost, and stop."""
+    price: Annotated[float, Limits(0)] | None = None
+    """Price of an actor's hour in any currency, for --plan."""
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Arguments:
@@ -67,18 +68,23 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit status."""
     arguments = parse_arguments(argv)
+    threads = arguments.threads or 1
     with checking_input():
-        given = arguments.label, arguments.images, arguments.out, arguments.threads
-        job = LabelJob.prepare(*given, retry_failed=arguments.retry_failed)
+        job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, threads, arguments.retry_failed)
+    wanted = arguments.actors, threads, None, arguments.device, arguments.openers
     if arguments.plan:
-        print(plan_labelling(job, choose_resources(arguments.actors, arguments.threads)))
+        print(plan_labelling(job, choose_resources(*wanted), arguments.price))
         return 0
     if finished := job.finished():
-        print(describe_nothing_to_do(finished, job.listing.num_rows, f"{redact(job.out)}/labels"))
-        return exit_status(finished, arguments.max_failed)
+        print(describe_nothing_to_do(*finished, f"{redact(job.out)}/labels"))
+        return exit_status(finished[0], arguments.max_failed)
     job.begin()
-    progress, actors = job.label(arguments.actors, arguments.threads, arguments.rows_per_file)
-    summary, report = finish_run(job, progress, actors)
+    resources = start(*wanted)
+    print(f"{job}, {resources}", flush=True)
+    progress = job.label(resources, arguments.rows_per_file, arguments.max_seconds)
+    if not progress.found.listed:
+        raise BadInput(no_photos(job.flow.images, progress.found.others))
+    summary, report = finish_run(job, progress, resources.actors)
     print(f"{describe(summary)}\ntables   {redact(job.out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)
 

@@ -38,8 +38,10 @@ class Reason(StrEnum):
     """empty: every candidate was filtered."""
     TOO_MANY_PIXELS = "too_many_pixels"
     """rejected: over --max-pixels, judged from the header before decoding."""
+    TOO_SLOW = "too_slow"
+    """rejected: over --max-seconds."""
     WORKER_DIED = "worker_died"
-    """failed: labelling it ended the worker process twice; it is skipped so that the other images continue."""
+    """failed: labelling it ended the worker process, alone in it too; it is skipped so that the others continue."""
     HIDDEN_NAME = "hidden_name"
     """rejected: the name starts with '.' or '_'."""
     NOT_A_FILE = "not_a_file"
@@ -62,7 +64,7 @@ class Reason(StrEnum):
     """failed: labelling raised; the message names the error."""
 
 
-PASSING = (Reason.NOT_FOUND, Reason.READ_ERROR, Reason.WORKER_DIED)
+PASSING = (Reason.NOT_FOUND, Reason.READ_ERROR, Reason.TOO_SLOW, Reason.WORKER_DIED)
 """Reasons that may have passed by a later run."""
 
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])

@@ -7,9 +7,9 @@ import os
 import stat
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -22,6 +22,12 @@ from stages.storage.location import Location, locate
 
 MAX_BYTES = 1 << 30
 """Size of the largest encoded image that is read, in bytes; a larger one is a read error."""
+
+BYTES_A_READ = 8 << 20
+"""Bytes of a remote archive that are read by one request, where members lie near each other."""
+
+_GAP = 1 << 20
+"""Bytes between two members that are read and thrown away rather than asked around."""
 
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _NOT_PERMITTED = {errno.EACCES, errno.EPERM}
@@ -42,6 +48,65 @@ class FetchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+def fetch_each(rows: Sequence[Mapping[str, Any]], images: str) -> list[Callable[[], bytes]]:
+    """Return for each row of the listing what reads its encoded image, as `fetch` does, once.
+
+    Members of a remote tar that lie near each other are read by one request, by whoever asks first.
+    """
+    if locate(images).filesystem is None:
+        return [partial(fetch, row, images) for row in rows]
+    return [partial(span.fetch, row) for span in _spans(rows, images) for row in span.rows]
+
+
+def _spans(rows: Sequence[Mapping[str, Any]], images: str) -> list[_Span]:
+    """Cut rows into spans of one archive, in order; what is no tar's member is a span of its own."""
+    spans: list[_Span] = []
+    for row in rows:
+        if spans and spans[-1].reaches(row):
+            spans[-1].rows.append(row)
+        else:
+            spans.append(_Span(images, [row]))
+    return spans
+
+
+class _Span:
+    """Members of a remote tar that lie near each other."""
+
+    def __init__(self, images: str, rows: list[Mapping[str, Any]]) -> None:
+        self.rows = rows
+        self._images = images
+        self._lock = threading.Lock()
+        self._data: bytes | None = None
+        self._left: int | None = None
+
+    def reaches(self, row: Mapping[str, Any]) -> bool:
+        first, last = self.rows[0], self.rows[-1]
+        if not row["kind"] == last["kind"] == "tar" or row["path"] != last["path"]:
+            return False
+        near = 0 <= row["offset"] - last["offset"] - last["length"] <= _GAP
+        return near and row["offset"] + row["length"] - first["offset"] <= BYTES_A_READ
+
+    def fetch(self, row: Mapping[str, Any]) -> bytes:
+        if len(self.rows) == 1:
+            return fetch(row, self._images)
+        with self._lock:
+            if self._left is None:
+                self._left = len(self.rows)
+                with suppress(FetchError):  # each member says for itself why it cannot be read
+                    last = self.rows[-1]
+                    length = last["offset"] + last["length"] - self.rows[0]["offset"]
+                    self._data = fetch({**self.rows[0], "length": length}, self._images)
+            data, self._left = self._data, self._left - 1
+            if not self._left:
+                self._data = None
+        if data is None:
+            return fetch(row, self._images)
+        start = row["offset"] - self.rows[0]["offset"]
+        if not row["length"]:
+            raise FetchError(Reason.EMPTY_FILE, "no bytes")
+        return data[start : start + row["length"]]
 
 
 def fetch(row: Mapping[str, Any], images: str) -> bytes:

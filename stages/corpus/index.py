@@ -56,7 +56,9 @@ def write_part(out: str, name: str, rows: pa.Table, stamp: str | None = None, ot
         others: members that are not looked at, by suffix.
     """
     facts = {b"stamp": (stamp or "").encode(), b"others": json.dumps(dict(others)).encode()}
-    write_table(rows.replace_schema_metadata({**(rows.schema.metadata or {}), **facts}), f"{out}/{LISTING}/{name}.parquet")
+    write_table(
+        rows.replace_schema_metadata({**(rows.schema.metadata or {}), **facts}), f"{out}/{LISTING}/{name}.parquet"
+    )
 
 
 def read_part(out: str, name: str, stamp: str | None) -> Part | None:

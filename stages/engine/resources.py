@@ -163,11 +163,8 @@ def _room_of_cluster(here: _Room) -> _Room:
 def _room_to_be(now: _Room) -> _Room:
     """Return the room that the cluster's autoscaler may make; what there is now where it has none."""
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # as Ray Data itself asks
-    return _Room(
-        *(max(int(most.get(kind, 0)), there) for kind, there in (("CPU", now.cpus), ("GPU", now.gpus))),
-        max(int(most.get("memory", 0)), now.memory),
-        now.beside,
-    )
+    cpus, gpus, memory = (int(most.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))
+    return _Room(max(cpus, now.cpus), max(gpus, now.gpus), max(memory, now.memory), now.beside)
 
 
 def free_cpus() -> float:

@@ -30,11 +30,11 @@ Reader = Callable[[pa.Table], Iterable[pa.Table]]
 class Stage(Protocol):
     """What an actor does to units."""
 
-    def __call__(self, unit: pa.Table) -> pa.Table:
+    def __call__(self, unit: pa.Table, /) -> pa.Table:
         """Return the result of a unit, of any number of rows."""
         ...
 
-    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+    def give_up(self, item: pa.Table, why: Lost, /) -> pa.Table:
         """Return the result of one row that ends its worker, or takes too long, without touching what it names."""
         ...
 
@@ -69,15 +69,28 @@ class Tasks:
     Attributes:
         read: what a task does.
         at_once: the most that run at the same time.
-        units: that a task gets joined to one; the last may get fewer.
     """
 
     read: Reader
     at_once: int
-    units: int = 1
 
 
-def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors]) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class Gather:
+    """Tasks that each make any number of units of several; see `Tasks`.
+
+    Attributes:
+        write: what a task does.
+        at_once: the most that run at the same time.
+        units: that a task gets; the last may get fewer.
+    """
+
+    write: Callable[[Sequence[pa.Table]], Iterable[pa.Table]]
+    at_once: int
+    units: int
+
+
+def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:
     """Stream units through steps that all run at the same time; yield what the last returns, in any order.
 
     A native crash, a node that goes away or a lack of memory ends a process; Ray starts another and tries its units
@@ -104,14 +117,15 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors]) -> Ite
     warnings.filterwarnings("ignore", message="The m.* number of concurrent")
     free = free_cpus()
     journal = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Journal).remote()
-    work: ray.data.Dataset = ray.data.from_items([{"unit": pack(unit)} for unit in units], override_num_blocks=len(units))
+    packed = [{"unit": pack(unit)} for unit in units]
+    work: ray.data.Dataset = ray.data.from_items(packed, override_num_blocks=len(packed))
     for place, step in enumerate(steps):
         last = place == len(steps) - 1
-        if isinstance(step, Tasks):
+        if not isinstance(step, Actors):
             work = work.map_batches(
-                cast(Any, _read),
-                fn_kwargs={"read": step.read, "last": last},
-                batch_size=step.units,
+                cast(Any, _in_task),
+                fn_kwargs={"step": step, "last": last},
+                batch_size=step.units if isinstance(step, Gather) else 1,
                 batch_format="pyarrow",
                 compute=ray.data.TaskPoolStrategy(size=step.at_once),
                 num_cpus=0,
@@ -230,9 +244,9 @@ class _Actor:
                 self._changed.notify_all()
 
 
-def _read(packed: pa.Table, read: Reader, last: bool) -> Iterator[pa.Table]:
-    units = pa.concat_tables(unpack(data) for data in packed.column("unit").to_pylist())
-    for unit in read(units):
+def _in_task(packed: pa.Table, step: Tasks | Gather, last: bool) -> Iterator[pa.Table]:
+    units = [unpack(data) for data in packed.column("unit").to_pylist()]
+    for unit in step.write(units) if isinstance(step, Gather) else step.read(units[0]):
         yield unit if last else _packed(unit)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +22,11 @@ from aopsam.sam.registry import load_sam
 from schemas import labels
 from schemas.labels import Reason
 from stages.config.label_config import LabelConfig
+from stages.engine.journal import Lost
+from stages.engine.steps import alive
+from stages.label.opened import photos_of
 from stages.label.prefetch import Opened, Prefetch
-from stages.label.row import labelled, labels_table, with_reason
+from stages.label.row import blank_row, given_up, labelled, labels_table, with_reason
 
 
 def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerator:
@@ -59,6 +62,30 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
     return {"sam": sam} | scorer | generator.strategies[0].weights()
 
 
+class _Model:
+    """Generator in a thread of its own, since each thread that computes with torch would have helpers of its own."""
+
+    def __init__(self, config: LabelConfig, device: str, threads: int) -> None:
+        keep_freed_memory()
+        self.thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
+        self.generator = self.thread.submit(make_generator, config, device).result()
+        self._free_since: float | None = None
+
+    def label(self, photos: Iterator[Opened]) -> dict[str, Any]:
+        """Label the next photo, in the model's thread; its row tells how long that waited for it."""
+        alive()
+        free_since = self._free_since or time.perf_counter()
+        photo = next(photos)
+        row = label_photo(self.generator, photo, time.perf_counter() - free_since)
+        self._free_since = time.perf_counter()
+        return row
+
+    def label_all(self, photos: Iterator[Opened], number: int) -> Iterator[Future[dict[str, Any]]]:
+        """Queue photos behind those of earlier calls; yield their rows as they are to be had."""
+        rows = deque(self.thread.submit(self.label, photos) for _ in range(number))
+        return (rows.popleft() for _ in range(number))
+
+
 class LabelPhotos:
     """Labels the photos of tables of the listing, one at a time; whatever happens to one, it becomes a row.
 
@@ -78,31 +105,39 @@ class LabelPhotos:
             threads: CPU threads of the model; explicit, since Ray gives a worker one.
             readers: threads that read and decode photos ahead of the model.
         """
-        keep_freed_memory()
         self._prefetch = Prefetch(images, config.max_pixels, readers)
-        # All of torch in one thread: each thread that computes would have helpers of its own.
-        self._model = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
         self._calls_in_order = threading.Lock()
-        self._free_since: float | None = None
-        self.generator = self._model.submit(make_generator, config, device).result()
+        self._model = _Model(config, device, threads)
+        self.generator = self._model.generator
 
     def __call__(self, listing: pa.Table) -> pa.Table:
         """Label rows of schemas/listing.py; return as many rows of schemas/labels.py, in the same order."""
         sources = listing.to_pylist()
         with self._calls_in_order:  # of the model and of the photos alike, or each would wait for the other
-            photos = self._prefetch.open(sources)
-            rows = deque(self._model.submit(self._label_next, photos) for _ in sources)
-        tables = [labels.SCHEMA.empty_table()]
-        while rows:  # to Arrow one by one: the objects of a whole unit's masks would take many times the memory
-            tables.append(labels_table([rows.popleft().result()]))
-        return pa.concat_tables(tables)
+            rows = self._model.label_all(self._prefetch.open(sources), len(sources))
+        # To Arrow one by one: the objects of a whole unit's masks would take many times the memory.
+        return pa.concat_tables([labels.SCHEMA.empty_table(), *(labels_table([row.result()]) for row in rows)])
 
-    def _label_next(self, photos: Iterator[Opened]) -> dict[str, Any]:
-        free_since = self._free_since or time.perf_counter()
-        photo = next(photos)
-        row = label_photo(self.generator, photo, time.perf_counter() - free_since)
-        self._free_since = time.perf_counter()
-        return row
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        """Return the label row of one row of the listing that ends its worker or takes too long."""
+        return given_up(blank_row(item.to_pylist()[0]), why)
+
+
+class LabelOpened:
+    """Labels photos that were opened elsewhere (`stages.label.opened`), one at a time, as `LabelPhotos` does."""
+
+    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1) -> None:
+        """Load the model; see `LabelPhotos`."""
+        self._model = _Model(config, device, threads)
+
+    def __call__(self, photos: pa.Table) -> pa.Table:
+        """Label rows of `OPENED`; return as many rows of schemas/labels.py, in the same order."""
+        rows = self._model.label_all(photos_of(photos), photos.num_rows)
+        return pa.concat_tables([labels.SCHEMA.empty_table(), *(labels_table([row.result()]) for row in rows)])
+
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        """Return the label row of one photo that ends its worker or takes too long."""
+        return given_up(next(photos_of(item)).row, why)
 
 
 def label_photo(generator: AutoMaskGenerator, photo: Opened, seconds_wait: float = 0.0) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Flow:
         yield News(archives=1, others=others).table()
 
     def _lots(self, corpus: Corpus, archive: Found, key: str, others: Counter[str]) -> Iterator[pa.Table]:
-        """Yield the rows of an archive: of OUT's index, or as they are read, which makes the index; in the same lots."""
+        """Yield the rows of an archive, in the same lots whether they come from OUT's index or make it."""
         known = read_part(self.out, key, archive.stamp)
         if known is not None:
             others.update(known.others)

@@ -62,7 +62,7 @@ def superseded(folder: str, names: Iterable[str]) -> set[str]:
         OSError: the system refuses to read a file.
     """
     by_key = names_by_key(names)
-    joined = [name for mine in by_key.values() if len(mine) > 1 for name in mine if _OWN.fullmatch(name)["joined"]]
+    joined = [name for mine in by_key.values() if len(mine) > 1 for name in mine if "joined-" in name]
     found = read_each(folder, joined, lambda file: (file.schema_arrow.metadata or {}).get(JOINED, b"").decode().split())
     return {name for listed in found for name in listed} & {name for mine in by_key.values() for name in mine}
 

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from stages.config.label_config import LabelConfig
-from stages.corpus.listing import list_images
-from stages.corpus.others import describe_others
-from stages.engine.resources import Resources, start
-from stages.label.actor import LabelPhotos, make_generator, weights_of
-from stages.label.folder import FailedRow, done_images, passing_failures, refuse_foreign_tables, write_table
 from stages.config.manifest import check_configuration, finished_manifest, write_manifest
-from stages.label.progress import Progress
+from stages.corpus.index import LISTING, read_listing
+from stages.corpus.listing import open_corpus, parts_of
+from stages.corpus.names import Role, role
+from stages.corpus.others import describe_others
+from stages.corpus.walk import Found
+from stages.engine.resources import Resources
+from stages.label.account import Account
+from stages.label.actor import LabelOpened, LabelPhotos, make_generator, weights_of
+from stages.label.flow import Flow, is_undone
+from stages.label.folder import FailedRow, passing_failures, refuse_foreign_tables, usable_files
+from stages.label.opened import BYTES_A_UNIT, OpenPhotos
+from stages.label.progress import LabelProgress
 from stages.label.retry import label_again
 from stages.label.row import check_columns
-from stages.label.run import label_listing
+from stages.label.run import Labelling, label_corpus
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
+from stages.storage.tables import list_names
 
-WRITTEN = ("labels/", "images.parquet", "manifest.json", "report.html")
-"""Folder and files in OUT."""
+WRITTEN = ("labels/", f"{LISTING}/", "manifest.json", "report.html")
+"""Folders and files in OUT."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,19 @@ class LabelJob:
 
     Attributes:
         config: what is done to each photo.
-        images: folder, glob, tar shards or Parquet; a path or URI.
-        out: folder of the run, without a slash at its end.
-        listing: rows of schemas/listing.py, of all photos.
-        others: files beside them that are not looked at, by suffix.
-        done: ids of photos that have their row, and keep it.
+        flow: the corpus, OUT, and which label files there are.
         failed: rows by image id that are to be made again, in their files.
         configuration: all that decides which masks come out, as the manifest records it.
     """
 
     config: LabelConfig
-    images: str
-    out: str
-    listing: pa.Table
-    others: Counter[str]
-    done: set[str]
-    failed: dict[str, FailedRow]
+    flow: Flow
+    failed: Mapping[str, FailedRow]
     configuration: dict[str, Any]
 
     @classmethod
     def prepare(cls, config: LabelConfig, images: str, out: str, threads: int, retry_failed: bool = False) -> LabelJob:
-        """Check everything that can be checked before work begins, and list the photos; write nothing.
+        """Check everything that can be checked before work begins; write nothing.
 
         Args:
             config: what is done to each photo.
@@ -77,53 +74,88 @@ class LabelJob:
         # Threads too: they change the order of sums, and with it the last digits.
         configuration = config.as_dict() | {"images": redact(images), "weights": weights, "threads": threads}
         check_configuration(out, configuration)
-        listing = list_images(images, exclude=out, others=(others := Counter[str]()))
-        if listing.num_rows == 0:
-            seen = f" ({describe_others(others)})" if others else ""
-            raise ValueError(f"{redact(images)}: no photos there{seen}; give a folder, glob, tar or Parquet of photos")
+        _check_photos(images, out)
         refuse_foreign_tables(f"{out}/labels")
-        done = done_images(f"{out}/labels")
-        listed = set(listing.column("image_id").to_pylist())
-        found = passing_failures(f"{out}/labels") if retry_failed else {}
-        failed = {image_id: row for image_id, row in found.items() if image_id in listed}
-        job = cls(config, images, out, listing, others, done - failed.keys(), failed, configuration)
-        if job.undone:
-            check_writable(out, *WRITTEN)
-        return job
+        done = usable_files(f"{out}/labels")
+        files = [name for names in done.values() for name in names]
+        failed = passing_failures(f"{out}/labels", files) if retry_failed else {}
+        flow = Flow(images, out, done, old="images.parquet" in list_names(out))
+        return cls(config, flow, failed, configuration)
 
     def __str__(self) -> str:
-        of = f"{self.undone} of {self.listing.num_rows} images"
-        others = f"{describe_others(self.others)}\n" if self.others else ""
-        return f"{others}labelling {of}: {self.config.sam}, {self.config.prompts} prompts"
+        again = f" ({len(self.failed)} of them again)" if self.failed else ""
+        return f"labelling photos{again}: {self.config.sam}, {self.config.prompts} prompts"
 
     @property
-    def undone(self) -> int:
-        """Number of photos to label: those without a row, and those that failed and are taken up again."""
-        return sum(image_id not in self.done for image_id in self.listing.column("image_id").to_pylist())
+    def out(self) -> str:
+        """Folder of the run, without a slash at its end."""
+        return self.flow.out
 
-    def finished(self) -> dict[str, Any] | None:
-        """Return the manifest where the run is finished and nothing is left to do, else None."""
-        return finished_manifest(self.out) if self.undone == 0 else None
+    def finished(self) -> tuple[dict[str, Any], int] | None:
+        """Return manifest and number of photos where the run is finished and nothing is left to do, else None."""
+        manifest = finished_manifest(self.out)
+        if manifest is None or self.failed:
+            return None
+        photos, undone = is_undone(self.flow)
+        return None if undone else (manifest, photos)
 
     def begin(self) -> None:
-        """Write OUT's manifest and listing, so that a later command can tell what the labels are."""
+        """Write OUT's manifest, so that a later command can tell what the labels are.
+
+        Raises:
+            ValueError: OUT cannot be written.
+        """
+        check_writable(self.out, *WRITTEN)
         write_manifest(self.out, self.configuration, "running", {})
-        write_table(self.listing, f"{self.out}/images.parquet")
 
-    def label(self, actors: int | None, threads: int | None, rows_per_file: int | None) -> tuple[Progress, int]:
-        """Label photos without a row, then again those that failed; print progress; return it, and how many actors."""
-        progress = Progress(self.undone)
-        if not self.undone:
-            return progress, 0
-        resources = start(actors, threads, self.undone)
-        print(f"{self}, {resources}", flush=True)
-        folder, make = f"{self.out}/labels", self.actor(resources)
-        new = label_listing(self.listing, folder, make, resources, rows_per_file)
-        for account in chain(new, label_again(self.listing, folder, self.failed, make, resources)):
-            progress.add(account)
+    def label(self, resources: Resources, rows_per_file: int | None, max_seconds: float) -> LabelProgress:
+        """Label photos without a row, then again those that failed; print progress; return it.
+
+        Args:
+            resources: of `stages.engine.resources.start`.
+            rows_per_file: photos in one output file, the unit that a kill loses; None for a twentieth, 4 to 256.
+            max_seconds: longest time for a photo.
+        """
+        apart = BYTES_A_UNIT if resources.openers else None
+        flow = replace(self.flow, rows_a_unit=rows_per_file, bytes_a_unit=apart)
+        labelling = self.labelling(resources, max_seconds)
+        progress = LabelProgress()
+        new = label_corpus(flow, labelling, resources)
+        for told in chain(new, self._again(labelling, resources)):
+            progress.hear(told)
         progress.close()
-        return progress, resources.actors
+        return progress
 
-    def actor(self, resources: Resources) -> Callable[[], LabelPhotos]:
-        """Return what builds the labeller in an actor."""
-        return partial(LabelPhotos, self.config, self.images, resources.device, resources.threads, resources.readers)
+    def _again(self, labelling: Labelling, resources: Resources) -> Iterator[Account]:
+        if self.failed:
+            yield from label_again(read_listing(self.out), f"{self.out}/labels", self.failed, labelling, resources)
+
+    def labelling(self, resources: Resources, max_seconds: float | None = None) -> Labelling:
+        """Return what is done to the photos on these resources."""
+        device, threads, readers = resources.device, resources.threads, resources.readers
+        return Labelling(
+            label=partial(LabelPhotos, self.config, self.flow.images, device, threads, readers),
+            open=partial(OpenPhotos, self.flow.images, self.config.max_pixels, readers),
+            label_opened=partial(LabelOpened, self.config, device, threads),
+            max_seconds=max_seconds,
+        )
+
+
+def _check_photos(images: str, out: str) -> None:
+    """Check that there are photos, or archives that may hold some.
+
+    Raises:
+        ValueError: there are none, or what was named outright cannot be used.
+    """
+    corpus, found = open_corpus(images, exclude=out)
+    first = next(parts_of(corpus, found, others := Counter[str]()), None)
+    if first is None:
+        raise ValueError(no_photos(images, others))
+    if corpus.explicit and isinstance(first, Found) and role(first.relative) is Role.PARQUET:
+        next(corpus.rows_of_archive(first, others), None)
+
+
+def no_photos(images: str, others: Mapping[str, int]) -> str:
+    """Return the line that says that there is nothing to label."""
+    seen = f" ({describe_others(others)})" if others else ""
+    return f"{redact(images)}: no photos there{seen}; give a folder, glob, tar or Parquet of photos"

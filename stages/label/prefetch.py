@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aopsam.photos.decode import PhotoError, open_photo
 from schemas.labels import Reason
-from stages.corpus.fetch import FetchError, fetch
+from stages.corpus.fetch import FetchError, fetch_each
 from stages.label.row import blank_row, fetched, opened, with_reason
 
 AHEAD_PX = 32_000_000
@@ -100,7 +100,10 @@ class Prefetch:
             One `Opened` a source, in order. It must be read to its end, and those of earlier calls before it.
         """
         with self._in_order:
-            futures = deque(self._threads.submit(self._open, next(self._numbers), source) for source in sources)
+            futures = deque(
+                self._threads.submit(self._open, next(self._numbers), source, read)
+                for source, read in zip(sources, fetch_each(sources, self.images), strict=True)
+            )
         return self._opened(futures)
 
     def _opened(self, futures: deque[Future[Opened]]) -> Iterator[Opened]:
@@ -110,7 +113,7 @@ class Prefetch:
             yield photo
             del photo
 
-    def _open(self, number: int, source: dict[str, Any]) -> Opened:
+    def _open(self, number: int, source: dict[str, Any], read: Callable[[], bytes]) -> Opened:
         admitted: list[int] = []
         waited = 0.0
 
@@ -124,7 +127,7 @@ class Prefetch:
         row, rgb = blank_row(source), None
         try:
             start = time.perf_counter()
-            data = fetch(source, self.images)
+            data = read()
             row = fetched(row, hashlib.sha256(data).hexdigest(), time.perf_counter() - start)
             start = time.perf_counter()
             photo = open_photo(data, self.max_pixels, before_decoding=admit)

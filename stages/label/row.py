@@ -12,9 +12,11 @@ from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import Photo
 from schemas import labels
 from schemas.labels import Reason, Status
+from stages.engine.journal import Lost
 
 _STATUS_OF: dict[Reason, Status] = {
     Reason.TOO_MANY_PIXELS: Status.REJECTED,
+    Reason.TOO_SLOW: Status.REJECTED,
     Reason.HIDDEN_NAME: Status.REJECTED,
     Reason.NO_MASK: Status.EMPTY,
     Reason.NONE: Status.OK,
@@ -63,6 +65,18 @@ def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, 
     """Return the row with its reason, the status that follows from it, and a message of one line."""
     status = _STATUS_OF.get(reason, Status.FAILED)
     return row | {"status": status.value, "reason": reason.value, "message": " ".join(message.split())}
+
+
+def reason_of(why: Lost) -> tuple[Reason, str]:
+    """Return reason and message of a photo that is given up."""
+    if why is Lost.SLOW:
+        return Reason.TOO_SLOW, "took longer than --max-seconds"
+    return Reason.WORKER_DIED, "the worker process died on this photo"
+
+
+def given_up(row: dict[str, Any], why: Lost) -> pa.Table:
+    """Make the table of one photo that is given up, of its label row so far."""
+    return labels_table([with_reason(row, *reason_of(why))])
 
 
 def labels_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

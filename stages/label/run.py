@@ -1,47 +1,162 @@
-"""Label a listing on actors: its rows in, files of label rows out, and an account of each unit as it finishes."""
+"""Label a corpus on actors: files of label rows come out, and an account of each unit as it finishes."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.labels import MODEL_STAGES, Reason
-from stages.engine.resources import Resources, run_actors
+from schemas import labels
+from schemas.labels import MODEL_STAGES
+from stages.engine.journal import Lost
+from stages.engine.resources import Resources
+from stages.engine.steps import Actors, Gather, Stage, Tasks, run_steps
 from stages.label.account import Account
-from stages.label.folder import done_images, write_unit
-from stages.label.row import blank_row, labels_table, with_reason
+from stages.label.flow import Flow, Kind, News, key_of_unit, kind_of
+from stages.label.folder import write_unit
 from stages.storage.atomic import CannotWrite
 
-Labeller = Callable[[pa.Table], pa.Table]
+TRIES = 3
+"""Attempts to write a file, some seconds apart."""
 
-MOST_UNWRITTEN = 3
-"""Units in a row that cannot be written, after which a run ends: one alone is tried again at the end."""
+LISTED_AT_ONCE = 4
+"""Archives that are listed at the same time: each is read once, from its start."""
+
+UNITS_A_FILE = 16
+"""Units of opened photos whose rows go into one file."""
 
 
-class LabelAndWrite:
-    """Labels one unit and writes it: masks never cross a process, only a short account of them does.
+@dataclass(frozen=True)
+class Labelling:
+    """What is done to units, and where.
 
-    Ray calls it for two units at once, so that the model works on one while another is written and its photos opened.
+    Attributes:
+        label: builds the labeller of rows of the listing in an actor, which is called for two units at once, in two
+            threads; picklable.
+        open: builds what opens them in processes of their own, and `label_opened` the labeller of what these give;
+            used where the resources have openers.
+        max_seconds: longest time for a photo.
     """
 
-    def __init__(self, make: Callable[[], Labeller], folder: str) -> None:
-        self.labeller = make()
-        self.folder = folder
+    label: Callable[[], Stage]
+    open: Callable[[], Stage]
+    label_opened: Callable[[], Stage]
+    max_seconds: float | None = None
+
+
+class _PassNews:
+    """Stage that lets news through, and keeps in what its stage makes of a unit whose photos those were."""
+
+    def __init__(self, make: Callable[[], Stage]) -> None:
+        self._stage = make()
 
     def __call__(self, unit: pa.Table) -> pa.Table:
-        """Label and write a unit; returns one row, of `Account` and why the unit could not be written."""
-        rows = self.labeller(unit)
-        began = time.perf_counter()
+        return unit if kind_of(unit) is Kind.NEWS else self._marked(self._stage(unit), unit)
+
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        return self._marked(self._stage.give_up(item, why), item)
+
+    @staticmethod
+    def _marked(made: pa.Table, unit: pa.Table) -> pa.Table:
+        return made.replace_schema_metadata({**(made.schema.metadata or {}), b"key": key_of_unit(unit).encode()})
+
+
+def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iterator[Account | News]:
+    """Label every photo of a corpus that has no row yet.
+
+    Args:
+        flow: the corpus, and what is done.
+        labelling: what is done to its photos.
+        resources: actors, threads and device; processes that open photos, if apart.
+
+    Yields:
+        An account of each file as it is written, and news of how many photos there are.
+
+    Raises:
+        CannotWrite: rows could not be written, after several attempts.
+    """
+    steps: list[Tasks | Actors | Gather] = [Tasks(flow.find, 1), Tasks(flow.list, LISTED_AT_ONCE)]
+    folder = f"{flow.out}/labels"
+    pool = partial(
+        Actors,
+        least=resources.actors,
+        most=resources.most,
+        cpus=resources.threads,
+        gpus=1 if resources.device == "cuda" else 0,
+        calls_at_once=2,
+        seconds_an_item=labelling.max_seconds,
+    )
+    if resources.openers:
+        opening = Actors(
+            partial(_PassNews, labelling.open),
+            least=1,
+            most=resources.openers,
+            cpus=1,
+            calls_at_once=2,
+            seconds_an_item=labelling.max_seconds,
+        )
+        steps += [opening, pool(partial(_PassNews, labelling.label_opened))]
+        steps.append(Gather(partial(_write_units, folder=folder), at_once=LISTED_AT_ONCE, units=UNITS_A_FILE))
+    else:
+        steps.append(pool(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
+    yield from _told(run_steps([pa.table({"corpus": [flow.images]})], steps))
+
+
+_TOLD = pa.schema([pa.field("account", pa.string()), pa.field("news", pa.string()), pa.field("unwritten", pa.string())])
+"""Schema of what comes out: JSON of an `Account` or of `News`, or why rows could not be written."""
+
+
+def _told(tables: Iterator[pa.Table]) -> Iterator[Account | News]:
+    unwritten = ""
+    for table in tables:
+        for row in table.to_pylist():
+            if row["news"] is not None:
+                yield News(**json.loads(row["news"]))
+            elif row["account"] is not None:
+                yield Account(**json.loads(row["account"]))
+            unwritten = row["unwritten"] or unwritten
+            if unwritten:
+                raise CannotWrite(f"{unwritten}, all rows in OUT/labels: the same command again goes on from there")
+
+
+def _telling(**what: Any) -> pa.Table:
+    return pa.Table.from_pylist([what], schema=_TOLD)
+
+
+def _write(rows: pa.Table, folder: str) -> pa.Table:
+    """Write label rows of one unit; return a row of `_TOLD`."""
+    if kind_of(rows) is Kind.NEWS:
+        return _telling(news=json.dumps(asdict(News.of(rows))))
+    began = time.perf_counter()
+    key, rows = key_of_unit(rows), rows.replace_schema_metadata(labels.SCHEMA.metadata)
+    for attempt in range(1, TRIES + 1):
         try:
-            write_unit(rows, self.folder)
+            write_unit(rows, folder, key)
         except CannotWrite as error:
-            return pa.Table.from_pylist([asdict(Account()) | {"unwritten": str(error)}])
-        return pa.Table.from_pylist([asdict(account_of(rows, time.perf_counter() - began)) | {"unwritten": ""}])
+            if attempt == TRIES:
+                return _telling(unwritten=str(error))
+            time.sleep(attempt)
+        else:
+            break
+    return _telling(account=json.dumps(asdict(account_of(rows, time.perf_counter() - began))))
+
+
+def _write_units(units: Sequence[pa.Table], folder: str) -> Iterator[pa.Table]:
+    """Write label rows of some units, those of an archive into one file; yield tables of `_TOLD`."""
+    by_key: dict[str, list[pa.Table]] = {}
+    for unit in units:
+        if kind_of(unit) is Kind.NEWS:
+            yield _write(unit, folder)
+        else:
+            by_key.setdefault(key_of_unit(unit), []).append(unit)
+    for parts in by_key.values():
+        yield _write(pa.concat_tables(parts), folder)
 
 
 def account_of(rows: pa.Table, seconds_write: float) -> Account:
@@ -54,84 +169,3 @@ def account_of(rows: pa.Table, seconds_write: float) -> Account:
         seconds_wait=pc.sum(rows.column("seconds_wait")).as_py() or 0.0,
         seconds_write=seconds_write,
     )
-
-
-def choose_rows_per_file(photos: int) -> int:
-    """Return how many photos a file of labels holds: a twentieth of all, at least 4 and at most 256."""
-    return min(256, max(4, photos // 20))
-
-
-def label_listing(
-    listing: pa.Table,
-    folder: str,
-    make: Callable[[], Labeller],
-    resources: Resources,
-    rows_per_file: int | None = None,
-) -> Iterator[Account]:
-    """Label every row of a listing that has none yet in a folder; yield an account of each unit as it finishes.
-
-    Units that twice ended their actor are done again photo by photo, one at a time on an actor, as long as that gets
-    any of them done: a photo that shared its actor with the one to blame gets another chance. What is left then becomes
-    a row `worker_died`.
-
-    Args:
-        listing: rows of schemas/listing.py, in listing order.
-        folder: OUT/labels, reachable from every node.
-        make: builds the labeller in the actor, which is called for two units at once, in two threads; picklable.
-        resources: actors, threads and device.
-        rows_per_file: photos in one output file, the unit that a kill loses; by default `choose_rows_per_file`.
-    """
-    actor = partial(LabelAndWrite, make, folder)
-    todo = listing.filter(_todo(listing, folder))
-    accounted = 0
-    units = _units(listing, folder, rows_per_file or choose_rows_per_file(listing.num_rows))
-    for account in _accounts(units, actor, resources, calls_at_once=2):
-        accounted += account.rows
-        yield account
-    before, left = todo.num_rows + 1, todo.filter(_todo(todo, folder))
-    while 0 < left.num_rows < before:
-        one_by_one = [left.slice(place, 1) for place in range(left.num_rows)]
-        for account in _accounts(one_by_one, actor, resources, calls_at_once=1):
-            accounted += account.rows
-            yield account
-        before, left = left.num_rows, left.filter(_todo(left, folder))
-    if unheard := todo.num_rows - left.num_rows - accounted:  # written by actors that died before they could say so
-        yield Account(rows=unheard)
-    for source in left.to_pylist():
-        row = with_reason(blank_row(source), Reason.WORKER_DIED, "the worker process died on this photo")
-        write_unit(labels_table([row]), folder)
-        yield Account(rows=1, masks=0, failed=1)
-
-
-def _accounts(
-    units: list[pa.Table], make: Callable[[], LabelAndWrite], resources: Resources, calls_at_once: int
-) -> Iterator[Account]:
-    unwritten = 0
-    for table in run_actors(units, make, resources, calls_at_once=calls_at_once, may_lose_units=True):
-        for row in table.to_pylist():
-            reason = row.pop("unwritten")
-            unwritten = unwritten + 1 if reason else 0
-            if unwritten == MOST_UNWRITTEN:
-                raise CannotWrite(f"{reason}, all rows in OUT/labels: the same command again goes on from there")
-            if not reason:
-                yield Account(**row)
-
-
-def _units(listing: pa.Table, folder: str, rows: int) -> list[pa.Table]:
-    """Cut the listing into units, and leave in each the rows that are not yet done.
-
-    Cut first, so that a resumed run meets the units of the run before it and not others that overlap them. Of 1, 2, 4 …
-    photos until they have `rows`: the first file is there early.
-    """
-    todo = _todo(listing, folder)
-    units, start, size = [], 0, 1
-    while start < listing.num_rows:
-        units.append(listing.slice(start, size).filter(todo.slice(start, size)))
-        start, size = start + size, min(2 * size, rows)
-    return [unit for unit in units if unit.num_rows]
-
-
-def _todo(listing: pa.Table, folder: str) -> pa.BooleanArray:
-    """Tell of each row of the listing whether it has no label row yet."""
-    done = done_images(folder)
-    return pa.array([image_id not in done for image_id in listing.column("image_id").to_pylist()], pa.bool_())

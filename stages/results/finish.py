@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from stages.label.job import LabelJob
 from stages.config.manifest import make_manifest, write_manifest
-from stages.label.progress import Progress
+from stages.label.job import LabelJob
+from stages.label.progress import LabelProgress
 from stages.results.report import write_report
+from stages.results.settle import settle
 from stages.results.summary import summarise
 from stages.storage.atomic import CannotWrite
 from stages.storage.location import redact
 
 
-def finish_run(job: LabelJob, progress: Progress, actors: int) -> tuple[dict, str]:
-    """Write report and manifest; return the manifest, and the report's path or URI.
+def finish_run(job: LabelJob, progress: LabelProgress, actors: int) -> tuple[dict, str]:
+    """Join small files, write report and manifest; return the manifest, and the report's path or URI.
 
     The manifest comes last: where the report could not be written, the same command again is not told that the run is
     finished, and writes it.
@@ -26,8 +27,9 @@ def finish_run(job: LabelJob, progress: Progress, actors: int) -> tuple[dict, st
         CannotWrite: the tables cannot be read or the rest not be written; the message says that the rows are kept.
     """
     try:
-        facts = summarise(job.out, progress, actors, job.others)
-        report = write_report(job.out, job.images, make_manifest(job.configuration, "finished", facts))
+        found = settle(job.out)
+        facts = summarise(found, progress, actors, progress.found.others)
+        report = write_report(job.out, job.flow.images, make_manifest(job.configuration, "finished", facts), found)
         return write_manifest(job.out, job.configuration, "finished", facts), report
     except (ValueError, OSError) as error:
         kept = f"the labels are kept in {redact(job.out)}/labels, the same command again writes the rest"

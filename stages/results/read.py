@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from schemas import labels as labels_schema
 from schemas.conform import conform
+from stages.label.folder import superseded
 from stages.storage.location import open_filesystem
 
 ROWS_PER_BATCH = 64
@@ -42,11 +43,14 @@ def find_labels(labels: str) -> LabelFiles:
         ValueError: there is no such folder, or no Parquet file in it.
     """
     filesystem, root = open_filesystem(labels)
-    folder = root.rstrip("/") + "/labels"
+    folder, folder_uri = root.rstrip("/") + "/labels", labels.rstrip("/") + "/labels"
     if not filesystem.isdir(folder) and not filesystem.exists(f"{root.rstrip('/')}/manifest.json"):
-        folder = root  # the tables themselves; beside a manifest they would be a stranger's
-    names = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
-    paths = sorted(path for path in names if _is_labels(path.rsplit("/", 1)[-1]))
+        folder, folder_uri = root, labels  # the tables themselves; beside a manifest they would be a stranger's
+    filesystem.invalidate_cache()
+    listed = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
+    names = [path.rsplit("/", 1)[-1] for path in listed]
+    gone = superseded(folder_uri, names)
+    paths = sorted(f"{folder.rstrip('/')}/{name}" for name in names if _is_labels(name) and name not in gone)
     if not paths:
         raise ValueError(
             f"{labels}: no labels/*.parquet there; give the --out of a labelling run, or its labels folder"

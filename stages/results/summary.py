@@ -4,52 +4,38 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow.compute as pc
-
 from schemas.labels import MODEL_STAGES, PASSING, READING_STAGES, Status
 from stages.corpus.others import describe_others, most_common
 from stages.label.account import bound_by
-from stages.label.progress import Progress
-from stages.results.read import read_labels
+from stages.label.progress import LabelProgress
+from stages.results.gathered import Gathered
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 
 
-def summarise(out: str, progress: Progress, actors: int, others: Mapping[str, int]) -> dict[str, Any]:
-    """Count what the tables hold; return the facts of the manifest of a finished run.
+def summarise(found: Gathered, progress: LabelProgress, actors: int, others: Mapping[str, int]) -> dict[str, Any]:
+    """Return the facts of the manifest of a finished run.
 
     Args:
-        out: the run's folder.
+        found: what its tables hold.
         progress: progress of this run; a resumed run labelled fewer images than the tables hold.
         actors: number of actors of this run.
         others: files below the images that were not looked at, by suffix.
     """
-    status: Counter[str] = Counter()
-    reason: Counter[str] = Counter()
-    totals: Counter[str] = Counter()
-    masks = 0
-    seconds = [f"seconds_{stage}" for stage in (*READING_STAGES, *MODEL_STAGES, "wait")]
-    columns = ["status", "reason", "masks", "prompts_proposed", "prompts_decoded", *seconds]
-    for table in read_labels(out, columns):
-        status.update(table.column("status").to_pylist())
-        reason.update(table.column("reason").to_pylist())
-        masks += pc.sum(pc.list_value_length(table.column("masks"))).as_py() or 0
-        for column in columns[3:]:
-            totals[column] += pc.sum(table.column(column)).as_py() or 0
+    status, totals = found.status, found.sums
     images = status.total()
     readable = max(1, status[Status.OK] + status[Status.EMPTY])
     stages = {stage: totals[f"seconds_{stage}"] / readable for stage in ("wait", *MODEL_STAGES)}
     reading = {stage: totals[f"seconds_{stage}"] / readable for stage in READING_STAGES}
     return {
         "images": images,
-        "masks": masks,
+        "masks": totals["masks"],
         "status": {str(key): status[key] for key in Status},
-        "reason": dict(sorted(reason.items())),
+        "reason": dict(sorted(found.reason.items())),
         "failed_share": status[Status.FAILED] / max(1, images),
         "not_looked_at": most_common(others, 100),
         "prompts_proposed": int(totals["prompts_proposed"]),
@@ -65,7 +51,7 @@ def summarise(out: str, progress: Progress, actors: int, others: Mapping[str, in
     }
 
 
-def _actors(progress: Progress, actors: int) -> dict[str, Any]:
+def _actors(progress: LabelProgress, actors: int) -> dict[str, Any]:
     """Return how the actors of this run spent their time, from the moment that the first one began to work."""
     done, whole = progress.done, max(1e-9, (progress.seconds - progress.seconds_start) * actors)
     return {

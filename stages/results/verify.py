@@ -18,6 +18,7 @@ STATUS_OF: Mapping[Reason, Status] = dict.fromkeys(Reason, Status.FAILED) | {
     Reason.NONE: Status.OK,
     Reason.NO_MASK: Status.EMPTY,
     Reason.TOO_MANY_PIXELS: Status.REJECTED,
+    Reason.TOO_SLOW: Status.REJECTED,
     Reason.HIDDEN_NAME: Status.REJECTED,
 }
 """The one status that goes with each reason, kept apart from the code that writes the rows."""

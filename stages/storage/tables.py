@@ -31,11 +31,16 @@ def list_names(folder: str) -> list[str]:
     return sorted(str(one["name"]).rpartition("/")[2] for one in found if one["type"] != "directory")
 
 
-def write_table(table: pa.Table, uri: str) -> None:
-    """Write a Parquet file that appears under its name whole or not at all."""
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    atomic.write_bytes(uri, sink.getvalue().to_pybytes())
+    return bytes(sink.getvalue())
+
+
+def write_table(table: pa.Table, uri: str) -> None:
+    """Write a Parquet file that appears under its name whole or not at all."""
+    atomic.write_bytes(uri, table_bytes(table))
 
 
 def read_each(folder: str, names: Iterable[str], read: Callable[[pq.ParquetFile], Found]) -> Iterator[Found]:

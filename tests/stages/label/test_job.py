@@ -11,9 +11,9 @@ import pytest
 from stages.annotations.own_labels import read_labelled
 from stages.annotations.shards import list_shards
 from stages.config.label_config import LabelConfig
+from stages.config.manifest import OtherConfiguration, check_configuration, finished_manifest, write_manifest
 from stages.engine.resources import Resources
 from stages.label.job import LabelJob
-from stages.config.manifest import OtherConfiguration, check_configuration, finished_manifest, write_manifest
 from stages.label.progress import Progress
 from stages.label.run import LabelAndWrite
 from stages.results.report import write_report

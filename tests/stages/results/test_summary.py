@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.label.account import Account, bound_by
 from stages.config.manifest import write_manifest
+from stages.label.account import Account, bound_by
 from stages.label.progress import Progress
 from stages.results.summary import describe, summarise
 from tests.helpers.made_labels import made_out
