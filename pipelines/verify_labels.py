@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.config.command_line import Uri, checking_input, command, parse
-from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
-from stages.results.verify import verify_labels
+from stages.results.verify import verify_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,9 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
     arguments = parse(Arguments, argv)
-    out = arguments.labels.rstrip("/").removesuffix("/labels")
     others = Counter[str]()
     with checking_input():
-        verified = verify_labels(list_images(arguments.images, out, others), arguments.labels, print)
+        verified = verify_run(arguments.images, arguments.labels, print, others)
     if others:
         print(describe_others(others))
     if verified.mismatches:

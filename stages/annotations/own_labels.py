@@ -14,14 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from aopsam.photos.sa1b import Sample
-from schemas import listing as listing_schema
-from schemas.conform import conform
 from schemas.labels import Status
 from stages.corpus.fetch import FetchError, fetch
+from stages.corpus.index import read_listing
 from stages.corpus.listing import list_images
+from stages.label.folder import names_by_key
 from stages.results.read import LabelFiles, read_batches
 from stages.storage.location import open_filesystem, redact
 
@@ -31,11 +30,10 @@ COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "status
 def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | None = None) -> Iterator[Sample]:
     """Yield the photos with status `ok` of one file of OUT/labels, with masks as annotations, highest weight first.
 
-    In memory are a batch of rows and the listing of the run's images (0.3 KB each).
+    In memory are a batch of rows and the listing (0.3 KB an image) of the archive whose photos they are, or of files.
 
     Args:
-        uri: URI of the file. OUT/images.parquet lists where the photos lie: files, members of tars and rows of
-            Parquet files.
+        uri: URI of the file. OUT/listing tells where the photos lie: files, members of tars and rows of Parquet files.
         on_problem: called with one line for a photo that is gone or has changed since, and one for how many rows have
             no masks.
         images: the photos as an argument --images of `label_corpus.py`, if they are elsewhere now or reading them
@@ -51,7 +49,7 @@ def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | Non
     """
     filesystem, path = open_filesystem(uri)
     out = posixpath.dirname(posixpath.dirname(uri))
-    listing, root = _listing(out, images)
+    listing, root = _listing(out, images, next(iter(names_by_key([posixpath.basename(path)])), ""))
     without: Counter[str] = Counter()
     for batch in read_batches(LabelFiles(filesystem, (path,)), path, COLUMNS):
         places = pc.index_in(batch.column("image_id"), value_set=listing.column("image_id")).to_pylist()
@@ -120,18 +118,16 @@ def _name(listed: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _listing(out: str, images: str | None) -> tuple[pa.Table, str]:
-    """Return the listing of a run's images, and the images argument that was listed."""
+def _listing(out: str, images: str | None, key: str) -> tuple[pa.Table, str]:
+    """Return the listing of a run's images, of one archive if a key names it, and the images argument of the run."""
     if images is not None:
         return list_images(images), images
     filesystem, root = open_filesystem(out)
     try:
         configuration = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
-        with filesystem.open(f"{root}/images.parquet", "rb") as opened:
-            listing = conform(pq.read_table(opened), listing_schema.SCHEMA)
-        return listing, str(configuration["images"])
+        return pa.concat_tables(read_listing(out, key)), str(configuration["images"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ValueError(
-            f"{redact(out)}: manifest.json and images.parquet do not tell where its photos are"
+            f"{redact(out)}: manifest.json and the listing do not tell where its photos are"
             f" ({type(error).__name__}: {error}); give --images"
         ) from error

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from schemas.conform import conform
 from schemas.listing import SCHEMA
 from stages.corpus.names import shown
-from stages.storage.location import open_filesystem
+from stages.storage.location import open_filesystem, redact
 from stages.storage.tables import list_names, read_each, write_table
 
 LISTING = "listing"
@@ -94,19 +94,23 @@ def count_part(out: str, name: str, stamp: str | None) -> int | None:
     return found
 
 
-def read_listing(out: str) -> Iterator[pa.Table]:
+def read_listing(out: str, key: str = "") -> Iterator[pa.Table]:
     """Yield the listing of a run, part by part, of tables of schemas/listing.py; of an older run, its one file.
+
+    Args:
+        out: folder of the run.
+        key: of an archive (`key_of`), for its part alone.
 
     Raises:
         ValueError: there is none, or a part of it is no listing.
         OSError: it cannot be read.
     """
-    names = [name for name in list_names(f"{out}/{LISTING}") if _OWN.fullmatch(name)]
+    names = [f"{key}.parquet"] if key else [name for name in list_names(f"{out}/{LISTING}") if _OWN.fullmatch(name)]
     folder = f"{out}/{LISTING}" if names else out
     if not names and "images.parquet" in list_names(out):
         names = ["images.parquet"]
     if not names:
-        raise ValueError(f"no {LISTING} there")
+        raise ValueError(f"{redact(out)}: no {LISTING} there")
     try:
         for name in names:
             yield from read_each(folder, [name], lambda file: conform(file.read(), SCHEMA))

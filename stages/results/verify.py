@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,12 @@ import pyarrow as pa
 
 from aopsam.masks import rle
 from schemas.labels import Reason, Status
-from stages.results.read import UnreadableTable, find_labels, read_batches
+from schemas.listing import SCHEMA
+from stages.corpus.index import key_of, read_part
+from stages.corpus.listing import open_corpus, parts_of
+from stages.corpus.walk import Found
+from stages.label.folder import names_by_key
+from stages.results.read import LabelFiles, UnreadableTable, find_labels, read_batches
 
 STATUS_OF: Mapping[Reason, Status] = dict.fromkeys(Reason, Status.FAILED) | {
     Reason.NONE: Status.OK,
@@ -35,6 +41,58 @@ class Verified:
     mismatches: int
     """Lines reported."""
 
+    def __add__(self, other: Verified) -> Verified:
+        images, masks = self.images + other.images, self.masks + other.masks
+        return Verified(images, masks, self.mismatches + other.mismatches)
+
+
+def verify_run(images: str, labels: str, report: Callable[[str], None], others: Counter[str]) -> Verified:
+    """Compare a labels folder with the images it was made from, an archive at a time.
+
+    In memory are the listing of one archive, or of all files that are in none, and one batch of rows. Archives that are
+    what they were when they were labelled are not read again, only their index in OUT.
+
+    Args:
+        images: the run's --images.
+        labels: `OUT` or `OUT/labels` of a run.
+        report: called with one printable line for every mismatch.
+        others: to which every file is added that has no row, by its suffix.
+
+    Raises:
+        ValueError: there are no such images, or no labels folder (see `stages.results.read.find_labels`).
+    """
+    files, out = find_labels(labels), labels.rstrip("/").removesuffix("/labels")
+    corpus, found = open_corpus(images, exclude=out)
+    by_key = _by_key(files)
+    total = Verified(0, 0, 0)
+    held = [SCHEMA.empty_table()]
+    for part in parts_of(corpus, found, others):
+        if not isinstance(part, Found):
+            held.append(corpus.table(part))
+            continue
+        key = key_of(part.relative)
+        known = read_part(out, key, part.stamp)
+        if known is None:
+            rows = corpus.table(corpus.rows_of_archive(part, others))
+        else:
+            rows = known.rows
+            others.update(known.others)
+        if by_key is None:
+            held.append(rows)
+        else:
+            total += _verify(rows, files, by_key.pop(key, []), report)
+    rest = list(files.paths) if by_key is None else [path for paths in by_key.values() for path in paths]
+    return total + _verify(pa.concat_tables(held), files, sorted(rest), report)
+
+
+def _by_key(files: LabelFiles) -> dict[str, list[str]] | None:
+    """Return the label files by the archive whose photos they hold; None where their names do not tell."""
+    paths = {path.rpartition("/")[2]: path for path in files.paths}
+    by_key = names_by_key(paths)
+    if sum(map(len, by_key.values())) < len(paths):
+        return None
+    return {key: [paths[name] for name in names] for key, names in by_key.items()}
+
 
 def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None]) -> Verified:
     """Compare a labels folder with a listing of its images, a batch of rows at a time.
@@ -50,6 +108,10 @@ def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None])
         ValueError: there is no labels folder (see `stages.results.read.find_labels`).
     """
     files = find_labels(labels)
+    return _verify(listing, files, files.paths, report)
+
+
+def _verify(listing: pa.Table, files: LabelFiles, paths: Sequence[str], report: Callable[[str], None]) -> Verified:
     expected = {image_id: place for place, image_id in enumerate(listing["image_id"].to_pylist())}
     n_rows = np.zeros(listing.num_rows, np.int64)
     mismatches = masks = 0
@@ -61,7 +123,7 @@ def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None])
 
     if len(expected) != listing.num_rows:
         mismatch("the listing", f"{listing.num_rows - len(expected)} image ids occur twice")
-    for path in files.paths:
+    for path in paths:
         try:
             for batch in read_batches(files, path):
                 for row in batch.to_pylist():
