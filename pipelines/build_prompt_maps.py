@@ -8,8 +8,8 @@ On a cluster (absolute paths or URIs that every node reaches):
 
 Data: tars in SA-1B's layout; instance files of COCO or LVIS (.json) with the photos in a folder beside them (with
 --sparse); or OUT of label_corpus.py: what a costly strategy kept, weighted by its scores. Writes OUT/*.parquet
-(schemas/prompt_maps.py) and OUT/sheet.png, a look at twelve maps.
-Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
+(schemas/prompt_maps.py), OUT/manifest.json and OUT/sheet.png, a look at twelve maps. The same command again finishes
+what a kill left undone. Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used or too many failed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from dataclasses import dataclass, field
 
 from tyro.conf import OmitArgPrefixes
 
-from stages.annotations.shards import list_shards
-from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.annotations.job import describe_nothing_to_do, status_of
+from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.engine.resources import choose_resources, start
-from stages.prompt_maps.actor import MapRecipe, load_padding_sam
-from stages.prompt_maps.files import refuse_to_add
+from stages.prompt_maps.actor import MapRecipe
 from stages.prompt_maps.plan import plan_maps
-from stages.prompt_maps.run import build_prompt_maps
-from stages.prompt_maps.samples import Reading
+from stages.prompt_maps.run import build_maps, prepare_maps
 from stages.prompt_maps.sheet import write_sheet
 from stages.storage.location import redact
 
@@ -35,7 +33,7 @@ NOTHING = "build_prompt_maps: no photo could be used"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(ResourceArguments):
+class Arguments(RunArguments):
     """Build prompt maps and embeddings of annotated photos."""
 
     data: tuple[Uri, ...]
@@ -45,7 +43,7 @@ class Arguments(ResourceArguments):
     only: Uri | None = None
     """Table of curate.py: use the photos that it chose."""
     out: Uri
-    """Folder or URI; must hold no prompt maps yet."""
+    """Folder or URI; no prompt maps of other photos or settings."""
     recipe: OmitArgPrefixes[MapRecipe] = field(default_factory=MapRecipe)
     """How maps are made."""
     plan: bool = False
@@ -56,27 +54,25 @@ class Arguments(ResourceArguments):
 def main(argv: Sequence[str] | None = None) -> int:
     """Build; returns the exit status."""
     arguments = parse(Arguments, argv)
-    out, recipe, reading = arguments.out.rstrip("/"), arguments.recipe, Reading(arguments.images, arguments.only)
+    out, recipe = arguments.out.rstrip("/"), arguments.recipe
     with checking_input():
-        refuse_to_add(out)
-        shards = [shard for data in arguments.data for shard in list_shards(data)]
-        reading.chosen()
-        load_padding_sam(recipe.sam, recipe.checkpoint)
+        job = prepare_maps(arguments.data, arguments.images, arguments.only, recipe, out)
     if arguments.plan:
-        plan = plan_maps(shards, reading, recipe, choose_resources(arguments.actors, arguments.threads))
+        plan = plan_maps(job, recipe, choose_resources(arguments.actors, arguments.threads, device=arguments.device))
         print(plan or NOTHING, file=sys.stdout if plan else sys.stderr)
         return 0 if plan else 3
-    resources = start(arguments.actors, arguments.threads)
-    rows = problems = 0
-    for written, lines in build_prompt_maps(shards, reading, recipe, out, resources):
-        rows, problems = rows + written, problems + len(lines)
-        print("\n".join([*(f"left out: {line}" for line in lines), f"{rows} rows"]), file=sys.stderr)
-    if rows == 0:
+    if manifest := job.finished():
+        print(describe_nothing_to_do(manifest, out, "prompt maps"))
+        return status_of(manifest["photos"], manifest["failed"], arguments.max_failed)
+    resources = start(arguments.actors, arguments.threads, device=arguments.device)
+    done = build_maps(job, recipe, resources, arguments.max_seconds)
+    if done.failed == done.photos:
         print(NOTHING, file=sys.stderr)
-        return 3
-    sheet = write_sheet(out)
-    print(f"{rows} prompt maps in {redact(out)} ({problems} problems), a look at them in {redact(sheet)}")
-    return 0
+    else:
+        sheet = redact(write_sheet(out))
+        print(f"{done.used} photos in {redact(out)} ({len(done.problems)} problems), a look at them in {sheet}")
+    job.finish(done)
+    return done.exit_status(arguments.max_failed)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,27 @@ def read_annotated(uri: str, on_problem: Callable[[str], None], images: str | No
         on_problem(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
+def count_pairs(uri: str) -> int:
+    """Return how many files lie in the folder of photos of a folder of photos and masks; 0 where it is gone."""
+    try:
+        filesystem, photos, _ = _pair(uri)
+        return len(filesystem.ls(photos, detail=False))
+    except (ValueError, OSError):
+        return 0
+
+
+def _pair(uri: str) -> tuple[AbstractFileSystem, str, str]:
+    """Return the paths of the folders of photos and of masks in a folder."""
     filesystem, path = open_filesystem(uri)
     entries = filesystem.ls(path, detail=True)
     pair = pair_of_folders(posixpath.basename(entry["name"].rstrip("/")) for entry in entries)
     if pair is None:
         raise ValueError("its folders of photos and masks are gone")
-    photos, masks = (f"{path.rstrip('/')}/{folder}" for folder in pair)
+    return filesystem, f"{path.rstrip('/')}/{pair[0]}", f"{path.rstrip('/')}/{pair[1]}"
+
+
+def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
+    filesystem, photos, masks = _pair(uri)
     yield from read_mask_pairs(
         [posixpath.basename(entry) for entry in filesystem.ls(photos, detail=False)],
         [posixpath.basename(entry) for entry in filesystem.ls(masks, detail=False)],

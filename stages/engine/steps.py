@@ -21,7 +21,7 @@ import ray
 import ray.data
 
 from stages.engine.journal import Attempt, Journal, Lost
-from stages.engine.resources import free_cpus, wait_for_actors_to_end
+from stages.engine.resources import Resources, free_cpus, wait_for_actors_to_end
 
 Reader = Callable[[pa.Table], Iterable[pa.Table]]
 """Makes many units of one, in a task of its own; the same of the same, since Ray repeats it where a node is lost."""
@@ -88,6 +88,17 @@ class Gather:
     write: Callable[[Sequence[pa.Table]], Iterable[pa.Table]]
     at_once: int
     units: int
+
+
+def pool(
+    make: Callable[[], Stage],
+    resources: Resources,
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+    seconds_an_item: float | None = None,
+) -> Actors:
+    """Return the actors that resources allow, one unit at a time in each."""
+    gpus = 1 if resources.device == "cuda" else 0
+    return Actors(make, resources.actors, resources.most, resources.threads, gpus, finish, 1, seconds_an_item)
 
 
 def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:

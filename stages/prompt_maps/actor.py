@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from tyro.conf import Suppress
 
 from aopsam._allocator import keep_freed_memory
 from aopsam._options import OneOf, check
-from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.photos.decode import open_photo
 from aopsam.predictor.frame import content_hw, to_frame
 from aopsam.predictor.targets import PRESETS, Combine
 from aopsam.sam.encode import encode
 from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
-from schemas.conform import conform
-from schemas.prompt_maps import SCHEMA
-from stages.prompt_maps.files import parquet_bytes
 from stages.prompt_maps.rows import MIRRORED
 from stages.prompt_maps.target import PhotoTarget, Source, photo_target
-from stages.storage.atomic import write_bytes
-from stages.storage.location import redact
 
 if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
     from segment_anything.modeling import Sam
@@ -77,48 +70,23 @@ def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
 
 
 class BuildPromptMaps:
-    """Stage: tables of `SAMPLES` (samples.py) to files of prompt maps in a folder, and an account of each.
+    """Work on a photo of `SAMPLES` (annotations/samples.py): one row of schemas/prompt_maps.py, two with `mirror`."""
 
-    Rows are large (0.65 MB with an embedding of 32×32 cells), so they are written where they are made.
-    """
-
-    def __init__(self, recipe: MapRecipe, folder: str, device: str = "cpu") -> None:
+    def __init__(self, recipe: MapRecipe, device: str = "cpu") -> None:
         torch.set_num_threads(recipe.threads)
         keep_freed_memory()
         self.recipe = recipe
-        self.folder = folder
         self.model = load_padding_sam(recipe.sam, recipe.checkpoint).to(device)
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Write one file; return one row: `rows` written and `problems`, a line for every photo left out."""
-        table, problems = self.build(samples)
-        if table.num_rows:
-            # Shards are part of the name: photos of two of them may have the same ids.
-            photos = zip(*(samples.column(name).to_pylist() for name in ("shard", "image_id")), strict=True)
-            name = hashlib.sha256(repr(list(photos)).encode()).hexdigest()[:16]
-            write_bytes(f"{self.folder.rstrip('/')}/{name}.parquet", parquet_bytes(table))
-        kinds = pa.schema([pa.field("rows", pa.int64()), pa.field("problems", pa.list_(pa.string()))])
-        return pa.Table.from_pylist([{"rows": table.num_rows, "problems": problems}], schema=kinds)
+    def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a photo; tell which annotations cannot be used.
 
-    def build(self, samples: pa.Table) -> tuple[pa.Table, list[str]]:
-        """Build a table of schemas/prompt_maps.py, one row a photo (two with `mirror`), and a line for each problem."""
-        rows: list[dict[str, Any]] = []
-        problems: list[str] = []
-        for sample in samples.to_pylist():
-            if sample["problem"] is not None:
-                problems.append(sample["problem"])
-                continue
-            place = f"{redact(sample['shard'])}: {sample['image_id']}"
-
-            def report(line: str, place: str = place) -> None:
-                problems.append(f"{place}: {line}")
-
-            try:
-                rgb = open_photo(sample["jpeg"]).rgb
-                rows.extend(self._rows(sample["image_id"], rgb, json.loads(sample["annotations"]), report))
-            except (PhotoError, ValueError) as error:
-                report(str(error))
-        return conform(pa.Table.from_pylist(rows, schema=SCHEMA), SCHEMA), problems
+        Raises:
+            PhotoError: the photo cannot be opened.
+            ValueError: it has no usable mask.
+        """
+        rgb = open_photo(sample["jpeg"]).rgb
+        yield from self._rows(sample["image_id"], rgb, json.loads(sample["annotations"]), report)
 
     def _rows(
         self, name: str, rgb: np.ndarray, annotations: list[dict[str, Any]], report: Callable[[str], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ import pyarrow.parquet as pq
 
 from schemas.conform import conform
 from schemas.prompt_maps import SCHEMA
-from stages.storage.atomic import check_writable
 from stages.storage.location import open_filesystem, redact
+from stages.storage.parts import Part
 
 _IDENTITY = ["image_id", "sam", "sam_sha256"]  # what the list of rows needs, and the footers hold
 _BLOCK = 1 << 20  # bytes read ahead from a store: a row, 0.65 MB with an embedding of 32×32 cells, in one request
@@ -31,11 +30,8 @@ class Place(NamedTuple):
     row: int
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Encode rows of schemas/prompt_maps.py as a Parquet file, each row in a group of its own, to be read alone."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=1, compression="lz4", use_dictionary=False, write_statistics=_IDENTITY)
-    return buffer.getvalue()
+HOW = {"row_group_size": 1, "compression": "lz4", "use_dictionary": False, "write_statistics": _IDENTITY}
+"""How files of prompt maps are written: each row in a group of its own, to be read alone."""
 
 
 def list_rows(folders: Sequence[str]) -> tuple[list[Place], set[tuple[str, str]]]:
@@ -67,6 +63,7 @@ def _opened(uri: str, process: int, thread: int) -> pq.ParquetFile:
 
 def _files(folder: str) -> list[str]:
     filesystem, path = open_filesystem(folder)
+    filesystem.invalidate_cache(path)  # others write there
     found = sorted(file for file in filesystem.find(path, maxdepth=1) if file.endswith(".parquet"))
     if not found:
         raise ValueError(f"{redact(folder)}: no prompt maps (*.parquet); make them with pipelines/build_prompt_maps.py")
@@ -106,17 +103,18 @@ def _from_footer(group: pq.RowGroupMetaData) -> dict[str, Any] | None:
 
 
 def refuse_to_add(folder: str) -> None:
-    """Refuse a folder that holds prompt maps or other tables, which trainings would read too, or cannot be written.
+    """Refuse a folder that holds tables which are not of a run that says what it was: trainings would read them too.
 
     Raises:
-        ValueError: the folder holds a table, or cannot be written.
+        ValueError: it holds one.
     """
     filesystem, path = open_filesystem(folder)
-    found = (
-        sorted(file.rpartition("/")[2] for file in filesystem.ls(path, detail=False)) if filesystem.isdir(path) else []
-    )
-    if tables := [name for name in found if name.endswith(".parquet")]:
-        raise ValueError(
-            f"{redact(folder)} holds prompt maps already, or other tables ({tables[0]}); give another folder"
-        )
-    check_writable(folder, "sheet.png")
+    if not filesystem.isdir(path):
+        return
+    found = sorted(file.rpartition("/")[2] for file in filesystem.ls(path, detail=False))
+    begun = "manifest.json" in found
+    for name in found:
+        if name.endswith(".parquet") and not (begun and Part.parse(name)):
+            raise ValueError(
+                f"{redact(folder)} holds prompt maps already, or other tables ({name}); give another folder"
+            )

@@ -1,35 +1,56 @@
-"""Build prompt maps on actors, sixteen photos a file."""
+"""A run that builds prompt maps: annotated shards in, parts of sixteen photos out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 
-import pyarrow as pa
+from schemas.prompt_maps import SCHEMA
+from stages.annotations.job import Done, PhotoJob
+from stages.annotations.samples import ReadSamples, Source
+from stages.annotations.shards import list_shards
+from stages.engine.resources import Resources
+from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
+from stages.prompt_maps.files import HOW, refuse_to_add
+from stages.storage.location import redact
+from stages.storage.parts import digest_of
 
-from stages.engine.resources import Resources, run_actors
-from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
-from stages.prompt_maps.samples import ROWS_PER_FILE, Reading, read_samples
+ROWS_PER_FILE = 16
 
 
-def build_prompt_maps(
-    shards: Sequence[str], reading: Reading, recipe: MapRecipe, folder: str, resources: Resources
-) -> Iterator[tuple[int, list[str]]]:
-    """Write the prompt maps of all shards into a folder.
+def prepare_maps(data: Sequence[str], images: str | None, only: str | None, recipe: MapRecipe, out: str) -> PhotoJob:
+    """Check all that can be checked before the work; write nothing.
 
     Args:
-        shards: as `stages.annotations.shards.list_shards` gives them.
-        reading: which of their photos to use.
-        recipe: how maps are made; its threads become those of the resources.
-        folder: path or fsspec URI, reachable from every node.
-        resources: actors, threads and device.
+        data: as `stages.annotations.shards.list_shards` takes it, each.
+        images: where the photos of labels are, if not where they were labelled.
+        only: URI of a table of schemas/curation.py, whose chosen photos are used; None for all photos.
+        recipe: how maps are made.
+        out: folder or URI, without a slash at its end.
 
-    Yields:
-        Rows written and a line for every photo left out, as files are finished.
+    Raises:
+        ValueError: no shard, no such curation, a SAM that cannot be used, or an OUT that is another run's, holds other
+            tables or cannot be written.
+        OSError: something that cannot be read.
     """
-    units = [pa.table({"shard": [uri]}) for uri in shards]
-    recipe = replace(recipe, threads=resources.threads)
-    make, read = partial(BuildPromptMaps, recipe, folder, resources.device), partial(read_samples, reading=reading)
-    for table in run_actors(units, make, resources, read=read, rows_at_once=ROWS_PER_FILE):
-        yield from ((account["rows"], account["problems"]) for account in table.to_pylist())
+    refuse_to_add(out)
+    shards = dict.fromkeys(shard for each in data for shard in list_shards(each))
+    reading = ReadSamples(ROWS_PER_FILE, images, only)
+    chosen = reading.chosen()
+    configuration = {name: value for name, value in asdict(recipe).items() if name not in ("checkpoint", "threads")} | {
+        "data": sorted(map(redact, data)),
+        "images": images and redact(images),
+        "only": None if chosen is None else digest_of("\0".join(sorted(chosen))),
+        "sam_sha256": load_padding_sam(recipe.sam, recipe.checkpoint).sha256,
+        "rows_per_file": ROWS_PER_FILE,
+    }
+    job = PhotoJob(out, [Source.of_shard(shard) for shard in shards], reading, SCHEMA, configuration, "", HOW)
+    job.check("sheet.png")
+    return job
+
+
+def build_maps(job: PhotoJob, recipe: MapRecipe, resources: Resources, max_seconds: float) -> Done:
+    """Build the maps of photos that have none in OUT yet; `Done` is without their rows."""
+    make = partial(BuildPromptMaps, replace(recipe, threads=resources.threads), resources.device)
+    return job.run(make, resources, max_seconds, rows=False)

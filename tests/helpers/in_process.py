@@ -1,42 +1,58 @@
-"""Ray's part of a run, done in this process: the same calls, one after the other."""
+"""Ray's part of a run, done in this process: the same steps, one unit after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from stages.engine.journal import Lost
 from stages.engine.resources import Resources
+from stages.engine.steps import Actors, Tasks
 
 
-def run_here(units: Sequence[pa.Table], make: Callable[[], Any], _: Resources, **how: Any) -> Iterator[pa.Table]:
-    """Run the stage here as `stages.runner.run_actors` does; a `MemoryError` stands for a worker that dies."""
-    if not units:
-        return
-    stage = make()
+def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors]) -> Iterator[pa.Table]:
+    """Run steps here as `stages.engine.steps.run_steps` does; a `MemoryError` stands for a worker that dies."""
+    for step in steps:
+        units = _read(units, step) if isinstance(step, Tasks) else _act(units, step)
+    yield from units
+
+
+def _read(units: Iterable[pa.Table], step: Tasks) -> Iterator[pa.Table]:
+    waiting: list[pa.Table] = []
     for unit in units:
-        for rows in how["read"](unit) if how.get("read") else [unit]:
-            try:
-                made = stage(rows)
-                yield from [made] if isinstance(made, pa.Table) else made
-            except MemoryError:
-                assert how.get("may_lose_units")
+        waiting.append(unit)
+        if len(waiting) == step.units:
+            yield from step.read(pa.concat_tables(waiting))
+            waiting = []
+    if waiting:
+        yield from step.read(pa.concat_tables(waiting))
+
+
+def _act(units: Iterable[pa.Table], step: Actors) -> Iterator[pa.Table]:
+    stage: Any = None
+    for unit in units:
+        stage = stage or step.make()
+        try:
+            made = stage(unit)
+        except MemoryError:
+            made = pa.concat_tables(_alone(stage, unit.slice(place, 1)) for place in range(unit.num_rows))
+        yield made if step.finish is None else step.finish(made)
+
+
+def _alone(stage: Any, item: pa.Table) -> pa.Table:
+    try:
+        return stage(item)
+    except MemoryError:
+        return stage.give_up(item, Lost.DIED)
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of stages/ run here."""
-    for module in (
-        "label.run",
-        "label.retry",
-        "curate.run",
-        "evaluate.run",
-        "prompt_maps.run",
-        "edge_maps.run",
-        "train.scorer",
-    ):
-        monkeypatch.setattr(f"stages.{module}.run_actors", run_here)
+    for module in ("label.run", "annotations.job", "edge_maps.run"):
+        monkeypatch.setattr(f"stages.{module}.run_steps", run_here)
     pipelines = ("curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
     for name in ("stages.label.job", *(f"pipelines.{name}" for name in pipelines)):
-        monkeypatch.setattr(f"{name}.start", lambda *_: Resources(1, 1, "cpu"))
+        monkeypatch.setattr(f"{name}.start", lambda *_, **__: Resources(1, 1, "cpu"))

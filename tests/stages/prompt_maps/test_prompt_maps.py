@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.encode import encode
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
+from schemas.prompt_maps import SCHEMA
+from stages.annotations.each_photo import Account, EachPhoto, WritePart, accounts
+from stages.annotations.samples import ReadSamples, Source
 from stages.engine.resources import Resources
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
+from stages.prompt_maps.files import HOW
 from stages.prompt_maps.plan import plan_maps
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
-from stages.prompt_maps.samples import Reading, read_samples
+from stages.prompt_maps.run import prepare_maps
 from stages.prompt_maps.sheet import contact_sheet
 from stages.prompt_maps.target import MARGIN, PhotoTarget, photo_target
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard
@@ -56,9 +61,15 @@ def _target(annotations: list[dict], image_hw: tuple[int, int], **arguments: Any
     return photo_target(annotations, image_hw, pytest.fail, **arguments)
 
 
-def _write_maps(folder: Path, shard: Path, recipe: MapRecipe) -> None:
-    for samples in read_samples(pa.table({"shard": [str(shard)]}), Reading()):
-        BuildPromptMaps(recipe, str(folder))(samples)
+def _write_maps(folder: Path, shard: Path, recipe: MapRecipe, only: str | None = None) -> list[Account]:
+    """Write the maps of a shard as a run does; return what it says of them."""
+    stage, write = EachPhoto(partial(BuildPromptMaps, recipe), SCHEMA), WritePart(str(folder), SCHEMA, HOW)
+    units = ReadSamples(16, only=only)(Source.of_shard(str(shard)).unit())
+    return [account for samples in units for account in accounts(write(stage(samples)))]
+
+
+def _lines(given: list[Account]) -> list[str]:
+    return [line for account in given for outcome in account.outcomes for line in outcome.lines()]
 
 
 def test_interior_is_the_middle_and_recorded_what_the_annotation_says() -> None:
@@ -148,17 +159,16 @@ def test_a_shard_becomes_rows_and_a_line_for_what_is_left_out(tmp_path: Path, to
         "alone": (jpeg(4, hw), None),
     }
     shard = write_shard(tmp_path / "000000.tar", photos)
-    (samples,) = read_samples(pa.table({"shard": [str(shard)]}), Reading())
-    stage = BuildPromptMaps(MapRecipe(sam="toy", mirror=True, threads=1), str(tmp_path / "maps"))
-    account = stage(samples).to_pylist()[0]
-    assert account["rows"] == 4
-    named = [problem.removeprefix(f"{shard}: ").split(":")[0] for problem in account["problems"][:4]]
+    given = _write_maps(tmp_path / "maps", shard, MapRecipe(sam="toy", mirror=True, threads=1))
+    assert [(account.photos, account.failed, account.in_part) for account in given] == [(5, 3, True), (1, 1, False)]
+    lines = _lines(given)
+    named = [problem.removeprefix(f"{shard}: ").split(":")[0] for problem in lines[:4]]
     assert named == ["wrong-size", "wrong-size", "bare", "no-photo"]
-    assert "photo without its JSON" in account["problems"][4]
+    assert "photo without its JSON" in lines[4]
 
     rows = PromptMapRows([str(tmp_path / "maps")])
     assert rows.image_ids == ["a", f"a{MIRRORED}", "b", f"b{MIRRORED}"]
-    assert (rows.sam, rows.sam_sha256) == ("toy", stage.model.sha256)
+    assert (rows.sam, rows.sam_sha256) == ("toy", load_sam("toy").sha256)
     plain, mirrored = rows[0], rows[1]
     assert plain["embedding"].shape == (256, 8, 8)
     _, columns = plain["content_hw"]
@@ -175,13 +185,6 @@ def test_a_shard_becomes_rows_and_a_line_for_what_is_left_out(tmp_path: Path, to
     assert Image.open(io.BytesIO(contact_sheet(rows))).size == (4 * 256, 256)
 
 
-def test_a_torn_shard_is_a_problem_and_no_end(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "s.tar", {"a": (jpeg(0, (96, 128)), [])})
-    shard.write_bytes(shard.read_bytes()[:900])
-    (samples,) = read_samples(pa.table({"shard": [str(shard)]}), Reading())
-    assert samples.column("problem")[-1].as_py()
-
-
 @pytest.mark.usefixtures("toy_sam")
 def test_of_damaged_shards_everything_readable_is_used(tmp_path: Path) -> None:
     good, broken = two_objects(), [*two_objects(), {"segmentation": {"size": [96, 128], "counts": "!"}}]
@@ -194,14 +197,10 @@ def test_of_damaged_shards_everything_readable_is_used(tmp_path: Path) -> None:
     zipped.write_bytes(gzip.compress(zipped.read_bytes()))
     mixed = {"rle": (jpeg(5, (96, 128)), broken), "none": (b"no JPEG", good), "alone": (jpeg(6, (96, 128)), None)}
     shards = [str(cut), str(zipped), str(write_shard(tmp_path / "mixed.tar", mixed))]
-    stage, rows, problems = BuildPromptMaps(TOY, ""), [], []
-    for samples in read_samples(pa.table({"shard": shards}), Reading()):
-        table, lines = stage.build(samples)
-        rows += table.to_pylist()
-        problems += lines
-    names = [row["image_id"] for row in rows]
-    assert names == ["a", "b", "za", "zb", "zc", "zd", "rle"]
-    assert len(rows[-1]["boxes"]) == 2
+    given = [account for shard in shards for account in _write_maps(tmp_path / "maps", Path(shard), TOY)]
+    rows = PromptMapRows([str(tmp_path / "maps")])
+    assert rows.image_ids == ["a", "b", "rle", "za", "zb", "zc", "zd"]
+    assert len(rows.objects(2)[0]) == 2
     expected = [
         "cut.tar: cut short at byte",
         "cut.tar: c: photo without its JSON",
@@ -209,8 +208,7 @@ def test_of_damaged_shards_everything_readable_is_used(tmp_path: Path) -> None:
         "mixed.tar: none: not_an_image",
         "mixed.tar: alone: photo without its JSON",
     ]
-    assert len(problems) == len(expected)
-    assert all(part in line for part, line in zip(expected, problems, strict=True))
+    assert all(part in line for part, line in zip(expected, _lines(given), strict=True))
 
 
 @pytest.mark.usefixtures("toy_sam")
@@ -227,7 +225,7 @@ def test_only_the_chosen_photos_are_read(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s.tar", {name: (jpeg(0, (96, 128)), two_objects()) for name in "abc"})
     curation = tmp_path / "curation.parquet"
     pq.write_table(pa.table({"image_id": ["a", "b", "c"], "chosen": [True, False, True]}), curation)
-    (samples,) = read_samples(pa.table({"shard": [str(shard)]}), Reading(only=str(curation)))
+    (samples,) = ReadSamples(16, only=str(curation))(Source.of_shard(str(shard)).unit())
     assert samples.column("image_id").to_pylist() == ["a", "c"]
 
 
@@ -235,7 +233,7 @@ def test_only_the_chosen_photos_are_read(tmp_path: Path) -> None:
 def test_a_curation_that_chooses_nothing_is_named(tmp_path: Path, columns: dict) -> None:
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match=r"c\.parquet"):
-        Reading(only=str(tmp_path / "c.parquet")).chosen()
+        ReadSamples(16, only=str(tmp_path / "c.parquet")).chosen()
 
 
 @pytest.mark.usefixtures("toy_sam")
@@ -243,15 +241,15 @@ def test_a_plan_counts_photos_and_bytes_and_writes_nothing(tmp_path: Path) -> No
     for shard in range(3):
         photos = {f"{shard}-{n}": (jpeg(n, (96, 128)), two_objects()) for n in range(20)}
         write_shard(tmp_path / f"{shard}.tar", photos)
-    shards = [str(tmp_path / f"{shard}.tar") for shard in range(3)]
     before = sorted(tmp_path.iterdir())
     recipe = MapRecipe(sam="toy", mirror=True, threads=1)
-    plan = plan_maps(shards, Reading(), recipe, Resources(actors=2, threads=1, device="cpu"))
+    job = prepare_maps([str(tmp_path / "*.tar")], None, None, recipe, str(tmp_path / "maps"))
+    plan = plan_maps(job, recipe, Resources(actors=2, threads=1, device="cpu"))
     assert plan is not None
     assert plan.photos == pytest.approx(60, rel=0.1)
     assert (plan.measured, plan.rows_photo, plan.embedding_bytes) == (16, 2, 256 * 8 * 8 * 2)
-    BuildPromptMaps(recipe, str(tmp_path / "maps"))(next(read_samples(pa.table({"shard": shards[:1]}), Reading())))
-    (written,) = (tmp_path / "maps").iterdir()
+    _write_maps(tmp_path / "maps", tmp_path / "0.tar", recipe)
+    written = sorted((tmp_path / "maps").iterdir())[0]
     assert plan.row_bytes == pytest.approx(written.stat().st_size / 32, rel=0.05)
     assert "estimated: 0.00 GB of tars" in str(plan)
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "maps"])
