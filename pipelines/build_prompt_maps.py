@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 
 from tyro.conf import OmitArgPrefixes
 
-from stages.annotations.job import describe_nothing_to_do, status_of
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.engine.resources import choose_resources, start
 from stages.prompt_maps.actor import MapRecipe
@@ -61,9 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = plan_maps(job, recipe, choose_resources(arguments.actors, arguments.threads, device=arguments.device))
         print(plan or NOTHING, file=sys.stdout if plan else sys.stderr)
         return 0 if plan else 3
-    if manifest := job.finished():
-        print(describe_nothing_to_do(manifest, out, "prompt maps"))
-        return status_of(manifest["photos"], manifest["failed"], arguments.max_failed)
+    if (status := job.nothing_to_do("prompt maps", arguments.max_failed)) is not None:
+        return status
     resources = start(arguments.actors, arguments.threads, device=arguments.device)
     done = build_maps(job, recipe, resources, arguments.max_seconds)
     if done.failed == done.photos:

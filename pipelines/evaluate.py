@@ -13,7 +13,8 @@ folder of photos beside one of PNG masks (`images` and `masks`, `Imgs` and `GT`,
 Strategies: those of label_corpus.py, whose options may be those of the generator, too; `gt-point`, `gt-box` (one
 prompt a ground-truth mask, best of three masks), `random-match` (as many random points as `aop` decoded).
 Writes OUT/table.md (the papers' tables), OUT/index.html (with pictures and failures), OUT/plots/*.svg,
-OUT/metrics.parquet, OUT/evaluation.json. Exit codes: 0, 2 for wrong arguments, 3 if no photo could be measured.
+OUT/metrics.parquet, OUT/evaluation.json, and OUT/parts, which let the same command go on after a kill. Exit codes: 0,
+2 for wrong arguments, 3 if no photo could be measured or too many failed.
 """
 
 from __future__ import annotations
@@ -23,22 +24,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import pyarrow as pa
-
 from aopsam._options import Count, Limits
-from stages.annotations.shards import list_shards
-from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
 from stages.engine.resources import start
-from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
+from stages.evaluate.actor import EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
-from stages.evaluate.output import check_out, write_evaluation, write_metrics
-from stages.evaluate.run import measure
-from stages.storage.location import absolute, printable, redact
+from stages.evaluate.output import write_evaluation, write_metrics
+from stages.evaluate.run import list_sources, measure, prepare_evaluation
+from stages.storage.location import redact
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(ResourceArguments):
+class Arguments(RunArguments):
     """Measure mIoU, prompts and time of prompt strategies on annotated photos."""
 
     data: tuple[str, ...]
@@ -72,28 +70,26 @@ class Arguments(ResourceArguments):
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
     arguments, began = parse(Arguments, argv), time.monotonic()
+    out, limit = arguments.out.rstrip("/"), arguments.limit
     with checking_input():
-        check_out(arguments.out)
-        shards = {printable(redact(data)): list_shards(absolute(data)) for data in arguments.data}
-        sources = [{"data": data, "shards": uris, "limit": arguments.limit} for data, uris in shards.items()]
+        sources = list_sources(arguments.data, limit)
         strategies = add_sweeps(parse_strategies(arguments.prompts), arguments.sweep)
-        evaluation = arguments.evaluation(strategies)
-        here = EvaluatePhotos(evaluation)
-    resources = start(arguments.actors, arguments.threads, arguments.limit and arguments.limit * len(sources))
+        here = EvaluatePhotos(evaluation := arguments.evaluation(strategies))
+        job = prepare_evaluation(sources, evaluation, weights := here.weights(), out)
+    if (status := job.nothing_to_do("tables", arguments.max_failed)) is not None:
+        return status
+    resources = start(arguments.actors, arguments.threads, limit and limit * len(sources), arguments.device)
     print(f"measuring {arguments.prompts} of {arguments.sam}: {resources}", flush=True)
-    results = pa.concat_tables([RESULTS.empty_table(), *measure(sources, evaluation, here.weights(), resources)])
-    write_metrics(results, arguments.out)
+    done, results = measure(job, evaluation, weights, resources, arguments.max_seconds)
+    write_metrics(results, out)
     losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
-    facts = {
-        "configuration": asdict(arguments) | {"data": list(shards), "out": redact(arguments.out)},
-        "weights": here.weights(),
-        "seconds": time.monotonic() - began,
-        "resources": asdict(resources),
-    }
-    outcome = write_evaluation(results, strategies, facts, arguments.out, arguments.seed, losses)
-    print("\n".join([outcome.table, *(f"not measured: {failure}" for failure in outcome.failures)]))
-    print(f"{outcome.measured} photos measured, {len(outcome.failures)} not; tables in {redact(arguments.out)}")
-    return 0 if outcome.measured else 3
+    given = asdict(arguments) | {"data": [source.name for source in sources], "out": redact(out)}
+    spent = {"seconds": time.monotonic() - began, "resources": asdict(resources)}
+    facts = {"configuration": given, "weights": weights} | spent
+    outcome = write_evaluation(results, strategies, facts, out, arguments.seed, losses)
+    job.finish(done)
+    print(f"{outcome}\n{outcome.measured} photos measured, {len(outcome.failures)} not; tables in {redact(out)}")
+    return done.exit_status(arguments.max_failed)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,15 @@ class PhotoJob:
         manifest = finished_manifest(self.out)
         return manifest if manifest is not None and manifest.get("shards") == self._shards() else None
 
+    def nothing_to_do(self, noun: str, max_failed: float | None) -> int | None:
+        """Say so where OUT is finished, and where its `noun` are; return the exit status then, else None."""
+        manifest = self.finished()
+        if manifest is None:
+            return None
+        photos, failed = manifest["photos"], manifest["failed"]
+        print(f"nothing to do: {photos} photos done, {failed} of them failed; {noun} in {redact(self.out)}")
+        return status_of(photos, failed, max_failed)
+
     def _shards(self) -> str:
         return digest_of("\0".join(redact(shard) for source in self.sources for shard in source.shards))
 
@@ -170,10 +179,3 @@ class PhotoJob:
         """Write that OUT is finished, last of all."""
         counts = {"photos": done.photos, "failed": done.failed, "problems": len(done.problems)}
         write_manifest(self.out, self.configuration, "finished", {"shards": self._shards(), **counts, **(facts or {})})
-
-
-def describe_nothing_to_do(manifest: Mapping[str, Any], out: str, noun: str) -> str:
-    """Say in a line that a run is finished."""
-    return (
-        f"nothing to do: {manifest['photos']} photos done, {manifest['failed']} of them failed; {noun} in {redact(out)}"
-    )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from aopsam.metrics import Estimate, iou_matrix, iou_per_ground_truth, mean_interval, paired_difference
@@ -16,9 +15,10 @@ from aopsam.photos.decode import PhotoError
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import find_strategy
 from aopsam.sam.encode import EncodedPhoto, encode
+from stages.annotations.samples import ReadSamples, Source
 from stages.annotations.shards import list_shards
 from stages.config.strategy_spec import GENERATOR_OPTIONS, Option, StrategySpec
-from stages.evaluate.actor import AnnotatedPhoto, generator_of, open_sample, read_samples
+from stages.evaluate.actor import AnnotatedPhoto, generator_of, open_sample
 from stages.storage.location import absolute, redact
 
 if TYPE_CHECKING:
@@ -114,13 +114,14 @@ def _cheapest(trials: Sequence[Trial], within: float, cost: Callable[[Trial], fl
 
 def open_photos(data: str, limit: int) -> list[AnnotatedPhoto]:
     """Open the first photos of a source; print a line to stderr for each that cannot be used."""
-    source = {"data": redact(data), "shards": list_shards(absolute(data)), "limit": limit}
+    source = Source(redact(data), tuple(list_shards(absolute(data))), limit)
     photos = []
-    for table in read_samples(pa.Table.from_pylist([source])):
-        try:
-            photos.append(open_sample(table.to_pylist()[0]))
-        except (PhotoError, ValueError) as error:
-            print(f"not used: {error}", file=sys.stderr)
+    for table in ReadSamples(rows=1)(source.unit()):
+        for sample in table.to_pylist():
+            try:
+                photos.append(open_sample(sample))
+            except (PhotoError, ValueError) as error:
+                print(f"not used: {error}", file=sys.stderr)
     return photos
 
 

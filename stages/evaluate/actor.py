@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from aopsam._allocator import keep_freed_memory
 from aopsam._options import options_of
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
-from aopsam.photos.decode import PhotoError, open_photo
+from aopsam.photos.decode import open_photo
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import find_strategy
@@ -28,7 +26,6 @@ from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
 from schemas.metrics import SCHEMA
-from stages.annotations.read import read_annotated
 from stages.config.strategy_spec import StrategySpec
 from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
 from stages.evaluate.ground_truth import Annotation, usable_annotations
@@ -40,18 +37,6 @@ if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision wi
 RANDOM_MATCH, MATCHED = "random-match", "aop"
 """Strategy that draws as many random points on each photo as the first `aop` of the run decoded there."""
 
-SAMPLES = pa.schema(
-    [
-        column("data", pa.string(), "the --data it came from", nullable=False),
-        column("image_id", pa.string(), "the member's path without suffix", nullable=False),
-        column("jpeg", pa.large_binary(), "the photo as stored; null where there is a problem"),
-        column("annotations", pa.string(), "JSON, records of SA-1B's layout; null where there is a problem"),
-        column("crowds", pa.string(), "JSON, RLEs of many objects that are not told apart; null for none"),
-        column("memory", pa.bool_(), "measure peak memory on it, too", nullable=False),
-        column("problem", pa.string(), "why the photo cannot be measured"),
-    ],
-    metadata={"table": "samples"},
-)
 RESULTS = SCHEMA.append(column("message", pa.string(), "of a photo that could not be measured (metric `failed`)"))
 MEMORY_EVERY = 10
 """One photo of a source in this many is labelled once more, untimed, to measure peak memory."""
@@ -89,34 +74,6 @@ class Evaluation:
             )
 
 
-def read_samples(sources: pa.Table) -> Iterator[pa.Table]:
-    """Yield the first `limit` photos of each source with their annotations, one a table.
-
-    Args:
-        sources: columns `data` (its name), `shards` (list of fsspec URIs) and `limit` (int, null for all).
-
-    Yields:
-        Tables of `SAMPLES`; a broken pair or a tar cut short is a row with a `problem`.
-    """
-    for source in sources.to_pylist():
-        for place, sample in enumerate(islice(_samples(source["shards"]), source["limit"])):
-            row = {"data": source["data"], "memory": place % MEMORY_EVERY == 0} | sample
-            yield pa.Table.from_pylist([row], schema=SAMPLES)
-
-
-def _samples(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for uri in shards:
-        problems: list[str] = []
-        for sample in read_annotated(uri, problems.append):
-            yield {
-                "image_id": sample.id,
-                "jpeg": sample.jpeg,
-                "annotations": json.dumps(sample.annotations),
-                "crowds": json.dumps(sample.crowds),
-            }
-        yield from ({"image_id": posixpath.basename(uri), "problem": problem} for problem in problems)
-
-
 def generator_of(
     model: Sam, spec: StrategySpec, predictor: PromptPredictor | None = None, seed: int = 0
 ) -> AutoMaskGenerator:
@@ -139,7 +96,7 @@ def generator_of(
 
 
 class EvaluatePhotos:
-    """Stage: tables of `SAMPLES` to tables of `RESULTS`; a photo that cannot be measured is one row `failed`."""
+    """Work on a photo of `SAMPLES` (annotations/samples.py): rows of schemas/metrics.py."""
 
     def __init__(self, evaluation: Evaluation, expected_weights: dict[str, Any] | None = None) -> None:
         """Load the models.
@@ -182,21 +139,17 @@ class EvaluatePhotos:
         ]
         return {"sam": sams} | {role: sorted(found) for role, found in digests.items()}
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Measure all metrics of the photos."""
-        rows: list[dict[str, Any]] = []
-        for sample in samples.to_pylist():
-            where = {"image_id": sample["image_id"], "data": sample["data"]}
-            try:
-                photo = open_sample(sample)
-            except (PhotoError, ValueError) as error:
-                message = f"{sample['image_id']}: {error}"
-                rows.append(where | {"sam": "", "prompts": "", "metric": "failed", "value": 1.0, "message": message})
-                continue
-            for model in self.models:
-                for prompts, measured in self.measure(model, photo):
-                    rows.extend(where | {"sam": model.name, "prompts": prompts} | row for row in measured.rows())
-        return pa.Table.from_pylist(rows, schema=RESULTS)
+    def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """Measure all metrics of a photo.
+
+        Raises:
+            PhotoError: the photo cannot be decoded.
+            ValueError: its annotations cannot be used.
+        """
+        photo, where = open_sample(sample), {"image_id": sample["image_id"], "data": sample["source"]}
+        for model in self.models:
+            for prompts, measured in self.measure(model, photo):
+                yield from (where | {"sam": model.name, "prompts": prompts} | row for row in measured.rows())
 
     def measure(self, model: Sam, opened: AnnotatedPhoto) -> Iterator[tuple[str, Measured]]:
         """Yield each strategy and its metrics on one photo, which is encoded once; each is charged that time."""
@@ -273,5 +226,5 @@ def open_sample(sample: Mapping[str, Any]) -> AnnotatedPhoto:
         usable_annotations(json.loads(sample["annotations"]), hw),
         [crowd["segmentation"] for crowd in usable_annotations(crowds, hw)],
         seconds,
-        sample["memory"],
+        sample["place"] % MEMORY_EVERY == 0,
     )

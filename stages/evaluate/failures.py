@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from PIL import Image
 from aopsam.report.evaluation_page import SideBySide
 from aopsam.report.overlay import overlay
 from aopsam.sam.encode import encode
+from stages.annotations.samples import ReadSamples, Source
 from stages.config.strategy_spec import StrategySpec
-from stages.evaluate.actor import RANDOM_MATCH, EvaluatePhotos, open_sample, read_samples
+from stages.evaluate.actor import RANDOM_MATCH, EvaluatePhotos, open_sample
 from stages.evaluate.compare import GROUND_TRUTH_PROMPTS
 from stages.evaluate.tables import short_names
 
@@ -75,23 +76,23 @@ def worst_losses(results: pa.Table, specs: Sequence[StrategySpec], count: int) -
     return sorted(losses, key=lambda loss: (loss.first - loss.best, loss.image_id))[:count]
 
 
-def show(losses: Sequence[Loss], sources: Sequence[Mapping[str, Any]], stage: EvaluatePhotos) -> list[SideBySide]:
+def show(losses: Sequence[Loss], sources: Sequence[Source], stage: EvaluatePhotos) -> list[SideBySide]:
     """Read photos again, label them again and draw ground truth and masks; a photo that is gone is left out.
 
     Args:
         losses: the photos to show, in order.
-        sources: rows of `stages.evaluate.actor.read_samples`.
+        sources: the run's photos.
         stage: stage with the models and strategies of the run.
     """
-    names = short_names([source["data"] for source in sources])
+    names = short_names([source.name for source in sources])
     wanted = {(loss.data, loss.image_id) for loss in losses}
     samples: dict[tuple[str, str], dict[str, Any]] = {}
     for source in sources:
-        left = {image_id for data, image_id in wanted if data == source["data"]}
-        for table in read_samples(pa.Table.from_pylist([dict(source)])) if left else ():
-            (sample,) = table.to_pylist()
-            if sample["image_id"] in left and sample["problem"] is None:
-                samples[source["data"], sample["image_id"]] = sample
+        left = {image_id for data, image_id in wanted if data == source.name}
+        for table in ReadSamples(rows=1)(source.unit()) if left else ():
+            sample = table.to_pylist()[0]
+            if sample["image_id"] in left:
+                samples[source.name, sample["image_id"]] = sample
                 left.remove(sample["image_id"])
             if not left:
                 break

@@ -24,7 +24,6 @@ from stages.evaluate.charts import charts_of
 from stages.evaluate.summary import summarise
 from stages.evaluate.tables import facts_of, fill, markdown
 from stages.storage import atomic
-from stages.storage.atomic import check_writable
 
 _PACKAGES = ("aopsam", "torch", "segment-anything", "ray", "pyarrow", "pycocotools", "numpy")
 
@@ -43,14 +42,8 @@ class Outcome:
     measured: int
     failures: list[str]
 
-
-def check_out(out: str) -> None:
-    """Check before the work that OUT can be written.
-
-    Raises:
-        ValueError: OUT cannot be written.
-    """
-    check_writable(out, "metrics.parquet", "index.html", "plots/", "evaluation.json", "table.md")
+    def __str__(self) -> str:
+        return "\n".join([self.table, *(f"not measured: {failure}" for failure in self.failures)])
 
 
 def metrics_of(results: pa.Table) -> pa.Table:

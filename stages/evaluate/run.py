@@ -1,44 +1,100 @@
-"""Run an evaluation on actors: sources in, tables of results out as photos finish."""
+"""Run an evaluation on actors: sources in, a part a photo, and a table of all results."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from stages.engine.resources import Resources, run_actors
-from stages.evaluate.actor import EvaluatePhotos, Evaluation, read_samples
+from schemas.metrics import SCHEMA
+from stages.annotations.job import Done, PhotoJob
+from stages.annotations.samples import ReadSamples, Source
+from stages.annotations.shards import list_shards
+from stages.engine.resources import Resources
+from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
+from stages.storage.location import absolute, printable, redact
 
-HEARTBEAT_SECONDS = 10.0
+WRITTEN = ("metrics.parquet", "index.html", "plots/", "evaluation.json", "table.md")
+"""What an evaluation writes into OUT beside its parts."""
+
+
+def list_sources(data: Sequence[str], limit: int | None) -> list[Source]:
+    """List the photos to measure; each `--data` is a source of its own, of at most `limit` photos.
+
+    Raises:
+        ValueError: no shard there.
+    """
+    found = {printable(redact(each)): list_shards(absolute(each)) for each in data}
+    return [Source(name, tuple(shards), limit) for name, shards in found.items()]
+
+
+def prepare_evaluation(
+    sources: Sequence[Source], evaluation: Evaluation, weights: dict[str, Any], out: str
+) -> PhotoJob:
+    """Check OUT before the work; write nothing.
+
+    Args:
+        sources: each is measured on its own.
+        evaluation: what is measured.
+        weights: `EvaluatePhotos.weights` as they will be reported.
+        out: folder or URI, without a slash at its end.
+
+    Raises:
+        ValueError: OUT is another run's, or cannot be written.
+    """
+    configuration = {
+        "data": {source.name: source.limit for source in sources},
+        "sam": list(evaluation.sams),
+        "prompts": [spec.text for spec in evaluation.strategies],
+        "seed": evaluation.seed,
+        "weights": weights,
+    }
+    job = PhotoJob(out, sources, ReadSamples(rows=1), SCHEMA, configuration)
+    job.check(*WRITTEN)
+    return job
 
 
 def measure(
-    sources: Sequence[dict[str, Any]], evaluation: Evaluation, weights: dict[str, Any], resources: Resources
-) -> Iterator[pa.Table]:
-    """Measure every photo of the sources; print a line to stderr every ten seconds.
+    job: PhotoJob, evaluation: Evaluation, weights: dict[str, Any], resources: Resources, max_seconds: float
+) -> tuple[Done, pa.Table]:
+    """Measure the photos that are not yet.
 
     Args:
-        sources: rows of `read_samples`: data, shards, limit.
+        job: of `prepare_evaluation`.
         evaluation: what each actor measures; its device and threads become those of the resources.
-        weights: `EvaluatePhotos.weights` as they will be reported.
+        weights: as they will be reported.
         resources: actors and their threads and device.
+        max_seconds: longest time for a photo.
 
-    Yields:
-        Tables of `stages.evaluate.actor.RESULTS` as photos finish, in any order.
+    Returns:
+        What was done, and a table of `stages.evaluate.actor.RESULTS` of all photos, in no order.
     """
-    photos: set[tuple[str, str]] = set()
-    said = time.monotonic()
-    units = [pa.Table.from_pylist([source]) for source in sources]
     evaluation = replace(evaluation, device=resources.device, threads=resources.threads)
-    make = partial(EvaluatePhotos, evaluation, weights)
-    for table in run_actors(units, make, resources, read=read_samples):
-        photos.update(zip(table.column("data").to_pylist(), table.column("image_id").to_pylist(), strict=True))
-        if time.monotonic() - said > HEARTBEAT_SECONDS:
-            said = time.monotonic()
-            print(f"{len(photos)} photos", file=sys.stderr, flush=True)
-        yield table
+    done = job.run(partial(EvaluatePhotos, evaluation, weights), resources, max_seconds)
+    return done, results_of(done)
+
+
+def results_of(done: Done) -> pa.Table:
+    """Return the results of all photos; one that could not be measured is a row `failed`."""
+    rows = [
+        {
+            "data": outcome.source,
+            "image_id": outcome.image_id or posixpath.basename(outcome.shard.rstrip("/")),
+            "sam": "",
+            "prompts": "",
+            "metric": "failed",
+            "value": 1.0,
+            "message": line,
+        }
+        for outcome in done.outcomes
+        if outcome.failed
+        for line in outcome.lines()
+    ]
+    measured = [
+        table.append_column(RESULTS.field("message"), pa.nulls(table.num_rows, pa.string())) for table in done.tables
+    ]
+    return pa.concat_tables([pa.Table.from_pylist(rows, schema=RESULTS), *(table.cast(RESULTS) for table in measured)])

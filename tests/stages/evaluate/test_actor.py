@@ -17,13 +17,16 @@ from aopsam.sam.encode import encode
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from schemas.metrics import SCHEMA
+from stages.annotations.samples import SAMPLES, ReadSamples, Source
 from stages.annotations.shards import list_shards
 from stages.config.strategy_spec import StrategySpec, parse_strategies
-from stages.evaluate.actor import RESULTS, SAMPLES, EvaluatePhotos, Evaluation, read_samples
+from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.ground_truth import answer, box_prompts, point_prompts, usable_annotations
 from stages.evaluate.output import write_evaluation
+from stages.evaluate.run import results_of
 from stages.evaluate.summary import summarise
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, save_random, two_objects, write_shard
+from tests.helpers.photo_jobs import done_here
 
 HW = (96, 128)
 
@@ -43,9 +46,8 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def read(shard: Path, limit: int | None = None) -> list[pa.Table]:
-    source = {"data": "made up", "shards": [str(shard)], "limit": limit}
-    return list(read_samples(pa.Table.from_pylist([source])))
+def measured(stage: EvaluatePhotos, shard: Path) -> pa.Table:
+    return results_of(done_here(stage, SCHEMA, [Source("made up", (str(shard),))], rows=1))
 
 
 def values(results: pa.Table, prompts: str, metric: str) -> list[float | None]:
@@ -70,7 +72,7 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
     strategies = parse_strategies(names)
     evaluation = Evaluation(("toy",), tuple(strategies), predictor=str(toy[1]), threads=1)
     stage = EvaluatePhotos(evaluation)
-    results = pa.concat_tables(stage(table) for table in read(shard))
+    results = measured(stage, shard)
     assert results.schema.equals(RESULTS)
 
     for spec in strategies:
@@ -92,7 +94,8 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
 
     outcome = write_evaluation(results, strategies, {"weights": stage.weights()}, str(tmp_path / "o"))
     assert outcome.measured == 3
-    assert [line.split(":")[0] for line in outcome.failures] == ["b-broken", "e-mismatch", "x.tar"]
+    said = [line.removeprefix(f"{shard}: ").split(":")[0] for line in outcome.failures]
+    assert said == ["b-broken", "d-alone", "e-mismatch"]
     assert pq.read_schema(tmp_path / "o/metrics.parquet").equals(SCHEMA, check_metadata=True)
     written = json.loads((tmp_path / "o/evaluation.json").read_text())
     assert [entry["prompts"] for entry in written["results"]] == [spec.text for spec in strategies]
@@ -105,11 +108,11 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
 
 @pytest.mark.usefixtures("threads")
 def test_the_same_run_gives_the_same_figures(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    table = read(write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())}))[0]
+    shard = write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())})
     evaluation = Evaluation(("toy",), tuple(parse_strategies("random-5,random-5(seed=1)")), seed=7, threads=1)
-    runs = [values(EvaluatePhotos(evaluation)(table), "random-5", "miou") for _ in range(2)]
+    runs = [values(measured(EvaluatePhotos(evaluation), shard), "random-5", "miou") for _ in range(2)]
     assert runs[0] == runs[1]
-    assert runs[0] != values(EvaluatePhotos(evaluation)(table), "random-5(seed=1)", "miou")
+    assert runs[0] != values(measured(EvaluatePhotos(evaluation), shard), "random-5(seed=1)", "miou")
 
 
 def test_answers_are_the_iou_of_the_three_masks_at_the_photos_size(toy: tuple[Path, Path]) -> None:
@@ -161,8 +164,7 @@ def test_empty_masks_are_no_ground_truth() -> None:
 
 def test_the_limit_counts_photos_of_a_source_over_its_shards(tmp_path: Path) -> None:
     shards = [write_shard(tmp_path / f"{n}.tar", {f"{n}-{i}": (jpeg(0, HW), []) for i in range(3)}) for n in range(2)]
-    source = {"data": "d", "shards": [str(path) for path in shards], "limit": 4}
-    tables = list(read_samples(pa.Table.from_pylist([source])))
+    tables = list(ReadSamples(rows=1)(Source("d", tuple(map(str, shards)), 4).unit()))
     assert [table.column("image_id")[0].as_py() for table in tables] == ["0-0", "0-1", "0-2", "1-0"]
     assert all(table.schema.equals(SAMPLES) for table in tables)
 
@@ -252,8 +254,7 @@ def test_options_of_the_generator_make_variants_of_the_same_prompts(tmp_path: Pa
         1.0,
         0.2,
     )
-    (table,) = read(write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())}))
-    results = stage(table)
+    results = measured(stage, write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())}))
     kept, decoded = (
         [values(results, spec.text, name)[0] for spec in strategies] for name in ("masks_kept", "prompts_decoded")
     )

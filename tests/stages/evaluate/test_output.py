@@ -11,15 +11,19 @@ import torch
 
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec
+from schemas.metrics import SCHEMA
+from stages.annotations.samples import Source
 from stages.config.strategy_spec import StrategySpec, add_sweeps, expand_sweep, find_sweeps, parse_strategies
-from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation, read_samples
+from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.evaluate.charts import charts_of
 from stages.evaluate.failures import Loss, show, worst_losses
 from stages.evaluate.output import write_evaluation
+from stages.evaluate.run import results_of
 from stages.evaluate.summary import summarise
 from stages.evaluate.tables import fill, markdown, short_names
 from tests.helpers.html_page import Page
 from tests.helpers.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
+from tests.helpers.photo_jobs import done_here
 
 HW = (96, 128)
 RANKED = {"scores": [0.9, 0.8], "found": [1023, 0], "ignored": [0, 0]}
@@ -161,11 +165,11 @@ def test_the_page_shows_failures_read_again(tmp_path: Path, monkeypatch: pytest.
     save_random("toy", tmp_path)
     hostile = "<b>name"
     photos = {hostile: (jpeg(0, HW), two_objects()), "q": (jpeg(1, HW), two_objects())}
-    source = {"data": "made up", "shards": [str(write_shard(tmp_path / "x.tar", photos))], "limit": None}
+    source = Source("made up", (str(write_shard(tmp_path / "x.tar", photos)),))
     specs = parse_strategies("grid-1,grid-3")
     stage = EvaluatePhotos(Evaluation(("toy",), tuple(specs), threads=1))
     torch.set_num_threads(threads)
-    table = pa.concat_tables([stage(sample) for sample in read_samples(pa.Table.from_pylist([source]))])
+    table = results_of(done_here(stage, SCHEMA, [source]))
     losses = [Loss("made up", hostile, "toy", 0.1, specs[1], 0.2), Loss("made up", "gone", "toy", 0.1)]
     shown = show(losses, [source], stage)
     assert [len(each.pictures) for each in shown] == [4]  # photo, ground truth, and two strategies
