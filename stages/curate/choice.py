@@ -52,7 +52,7 @@ class Keep:
 
 
 def usable_descriptions(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]]:
-    """Return the usable descriptions, sorted by id, shard and digest, and a line for each problem.
+    """Return the descriptions, sorted by id, shard and digest, and a line for each that is left out.
 
     Of several photos of one id the one of the first shard stays, since a list of ids could not choose between them.
 
@@ -60,8 +60,7 @@ def usable_descriptions(tables: Sequence[pa.Table]) -> tuple[pa.Table, list[str]
         tables: tables of `stages.curate.actor.DESCRIPTIONS`.
     """
     descriptions = pa.concat_tables([DESCRIPTIONS.empty_table(), *tables])
-    problems = sorted(descriptions.column("problem").drop_null().to_pylist())
-    descriptions = descriptions.filter(descriptions.column("problem").is_null())
+    problems = []
     descriptions = descriptions.sort_by([(name, "ascending") for name in ("image_id", "shard", "digest")])
     names, shards = descriptions.column("image_id").to_pylist(), descriptions.column("shard").to_pylist()
     first = [place == 0 or names[place - 1] != name for place, name in enumerate(names)]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from schemas.curation import Reason
 from stages.curate.cover import cover_distances, cover_png
 from stages.curate.sheet import sheet_png
-from stages.storage.atomic import check_writable, write_bytes
+from stages.storage.atomic import write_bytes
 from stages.storage.location import open_filesystem, redact
 
 
@@ -37,15 +37,14 @@ def write_curation(out: str, descriptions: pa.Table, curation: pa.Table, seed: i
 
 
 def refuse_to_overwrite(out: str) -> None:
-    """Refuse a folder that holds a curation, or that cannot be written.
+    """Refuse a folder that holds a curation of a run that does not say what it was.
 
     Raises:
-        ValueError: the folder holds a curation, or cannot be written.
+        ValueError: it holds one.
     """
-    filesystem, path = open_filesystem(f"{out}/curation.parquet")
-    if filesystem.exists(path):
+    filesystem, root = open_filesystem(out)
+    if filesystem.isfile(f"{root}/curation.parquet") and not filesystem.exists(f"{root}/manifest.json"):
         raise ValueError(f"{redact(out)} holds a curation already; give another folder")
-    check_writable(out, "cover.png", "sheet.png", "curation.parquet")
 
 
 def account(curation: pa.Table, problems: int, cover: tuple[float, float], out: str) -> str:

@@ -1,29 +1,54 @@
-"""Describe the photos of a corpus on actors, a shard at a time."""
+"""Describe the photos of a corpus on actors, in parts of some photos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
+from aopsam.sam.registry import load_sam
+from stages.annotations.job import Done, PhotoJob
+from stages.annotations.samples import ReadSamples, Source
+from stages.annotations.shards import list_shards
+from stages.curate.actor import DESCRIPTIONS, DescribePhotos, DescriptionRecipe
+from stages.curate.output import refuse_to_overwrite
+from stages.engine.resources import Resources
+from stages.storage.location import redact
 
-from stages.curate.actor import DescribePhotos, DescriptionRecipe
-from stages.engine.resources import Resources, run_actors
+ROWS_PER_PART = 16
 
 
-def describe_photos(shards: Sequence[str], recipe: DescriptionRecipe, resources: Resources) -> Iterator[pa.Table]:
-    """Describe every photo of the shards.
+def prepare_curation(data: Sequence[str], keep: str, seed: int, recipe: DescriptionRecipe, out: str) -> PhotoJob:
+    """Check all that can be checked before the work; write nothing.
 
     Args:
-        shards: as `stages.annotations.shards.list_shards` gives them; the actor that describes a photo reads it, so
-            that no photo crosses a process.
-        recipe: which SAM's embeddings; its device and threads become those of the resources.
-        resources: actors, threads and device; more actors than shards are of no use.
+        data: as `stages.annotations.shards.list_shards` takes it, each.
+        keep: as `stages.curate.choice.Keep` takes it.
+        seed: of the choice.
+        recipe: which SAM's embeddings.
+        out: folder or URI, without a slash at its end.
 
-    Yields:
-        Tables of `stages.curate.actor.DESCRIPTIONS` as they are made, in any order.
+    Raises:
+        ValueError: no shard, a SAM that cannot be used, or an OUT that is another run's or cannot be written.
+        OSError: something that cannot be read.
     """
+    refuse_to_overwrite(out)
+    shards = sorted({shard for each in data for shard in list_shards(each)})
+    configuration = {
+        "data": sorted(map(redact, data)),
+        "keep": keep,
+        "seed": seed,
+        "sam": recipe.sam,
+        "sam_sha256": load_sam(recipe.sam, recipe.checkpoint).sha256,
+        "rows_per_part": ROWS_PER_PART,
+    }
+    sources = [Source.of_shard(shard) for shard in shards]
+    job = PhotoJob(out, sources, ReadSamples(ROWS_PER_PART), DESCRIPTIONS, configuration)
+    job.check("cover.png", "sheet.png", "curation.parquet")
+    return job
+
+
+def describe_photos(job: PhotoJob, recipe: DescriptionRecipe, resources: Resources, max_seconds: float) -> Done:
+    """Describe every photo that is not yet; return the descriptions of all."""
     recipe = replace(recipe, device=resources.device, threads=resources.threads)
-    units = [pa.table({"shard": [uri]}) for uri in shards]
-    yield from run_actors(units, partial(DescribePhotos, recipe), resources)
+    return job.run(partial(DescribePhotos, recipe), resources, max_seconds)

@@ -11,9 +11,10 @@ import pyarrow as pa
 from stages.annotations.shards import list_shards
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
-from stages.edge_maps.actor import BuildEdgeMaps
-from stages.edge_maps.photos import ROWS_PER_FILE, ReadPhotos
-from stages.engine.resources import Resources, run_actors
+from stages.edge_maps.actor import BuildEdgeMaps, write_file
+from stages.edge_maps.photos import ReadPhotos
+from stages.engine.resources import Resources
+from stages.engine.steps import Tasks, pool, run_steps
 from stages.storage.location import redact
 
 LISTED_A_UNIT = 256
@@ -43,7 +44,7 @@ def list_units(data: Sequence[str], unlabelled: Sequence[str], on_problem: Calla
 
 
 def build_edge_maps(
-    units: Sequence[pa.Table], hed: str, folder: str, done: frozenset[str], resources: Resources
+    units: Sequence[pa.Table], hed: str, folder: str, done: frozenset[str], resources: Resources, max_seconds: float
 ) -> Iterator[tuple[int, list[str]]]:
     """Write the edge maps of all photos into a folder.
 
@@ -53,10 +54,13 @@ def build_edge_maps(
         folder: path or fsspec URI, reachable from every node.
         done: SHA-256 of the photos that are passed over.
         resources: actors, threads and device.
+        max_seconds: longest time for a photo.
 
     Yields:
         Rows written and a line for every photo left out, as files are finished.
     """
-    make = partial(BuildEdgeMaps, hed, folder, resources.device, resources.threads)
-    for table in run_actors(units, make, resources, read=ReadPhotos(done), rows_at_once=ROWS_PER_FILE):
+    make = partial(BuildEdgeMaps, hed, resources.device, resources.threads)
+    write = partial(write_file, folder=folder)
+    steps = Tasks(ReadPhotos(done), max(2, resources.actors)), pool(make, resources, write, max_seconds)
+    for table in run_steps(units, steps):
         yield from ((account["rows"], account["problems"]) for account in table.to_pylist())

@@ -36,7 +36,7 @@ def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.Cap
     assert curate.main([*data, "--keep", "5", "--actors", "1", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert "12 photos and 1 problems: 5 chosen, 4 near-duplicates and 3 not needed left out" in printed.out
-    assert "cannot be used: none: not_an_image" in printed.err
+    assert f"left out: file://{tmp_path}/c.tar: none: not_an_image" in printed.err
     table = pq.read_table(tmp_path / "out" / "curation.parquet")
     assert table.schema.equals(SCHEMA, check_metadata=True)
     rows = {row["image_id"]: row for row in table.to_pylist()}
@@ -48,8 +48,10 @@ def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.Cap
     again = [*data[:1], *data[3:0:-1], *data[4:], "--keep", "5", "--actors", "2", "--out", str(tmp_path / "again")]
     assert curate.main(again) == 0
     assert pq.read_table(tmp_path / "again" / "curation.parquet").equals(table)
-    assert curate.main(again) == 2
-    assert "holds a curation already" in capsys.readouterr().err
+    assert curate.main(again) == 0
+    assert "nothing to do: 13 photos done, 1 of them failed" in capsys.readouterr().out
+    assert curate.main([*again, "--keep", "6"]) == 2
+    assert "keep: '5' there, '6' now" in capsys.readouterr().err
 
 
 @pytest.mark.ray
@@ -60,9 +62,11 @@ def test_no_usable_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert curate.main(data) == 3
     *lines, last = capsys.readouterr().err.splitlines()
     assert last == "curate: no photo could be used"
-    assert "cannot be used: bare: no annotated mask" in lines
+    assert f"left out: file://{tmp_path}/s.tar: bare: no annotated mask" in lines
     assert any(line.endswith("t.tar: neither a photo nor a JSON is in it") for line in lines)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out/curation.parquet").exists()
+    assert curate.main(data) == 3
+    assert "nothing to do: 2 photos done, 2 of them failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

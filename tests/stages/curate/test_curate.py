@@ -10,6 +10,8 @@ from PIL import Image
 from segment_anything.modeling import Sam
 
 from schemas.curation import SCHEMA
+from stages.annotations.job import Done
+from stages.annotations.samples import Source
 from stages.curate import actor as curation_stage
 from stages.curate.actor import DESCRIPTIONS, DescribePhotos, DescriptionRecipe
 from stages.curate.choice import Keep, curate, usable_descriptions
@@ -17,6 +19,7 @@ from stages.curate.cover import bin_edges, cover_distances, cover_png
 from stages.curate.sheet import sheet_png
 from tests.helpers.made_scenes import made_scene
 from tests.helpers.made_shard import annotation, jpeg, rectangle, two_objects, write_shard
+from tests.helpers.photo_jobs import done_here
 from tests.helpers.planted_copies import COPIES, encoded, planted_copy
 
 
@@ -41,8 +44,12 @@ def _shards(folder: Path) -> list[str]:
     return [str(write_shard(folder / "a.tar", photos)), str(write_shard(folder / "b.tar", copies))]
 
 
+def _done(describe: DescribePhotos, shards: list[str]) -> Done:
+    return done_here(describe, DESCRIPTIONS, [Source.of_shard(shard) for shard in shards])
+
+
 def _tables(describe: DescribePhotos, shards: list[str]) -> list[pa.Table]:
-    return [table for shard in shards for table in describe(pa.table({"shard": [shard]}))]
+    return _done(describe, shards).tables
 
 
 def test_a_row_a_photo_and_a_line_for_what_is_wrong(describe: DescribePhotos, tmp_path: Path) -> None:
@@ -54,7 +61,11 @@ def test_a_row_a_photo_and_a_line_for_what_is_wrong(describe: DescribePhotos, tm
         "no-photo": (b"text", two_objects()),
         "alone": (jpeg(3, hw), None),
     }
-    descriptions, problems = usable_descriptions(_tables(describe, [str(write_shard(tmp_path / "s.tar", photos))]))
+    done = _done(describe, [str(write_shard(tmp_path / "s.tar", photos))])
+    descriptions, repeated = usable_descriptions(done.tables)
+    problems = done.problems
+    assert repeated == []
+    assert done.failed == 3
     assert descriptions.column("image_id").to_pylist() == ["good", "half"]
     assert descriptions.column("masks").to_pylist() == [2, 2]
     assert len(problems) == 4
@@ -89,8 +100,9 @@ def test_copies_are_out_and_every_photo_has_a_row(describe: DescribePhotos, tmp_
 
 
 def test_the_choice_does_not_depend_on_the_order_of_shards(describe: DescribePhotos, tmp_path: Path) -> None:
-    tables = _tables(describe, _shards(tmp_path))
-    forth, back = (curate(usable_descriptions(some)[0], Keep(share=0.4), seed=1) for some in (tables, tables[::-1]))
+    shards = _shards(tmp_path)
+    tables, back_to_front = _tables(describe, shards), _tables(describe, shards[::-1])
+    forth, back = (curate(usable_descriptions(some)[0], Keep(share=0.4), seed=1) for some in (tables, back_to_front))
     assert forth.equals(back)
     assert sum(forth.column("chosen").to_pylist()) == 4
 

@@ -14,7 +14,7 @@ from aopsam.photos.decode import open_photo
 from aopsam.sam.checkpoints import file_sha256
 from aopsam.training.hed import Hed, edge_map
 from schemas.edge_maps import SCHEMA
-from stages.edge_maps.actor import BuildEdgeMaps
+from stages.edge_maps.actor import BuildEdgeMaps, write_file
 from stages.edge_maps.files import done_photos, read_edge_maps
 from stages.edge_maps.photos import ReadPhotos
 from stages.edge_maps.run import list_units
@@ -43,8 +43,9 @@ def test_photos_of_shards_and_listings_get_what_hed_finds(tmp_path: Path) -> Non
     listed = units(tmp_path, problems)
     assert problems == [f"{tmp_path}/photos: 1 other file not looked at (.txt 1)"]
     weights = save_random_hed(tmp_path / "hed.safetensors")
-    build, folder = BuildEdgeMaps(str(weights), str(tmp_path / "out"), threads=1), str(tmp_path / "out")
-    accounts = [row for unit in listed for table in ReadPhotos()(unit) for row in build(table).to_pylist()]
+    build, folder = BuildEdgeMaps(str(weights), threads=1), str(tmp_path / "out")
+    tables = [build(table) for unit in listed for table in ReadPhotos()(unit)]
+    accounts = [row for table in tables for row in write_file(table, folder).to_pylist()]
     assert [account["rows"] for account in accounts] == [2, 1]
     assert [line.split(":")[0] for account in accounts for line in account["problems"]] == ["d.jpg"]
     maps = read_edge_maps(folder)
