@@ -8,8 +8,7 @@ On a cluster (absolute paths or URIs that every node reaches, weights on every n
 
 Data: annotated photos as build_prompt_maps.py takes them. The SAM is prompted on each by points and boxes; the scorer
 learns from shape, logits and estimates of its masks which IoU they have. One photo in ten is held out and judges it.
-Writes OUT/scorer.safetensors, for `label_corpus.py --scorer`. Exit codes: 0, 2 for wrong arguments, 3 if there is
-nothing to learn from.
+Writes OUT/scorer.safetensors, for `label_corpus.py --scorer`, and OUT/parts: the same command goes on after a kill. Exit codes: 0, 2 for wrong arguments, 3 if there is nothing to learn from or too many photos failed.
 """
 
 from __future__ import annotations
@@ -22,15 +21,14 @@ import torch
 from tyro.conf import OmitArgPrefixes
 
 from aopsam.training.scorer import NothingToLearn, ScorerRecipe
-from stages.config.command_line import ResourceArguments, Uri, checking_input, command, parse
+from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.engine.resources import start
-from stages.storage.atomic import check_writable
 from stages.storage.location import redact
-from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, list_units
+from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, prepare_examples
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(ResourceArguments):
+class Arguments(RunArguments):
     """Train a mask scorer."""
 
     data: tuple[Uri, ...] = ()
@@ -53,21 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(Arguments, argv)
     out = arguments.out.rstrip("/")
     with checking_input():
-        check_writable(out, "scorer.safetensors")
         if not arguments.data and not arguments.sparse:
             raise ValueError("needs annotated photos: --data, --sparse or both")
         job = ScorerJob(arguments.data, arguments.sparse, arguments.sam, arguments.checkpoint, arguments.recipe)
-        units = list_units(job)
-    resources = start(arguments.actors, arguments.threads)
-    masks = collect_examples(job, units, resources, lambda line: print(line, file=sys.stderr))
+        work = prepare_examples(job, out)
+    if (status := work.nothing_to_do("scorer.safetensors", arguments.max_failed)) is not None:
+        return status
+    resources = start(arguments.actors, arguments.threads, device=arguments.device)
+    done = collect_examples(job, work, resources, arguments.max_seconds)
     torch.set_num_threads(resources.threads)
     path = f"{out}/scorer.safetensors"
     try:
-        print(f"{redact(path)}: {finish_scorer(job, masks, path)}")
+        print(f"{redact(path)}: {finish_scorer(job, done.tables, path)}")
     except NothingToLearn as error:
         print(f"train_scorer: {error}", file=sys.stderr)
         return 3
-    return 0
+    work.finish(done)
+    return done.exit_status(arguments.max_failed)
 
 
 if __name__ == "__main__":

@@ -129,13 +129,13 @@ class EachPhoto:
 
 def results_schema(schema: pa.Schema) -> pa.Schema:
     """Return the schema of what `EachPhoto` makes: nothing of the table's where a row is of `_PHOTO`."""
-    return pa.schema([pa.field("photo", _PHOTO), *(entry.with_nullable(True) for entry in schema)])
+    return pa.schema([pa.field("outcome", _PHOTO), *(entry.with_nullable(True) for entry in schema)])
 
 
 def _photo(sample: Mapping[str, Any], problems: list[str], *, failed: bool) -> dict[str, Any]:
     size = sum(len(sample[name] or "") for name in ("jpeg", "annotations"))
     given = {name: sample[name] for name in ("part", "source", "shard", "image_id")}
-    return {"photo": given | {"bytes": size, "failed": failed, "problems": problems}}
+    return {"outcome": given | {"bytes": size, "failed": failed, "problems": problems}}
 
 
 @dataclass(frozen=True)
@@ -154,26 +154,26 @@ class WritePart:
 
     def __call__(self, results: pa.Table) -> pa.Table:
         """Write one file, unless the results are problems of a shard."""
-        photos = results.column("photo").drop_null().to_pylist()
+        photos = results.column("outcome").drop_null().to_pylist()
         noted = [photo for photo in photos if photo["failed"] or photo["problems"]]
         outcomes = [[photo[name] for name in Outcome._fields] for photo in noted]
         if (part := photos[0]["part"]) is not None:
-            rows = results.filter(results.column("photo").is_null()).select(self.schema.names)
+            rows = results.filter(results.column("outcome").is_null()).select(self.schema.names)
             write_part(self.folder, part, conform(rows, self.schema), outcomes, **self.how)
         size = sum(photo["bytes"] for photo in photos)
         return pa.table(
-            {"photos": [len(photos)], "bytes": [size], "in_part": [part is not None], "photo": [noted]},
+            {"photos": [len(photos)], "bytes": [size], "in_part": [part is not None], "outcomes": [noted]},
             schema=_ACCOUNT,
         )
 
 
 _ACCOUNT = pa.schema(
-    [("photos", pa.int64()), ("bytes", pa.int64()), ("in_part", pa.bool_()), ("photo", pa.list_(_PHOTO))]
+    [("photos", pa.int64()), ("bytes", pa.int64()), ("in_part", pa.bool_()), ("outcomes", pa.list_(_PHOTO))]
 )
 
 
 def accounts(table: pa.Table) -> Iterator[Account]:
     """Yield the accounts of what `WritePart` returns."""
     for row in table.to_pylist():
-        outcomes = [Outcome(*(photo[name] for name in Outcome._fields)) for photo in row["photo"]]
+        outcomes = [Outcome(*(photo[name] for name in Outcome._fields)) for photo in row["outcomes"]]
         yield Account(row["photos"], row["bytes"], outcomes, row["in_part"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ SAMPLES = pa.schema(
         column("image_id", pa.string(), "the member's path without suffix; null where there is a problem"),
         column("place", pa.int64(), "number of photos before it in its source"),
         column("jpeg", pa.large_binary(), "the photo as stored"),
+        column("width", pa.int64(), "as its JSON says", unit="px"),
+        column("height", pa.int64(), "as its JSON says", unit="px"),
         column("annotations", pa.string(), "JSON, records of SA-1B's layout"),
         column("crowds", pa.string(), "JSON, RLEs of many objects that are not told apart"),
         column("problem", pa.string(), "what of the shard cannot be read; all else is null then"),
@@ -132,6 +134,12 @@ class ReadSamples:
                     yield about["shard"], sample
 
 
+def sample_of(row: Mapping[str, Any]) -> Sample:
+    """Return the photo of a row of `SAMPLES`."""
+    annotations, crowds = (json.loads(row[name]) for name in ("annotations", "crowds"))
+    return Sample(row["image_id"], row["jpeg"], row["width"], row["height"], annotations, crowds)
+
+
 def _table(source: str, part: str, first: int, some: Sequence[tuple[str, Sample]]) -> pa.Table:
     rows = [
         {
@@ -141,6 +149,8 @@ def _table(source: str, part: str, first: int, some: Sequence[tuple[str, Sample]
             "image_id": sample.id,
             "place": first + place,
             "jpeg": sample.jpeg,
+            "width": sample.width,
+            "height": sample.height,
             "annotations": json.dumps(sample.annotations),
             "crowds": json.dumps(sample.crowds),
         }

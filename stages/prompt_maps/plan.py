@@ -71,10 +71,10 @@ def plan_maps(job: PhotoJob, recipe: MapRecipe, resources: Resources) -> MapPlan
         built.append(stage(samples.slice(len(built), 1)))
     seconds = time.perf_counter() - began
     results = pa.concat_tables(built)
-    rows = results.filter(results.column("photo").is_null()).select(SCHEMA.names)
+    rows = results.filter(results.column("outcome").is_null()).select(SCHEMA.names)
     if not rows.num_rows:
         return None
-    content = sum(photo["bytes"] for photo in results.column("photo").drop_null().to_pylist()) / len(built)
+    content = sum(photo["bytes"] for photo in results.column("outcome").drop_null().to_pylist()) / len(built)
     chosen = job.reading.chosen()
     counted = count_photos(job.sources, content, chosen)
     how = "counted"

@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from aopsam.metrics.correlation import pearson
-from aopsam.photos.sa1b import Sample
 from aopsam.sam.registry import load_sam
 from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 from aopsam.scoring.weights import save_scorer
-from aopsam.training.annotated import Annotated, StoredPhotos, annotated, load_photos
+from aopsam.training.annotated import StoredPhotos, annotated, load_photos
 from aopsam.training.scorer import Examples, ScorerRecipe, choose_scorer_thresholds, fit_scorer, make_examples
 from stages.annotations.held_out import is_held_out
+from stages.annotations.job import Done, PhotoJob
 from stages.annotations.read import read_annotated
+from stages.annotations.samples import ReadSamples, Source, sample_of
 from stages.annotations.shards import list_shards
-from stages.engine.resources import Resources, run_actors
+from stages.engine.resources import Resources
 from stages.storage.atomic import write_path
+from stages.storage.location import redact
 
 THRESHOLD_PHOTOS = 16
 """Photos annotated all over that thresholds are chosen on."""
 
-SAY_EVERY = 50
-"""Photos between two lines about progress."""
+SPARSE = " (sparse)"
+"""End of the name of a source of photos with objects that are not annotated."""
 
-SAMPLES = pa.schema(
-    [
-        pa.field("sample", pa.string()),
-        pa.field("jpeg", pa.large_binary()),
-        pa.field("sparse", pa.bool_()),
-        pa.field("problem", pa.string()),
-    ]
-)
+ROWS_PER_PART = 4
+
 MASKS = pa.schema(
     [
         pa.field("photo", pa.string()),
         pa.field("features", pa.list_(pa.float32(), len(FEATURES))),
         pa.field("iou", pa.float32()),
         pa.field("asked_iou", pa.float32()),
-        pa.field("problem", pa.string()),
     ]
 )
 
@@ -71,88 +65,71 @@ class ScorerJob:
     recipe: ScorerRecipe
 
 
-def read_samples(unit: pa.Table) -> Iterator[pa.Table]:
-    """Yield the photos of a unit (`shard`, `sparse`), one a table; what cannot be read is a `problem`."""
-    for row in unit.to_pylist():
-        problems: list[str] = []
-        for sample in read_annotated(row["shard"], problems.append):
-            values = asdict(sample)
-            jpeg = values.pop("jpeg")
-            found = {"sample": json.dumps(values), "jpeg": jpeg, "sparse": row["sparse"]}
-            yield pa.Table.from_pylist([found], schema=SAMPLES)
-        if problems:
-            yield pa.Table.from_pylist([{"problem": problem} for problem in problems], schema=SAMPLES)
-
-
 class MakeExamples:
-    """Stage: tables of `SAMPLES` to tables of `MASKS`."""
+    """Work on a photo of `SAMPLES` (annotations/samples.py): a row of `MASKS` for each mask of the SAM."""
 
     def __init__(self, job: ScorerJob, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.recipe = job.recipe
         self.sam = load_sam(job.sam, job.checkpoint).to(device)
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Prompt the SAM on each photo; what cannot be used is a `problem`."""
-        rows: list[dict[str, Any]] = []
-        for row in samples.to_pylist():
-            problems = [row["problem"]] if row["problem"] else []
-            if row["sample"]:
-                photo = annotated(Sample(jpeg=row["jpeg"], **json.loads(row["sample"])), problems.append)
-                if photo is not None:
-                    rows += self._rows(photo, sparse=row["sparse"])
-            rows += [{"problem": problem} for problem in problems]
-        return pa.Table.from_pylist(rows, schema=MASKS)
-
-    def _rows(self, photo: Annotated, *, sparse: bool) -> Iterator[dict[str, Any]]:
-        for made in make_examples(self.sam, photo, self.recipe, sparse=sparse):
+    def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """Prompt the SAM on a photo; tell what of it cannot be used."""
+        place = f"{sample['image_id']}: "
+        photo = annotated(sample_of(sample), lambda line: report(line.removeprefix(place)))
+        if photo is None:
+            return
+        for made in make_examples(self.sam, photo, self.recipe, sparse=sample["source"].endswith(SPARSE)):
             numbers = zip(made.features.tolist(), made.iou.tolist(), made.asked_iou.tolist(), strict=True)
             for features, iou, asked in numbers:
                 yield {"photo": photo.id, "features": features, "iou": iou, "asked_iou": asked}
 
 
-def list_units(job: ScorerJob) -> list[pa.Table]:
-    """List a job's shards as units of work.
+def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
+    """Check all that can be checked before the work; write nothing.
 
     Raises:
-        ValueError: photos that are not there, or a SAM that cannot be loaded.
+        ValueError: photos that are not there, a SAM that cannot be loaded, or an OUT that is another run's or cannot be
+            written.
     """
-    load_sam(job.sam, job.checkpoint)
-    return [
-        pa.table({"shard": [shard], "sparse": [sparse]})
-        for sources, sparse in ((job.dense, False), (job.sparse, True))
+    sam = load_sam(job.sam, job.checkpoint)
+    named = [
+        Source(f"{redact(shard)}{kind}", (shard,))
+        for sources, kind in ((job.dense, ""), (job.sparse, SPARSE))
         for source in sources
         for shard in list_shards(source)
     ]
+    configuration = {
+        "data": sorted(map(redact, job.dense)),
+        "sparse": sorted(map(redact, job.sparse)),
+        "sam": job.sam,
+        "sam_sha256": sam.sha256,
+        "rows_per_part": ROWS_PER_PART,
+    } | asdict(job.recipe)
+    work = PhotoJob(out, list(dict.fromkeys(named)), ReadSamples(ROWS_PER_PART), MASKS, configuration)
+    work.check("scorer.safetensors")
+    return work
 
 
-def collect_examples(
-    job: ScorerJob, units: Sequence[pa.Table], resources: Resources, say: Callable[[str], None]
-) -> pa.Table:
-    """Return the masks of all photos, as a table of `MASKS` without problems.
+def collect_examples(job: ScorerJob, work: PhotoJob, resources: Resources, max_seconds: float) -> Done:
+    """Make the examples of the photos that have none yet; return those of all.
 
     Args:
         job: what to do to each photo.
-        units: of `list_units`.
+        work: of `prepare_examples`.
         resources: actors, threads and device.
-        say: called with a line for every photo left out, and for every fiftieth photo.
+        max_seconds: longest time for a photo.
     """
-    make, tables = partial(MakeExamples, job, resources.device, resources.threads), [MASKS.empty_table()]
-    for number, table in enumerate(run_actors(units, make, resources, read=read_samples), 1):
-        for problem in table.column("problem").drop_null().to_pylist():
-            say(f"left out: {problem}")
-        if number % SAY_EVERY == 0:
-            say(f"{number} photos")
-        tables.append(table.filter(pc.is_valid(table.column("photo"))))
-    return pa.concat_tables(tables)
+    return work.run(partial(MakeExamples, job, resources.device, resources.threads), resources, max_seconds)
 
 
-def finish_scorer(job: ScorerJob, masks: pa.Table, path: str) -> str:
+def finish_scorer(job: ScorerJob, tables: Sequence[pa.Table], path: str) -> str:
     """Train on the examples of photos that are not held out, write the weights, and say how they do on the rest.
 
     Raises:
         NothingToLearn: fewer than two masks of photos that are not held out.
     """
+    masks = pa.concat_tables([MASKS.empty_table(), *tables])
     by_photo: dict[str, list[int]] = {}
     for row, photo in enumerate(masks.column("photo").to_pylist()):
         by_photo.setdefault(photo, []).append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -50,9 +51,15 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every job of stages/ run here."""
-    for module in ("label.run", "annotations.job", "edge_maps.run"):
-        monkeypatch.setattr(f"stages.{module}.run_steps", run_here)
+    """Let every job that is imported run here."""
     pipelines = ("curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
-    for name in ("stages.label.job", *(f"pipelines.{name}" for name in pipelines)):
-        monkeypatch.setattr(f"{name}.start", lambda *_, **__: Resources(1, 1, "cpu"))
+    stand_ins = {
+        "run_steps": (run_here, ("stages.label.run", "stages.annotations.job", "stages.edge_maps.run")),
+        "start": (
+            lambda *_, **__: Resources(1, 1, "cpu"),
+            ("stages.label.job", *(f"pipelines.{name}" for name in pipelines)),
+        ),
+    }
+    for name, (stand_in, modules) in stand_ins.items():
+        for module in set(modules) & sys.modules.keys():
+            monkeypatch.setattr(f"{module}.{name}", stand_in)

@@ -15,7 +15,7 @@ def done_here(work: Work, schema: pa.Schema, sources: Sequence[Source], rows: in
     """Do the work on all photos of the sources; the rows are in one table."""
     stage = EachPhoto(lambda: work, schema)
     results = pa.concat_tables(stage(samples) for source in sources for samples in ReadSamples(rows)(source.unit()))
-    photos = results.column("photo").drop_null().to_pylist()
+    photos = results.column("outcome").drop_null().to_pylist()
     outcomes = [Outcome(*(photo[name] for name in Outcome._fields)) for photo in photos]
-    made = results.filter(results.column("photo").is_null()).select(schema.names).cast(schema)
+    made = results.filter(results.column("outcome").is_null()).select(schema.names).cast(schema)
     return Done(len(photos), outcomes, [made])

@@ -27,12 +27,14 @@ def test_a_trained_scorer_ranks_the_masks_of_its_sam(
 ) -> None:
     assert train_scorer.main(command) == 0
     printed = capsys.readouterr()
-    assert "left out: broken: not a photo" in printed.err
+    assert f"left out: file://{tmp_path}/s.tar: broken: not a photo" in printed.err
     assert "held-out photos; correlation with the best IoU" in printed.out
     path = str(tmp_path / "out/scorer.safetensors")
     generator = AutoMaskGenerator(load_sam("tiny"), prompts="grid-4", scorer=path, score_thresh=0.0)
     assert generator.scorer is not None
     assert generator.scorer.sam_sha256 == generator.model.sha256
+    assert train_scorer.main(command) == 0
+    assert "nothing to do: 26 photos done, 2 of them failed" in capsys.readouterr().out
 
 
 def test_what_cannot_be_used_ends_in_a_line(
