@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from schemas.conform import conform
 from schemas.labels import SCHEMA
 from stages.engine.resources import Resources
-from stages.engine.steps import Actors, run_steps
+from stages.engine.steps import pool, run_steps
 from stages.label.account import Account
 from stages.label.flow import MOST_ROWS
 from stages.label.folder import FailedRow, replace_rows
@@ -49,15 +49,7 @@ def label_again(
         for photos in by_file.values()
         for start in range(0, len(photos), MOST_ROWS)
     ]
-    actors = Actors(
-        labelling.label,
-        least=min(resources.actors, max(1, len(units))),
-        most=resources.most,
-        cpus=resources.threads,
-        gpus=1 if resources.device == "cuda" else 0,
-        calls_at_once=2,
-        seconds_an_item=labelling.max_seconds,
-    )
+    actors = pool(labelling.label, resources, seconds_an_item=labelling.max_seconds, calls_at_once=2)
     for rows in run_steps(units, [actors]):
         began = time.perf_counter()
         replace_rows(conform(rows, SCHEMA), folder, failed[rows.column("image_id")[0].as_py()].file)

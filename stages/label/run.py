@@ -16,7 +16,7 @@ from schemas import labels
 from schemas.labels import MODEL_STAGES
 from stages.engine.journal import Lost
 from stages.engine.resources import Resources
-from stages.engine.steps import Actors, Gather, Stage, Tasks, run_steps
+from stages.engine.steps import Actors, Gather, Stage, Tasks, pool, run_steps
 from stages.label.account import Account
 from stages.label.flow import Flow, Kind, News, key_of_unit, kind_of
 from stages.label.folder import write_unit
@@ -83,15 +83,7 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
     """
     steps: list[Tasks | Actors | Gather] = [Tasks(flow.find, 1), Tasks(flow.list, LISTED_AT_ONCE)]
     folder = f"{flow.out}/labels"
-    pool = partial(
-        Actors,
-        least=resources.actors,
-        most=resources.most,
-        cpus=resources.threads,
-        gpus=1 if resources.device == "cuda" else 0,
-        calls_at_once=2,
-        seconds_an_item=labelling.max_seconds,
-    )
+    actors = partial(pool, resources=resources, seconds_an_item=labelling.max_seconds, calls_at_once=2)
     if resources.openers:
         opening = Actors(
             partial(_PassNews, labelling.open),
@@ -101,10 +93,10 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
             calls_at_once=2,
             seconds_an_item=labelling.max_seconds,
         )
-        steps += [opening, pool(partial(_PassNews, labelling.label_opened))]
+        steps += [opening, actors(partial(_PassNews, labelling.label_opened))]
         steps.append(Gather(partial(_write_units, folder=folder), at_once=LISTED_AT_ONCE, units=UNITS_A_FILE))
     else:
-        steps.append(pool(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
+        steps.append(actors(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
     yield from _told(run_steps([pa.table({"corpus": [flow.images]})], steps))
 
 

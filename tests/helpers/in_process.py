@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -11,25 +12,23 @@ import pytest
 
 from stages.engine.journal import Lost
 from stages.engine.resources import Resources
-from stages.engine.steps import Actors, Tasks
+from stages.engine.steps import Actors, Gather, Tasks
 
 
-def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors]) -> Iterator[pa.Table]:
+def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:
     """Run steps here as `stages.engine.steps.run_steps` does; a `MemoryError` stands for a worker that dies."""
     for step in steps:
-        units = _read(units, step) if isinstance(step, Tasks) else _act(units, step)
+        if isinstance(step, Tasks):
+            units = chain.from_iterable(map(step.read, units))
+        else:
+            units = _gather(units, step) if isinstance(step, Gather) else _act(units, step)
     yield from units
 
 
-def _read(units: Iterable[pa.Table], step: Tasks) -> Iterator[pa.Table]:
-    waiting: list[pa.Table] = []
-    for unit in units:
-        waiting.append(unit)
-        if len(waiting) == step.units:
-            yield from step.read(pa.concat_tables(waiting))
-            waiting = []
-    if waiting:
-        yield from step.read(pa.concat_tables(waiting))
+def _gather(units: Iterable[pa.Table], step: Gather) -> Iterator[pa.Table]:
+    waiting = iter(units)
+    while some := list(islice(waiting, step.units)):
+        yield from step.write(some)
 
 
 def _act(units: Iterable[pa.Table], step: Actors) -> Iterator[pa.Table]:
@@ -52,12 +51,13 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job that is imported run here."""
-    pipelines = ("curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
+    pipelines = ("label_corpus", "curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
+    rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run")
     stand_ins = {
-        "run_steps": (run_here, ("stages.label.run", "stages.annotations.job", "stages.edge_maps.run")),
+        "run_steps": (run_here, tuple(f"stages.{name}" for name in rooms)),
         "start": (
             lambda *_, **__: Resources(1, 1, "cpu"),
-            ("stages.label.job", *(f"pipelines.{name}" for name in pipelines)),
+            ("stages.results.settle", *(f"pipelines.{name}" for name in pipelines)),
         ),
     }
     for name, (stand_in, modules) in stand_ins.items():
