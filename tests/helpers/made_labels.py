@@ -15,6 +15,7 @@ from PIL import Image
 from aopsam.masks import rle
 from schemas import labels
 from schemas import listing as listing_schema
+from stages.corpus.index import write_part
 from stages.label.account import bound_by
 
 
@@ -167,11 +168,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def made_out(folder: Path) -> tuple[Path, Path, list[dict[str, Any]]]:
-    """(images, OUT, rows): two files of labels, images.parquet and manifest.json under `folder`."""
+    """(images, OUT, rows): two files of labels, the listing and manifest.json under `folder`."""
     images, out = folder / "images", folder / "out"
     rows = made_rows(images)
     write_labels(rows[:4], out / "labels" / "run_0-0.parquet")
     write_labels(rows[4:], out / "labels" / "run_1-0.parquet")
-    pq.write_table(listing(rows), out / "images.parquet")
+    write_part(str(out), "files-00000", listing(rows))
     (out / "manifest.json").write_text(json.dumps(summary(rows)))
     return images, out, rows

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.labels import SCHEMA, Reason
-from stages.label.folder import done_images, refuse_foreign_tables, unit_name, write_table, write_unit
+from stages.label.folder import done_images, refuse_foreign_tables, unit_name, write_unit
 from stages.label.row import blank_row, with_reason
+from stages.storage.tables import write_table
 
 
 def _rows(*ids: str) -> pa.Table:
