@@ -76,6 +76,11 @@ def names_by_key(names: Iterable[str]) -> dict[str, list[str]]:
     return by_key
 
 
+def is_own(name: str) -> bool:
+    """Tell whether a run gives such a name to a file of labels."""
+    return _OWN.fullmatch(name) is not None
+
+
 def usable_files(folder: str) -> dict[str, list[str]]:
     """Return the label files by the archive whose photos they hold; remove what killed writes and joins left behind.
 

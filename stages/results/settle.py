@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from schemas.labels import SCHEMA
 from stages.engine.resources import start
 from stages.engine.steps import Tasks, run_steps
-from stages.label.folder import JOINED, joined_name, usable_files
+from stages.label.folder import JOINED, is_own, joined_name, usable_files
 from stages.results.gathered import COLUMNS, Gathered, gather
 from stages.results.read import LabelFiles, read_batches
 from stages.storage.atomic import write_path
@@ -76,7 +76,7 @@ def join_files(folder: str, names: Sequence[str], key: str) -> list[str]:
         if name is None or held + size > BYTES_A_FILE or size >= LARGE:
             kept += [_join(folder, group, key)] if len(group) > 1 else group
             group, held = [], 0
-        if name is not None and size >= LARGE:
+        if name is not None and (size >= LARGE or not is_own(name)):
             kept.append(name)
         elif name is not None:
             group, held = [*group, name], held + size

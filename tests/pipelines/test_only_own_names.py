@@ -21,7 +21,7 @@ from tests.helpers.in_process import without_ray
 from tests.helpers.made_edges import save_random_hed
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
-LABELS = r"labels(/labels-[0-9a-f]{24}\.parquet)?|images\.parquet|manifest\.json|report\.html"
+LABELS = r"labels(/labels-(joined-)?[0-9a-f]{24}\.parquet)?|listing(/files-\d{5}\.parquet)?|manifest\.json|report\.html"
 OWN = {
     "label_corpus": LABELS,
     "curate": r"(cover|sheet)\.png|curation\.parquet",

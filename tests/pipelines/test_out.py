@@ -87,7 +87,7 @@ FILES = {
     "calibrate": ["config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json"],
     "curate": ["sheet.png", "cover.png"],
     "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md"],
-    "label_corpus": ["images.parquet", "manifest.json", "report.html"],
+    "label_corpus": ["manifest.json", "report.html"],
 }
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from schemas.labels import Reason
 from stages.annotations.own_labels import read_labelled
 from stages.annotations.shards import list_shards
 from stages.config.label_config import LabelConfig
 from stages.config.manifest import OtherConfiguration, check_configuration, finished_manifest, write_manifest
+from stages.corpus.listing import list_images
 from stages.engine.resources import Resources
+from stages.label.folder import write_unit
 from stages.label.job import LabelJob
-from stages.label.progress import Progress
-from stages.label.run import LabelAndWrite
-from stages.results.report import write_report
-from stages.results.summary import describe, summarise
-from stages.results.verify import verify_labels
+from stages.label.row import blank_row, labels_table, with_reason
+from stages.results.finish import finish_run
+from stages.results.summary import describe
+from stages.results.verify import verify_run
+from stages.storage.tables import write_table
+from tests.helpers.in_process import without_ray
+from tests.helpers.listings import make_tar
 from tests.helpers.made_shard import jpeg
 
 GRID = LabelConfig(prompts="grid-2")
@@ -32,23 +38,28 @@ def photos(folder: Path) -> Path:
     return folder
 
 
+def run(job: LabelJob) -> tuple[dict, str]:
+    """Label without Ray, and end the run."""
+    job.begin()
+    progress = job.label(Resources(1, 1, "cpu"), None, 60.0)
+    return finish_run(job, progress, 1)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_below_folders_of_odd_names(tmp_path: Path, name: str) -> None:
     before, _, _ = name.partition("::")
     if before != name:
         (tmp_path / before).write_text("mine")
     images, out = photos(tmp_path / name), f"{tmp_path}/out {name}"
-    job = LabelJob.prepare(GRID, str(images), out, 1)
-    assert job.undone == 2
-    job.begin()
-    LabelAndWrite(job.actor(Resources(1, 1, "cpu")), f"{out}/labels")(job.listing)
-    progress = Progress(job.undone)
-    summary = write_manifest(out, job.configuration, "finished", summarise(out, progress, 1, job.others))
-    write_report(out, str(images), summary)
-    again = LabelJob.prepare(GRID, str(images), out, 1)
-    assert again.undone == 0
-    assert again.finished() == summary
-    assert verify_labels(job.listing, out, print).mismatches == 0
+    summary, _ = run(LabelJob.prepare(GRID, str(images), out, 1))
+    assert summary["images"] == 2
+    assert LabelJob.prepare(GRID, str(images), out, 1).finished() == (summary, 2)
+    assert verify_run(str(images), out, print, Counter()).mismatches == 0
     problems: list[str] = []
     for uri in list_shards(out):
         list(read_labelled(uri, problems.append))
@@ -56,19 +67,45 @@ def test_a_run_below_folders_of_odd_names(tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({before, name, f"out {name}"})
 
 
-def test_files_that_are_not_looked_at_are_said_before_the_work_and_after_it(tmp_path: Path) -> None:
+def test_files_that_are_not_looked_at_are_said_in_the_end(tmp_path: Path) -> None:
     images, out = photos(tmp_path / "photos"), str(tmp_path / "out")
     for name in ("a.nef", "b.txt", "c.TXT"):
         (images / name).touch()
-    job = LabelJob.prepare(GRID, str(images), out, 1)
-    line = "3 other files not looked at (.txt 2, .nef 1)"
-    assert str(job) == f"{line}\nlabelling 2 of 2 images: tiny, grid-2 prompts"
-    job.begin()
-    LabelAndWrite(job.actor(Resources(1, 1, "cpu")), f"{out}/labels")(job.listing)
-    summary = write_manifest(out, job.configuration, "finished", summarise(out, Progress(0), 1, job.others))
+    summary, report = run(LabelJob.prepare(GRID, str(images), out, 1))
     assert summary["not_looked_at"] == {".txt": 2, ".nef": 1}
-    assert describe(summary).splitlines()[-1] == line
-    assert "<dt>.nef</dt>" in Path(write_report(out, str(images), summary)).read_text()
+    assert describe(summary).splitlines()[-1] == "3 other files not looked at (.txt 2, .nef 1)"
+    assert "<dt>.nef</dt>" in Path(report).read_text()
+
+
+def test_a_photo_that_comes_later_is_labelled_by_the_same_command(tmp_path: Path) -> None:
+    images, out = photos(tmp_path / "photos"), str(tmp_path / "out")
+    (images / "t.tar").write_bytes(make_tar("x.jpg"))
+    run(LabelJob.prepare(GRID, str(images), out, 1))
+    assert LabelJob.prepare(GRID, str(images), out, 1).finished() is not None
+    for late in (images / "3.jpg", images / "t.tar"):
+        late.write_bytes(jpeg(3, (96, 128)) if late.suffix == ".jpg" else make_tar("x.jpg", "y.jpg"))
+        job = LabelJob.prepare(GRID, str(images), out, 1)
+        assert job.finished() is None
+        before = sum(map(len, job.flow.done.values()))
+        run(job)
+        assert LabelJob.prepare(GRID, str(images), out, 1).finished() is not None
+        assert verify_run(str(images), out, print, Counter()).mismatches == 0
+        assert before == len(list(Path(out, "labels").iterdir())) == 2  # joined again
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Its listing was one file, and labels of archives lay among those of files."""
+    images, out = photos(tmp_path / "photos"), str(tmp_path / "out")
+    (images / "t.tar").write_bytes(make_tar("x.jpg", "y.jpg"))
+    job = LabelJob.prepare(GRID, str(images), out, 1)
+    job.begin()
+    listing = list_images(str(images))
+    write_table(listing, f"{out}/images.parquet")
+    rows = [with_reason(blank_row(row), Reason.NOT_AN_IMAGE, "") for row in listing.to_pylist()[1:3]]
+    write_unit(labels_table(rows), f"{out}/labels")
+    progress = LabelJob.prepare(GRID, str(images), out, 1).label(Resources(1, 1, "cpu"), None, 60.0)
+    assert (progress.items, progress.found.listed) == (2, 4)
+    assert verify_run(str(images), out, print, Counter()).mismatches == 0
 
 
 def test_a_root_that_is_not_utf_8_is_the_same_root_again(tmp_path: Path) -> None:

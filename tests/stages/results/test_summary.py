@@ -10,8 +10,6 @@ import pytest
 from stages.config.manifest import write_manifest
 from stages.label.account import Account, bound_by
 from stages.label.progress import LabelProgress
-from stages.results.gathered import COLUMNS, gather
-from stages.results.read import read_labels
 from stages.results.summary import describe, summarise
 from tests.helpers.made_labels import made_out
 
@@ -33,7 +31,7 @@ def test_a_run_without_any_time_is_bound_by_nothing_much() -> None:
 def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, out, rows = made_out(tmp_path)
+    _, out, _ = made_out(tmp_path)
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = LabelProgress()
@@ -42,9 +40,7 @@ def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
     now[0] = 18.0
     progress.hear(Account(rows=6, masks=12, failed=2, seconds_model=10.5, seconds_wait=1.75, seconds_write=1.15))
     configuration = {"sam": "tiny", "prompts": "aop"}
-    manifest = write_manifest(
-        str(out), configuration, "finished", summarise(gather(read_labels(str(out), COLUMNS)), progress, 2, {})
-    )
+    manifest = write_manifest(str(out), configuration, "finished", summarise(settle(str(out)), progress, 2, {}))
     assert json.loads((out / "manifest.json").read_text()) == manifest
     assert manifest["masks"] == 12
     assert manifest["bound_by"]["stage"] == "decode"
@@ -64,9 +60,7 @@ def test_the_manifest_of_a_run_says_what_bounds_it_and_how_busy_its_actors_were(
 
 def test_the_manifest_of_a_run_that_found_all_done(tmp_path: Path) -> None:
     _, out, rows = made_out(tmp_path)
-    manifest = write_manifest(
-        str(out), {}, "finished", summarise(gather(read_labels(str(out), COLUMNS)), LabelProgress(), 0, {})
-    )
+    manifest = write_manifest(str(out), {}, "finished", summarise(settle(str(out)), LabelProgress(), 0, {}))
     assert manifest["images"] == len(rows)
     assert manifest["actors"]["busy"] == 0
     assert "bound by" in describe(manifest)
