@@ -28,7 +28,6 @@ from stages.config.command_line import RunArguments, Uri, checking_input, comman
 from stages.edge_maps.files import done_photos
 from stages.edge_maps.run import build_edge_maps, list_units
 from stages.edge_maps.sheet import write_sheet
-from stages.engine.progress import Progress
 from stages.engine.resources import start
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
@@ -61,20 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         Hed.load(arguments.hed)
         units = list_units(arguments.data, arguments.unlabelled, problems.append)
     print("".join(f"{problem}\n" for problem in problems), end="", file=sys.stderr)
-    rows, left_out, progress = len(done), 0, Progress("photos")
     resources = start(arguments.actors, arguments.threads, device=arguments.device)
-    for written, lines in build_edge_maps(units, arguments.hed, out, done, resources, arguments.max_seconds):
-        rows, left_out = rows + written, left_out + len(lines)
-        progress.expect(written + len(lines))
-        progress.add(written + len(lines), len(lines))
-        print("".join(f"left out: {line}\n" for line in lines), end="", file=sys.stderr)
-    progress.close()
-    if rows == 0:
+    more, left_out = build_edge_maps(units, arguments.hed, out, done, resources, arguments.max_seconds)
+    if more + len(done) == 0:
         print("build_edge_maps: no photo could be used", file=sys.stderr)
     else:
         sheet = redact(write_sheet(out))
-        print(f"{rows - len(done)} edge maps more in {redact(out)} ({left_out} problems), a look at some in {sheet}")
-    return status_of(rows + left_out, left_out, arguments.max_failed)
+        print(f"{more} edge maps more in {redact(out)} ({left_out} problems), a look at some in {sheet}")
+    return status_of(len(done) + more + left_out, left_out, arguments.max_failed)
 
 
 if __name__ == "__main__":

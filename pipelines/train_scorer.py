@@ -8,7 +8,8 @@ On a cluster (absolute paths or URIs that every node reaches, weights on every n
 
 Data: annotated photos as build_prompt_maps.py takes them. The SAM is prompted on each by points and boxes; the scorer
 learns from shape, logits and estimates of its masks which IoU they have. One photo in ten is held out and judges it.
-Writes OUT/scorer.safetensors, for `label_corpus.py --scorer`, and OUT/parts: the same command goes on after a kill. Exit codes: 0, 2 for wrong arguments, 3 if there is nothing to learn from or too many photos failed.
+Writes OUT/scorer.safetensors, for `label_corpus.py --scorer`, and OUT/parts, which resume a killed run.
+Exit codes: 0, 2 for wrong arguments, 3 if there is nothing to learn from or too many photos failed.
 """
 
 from __future__ import annotations

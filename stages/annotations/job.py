@@ -100,10 +100,10 @@ class PhotoJob:
         Raises:
             ValueError: it is not, or cannot.
         """
-        check_configuration(self.out, self.configuration, self.folder or PARTS)
         if self.finished() is None:  # a finished run may lie where nothing can be written
             folders = (f"{self.folder}/",) if self.folder else ()
             check_writable(self.out, "manifest.json", *folders, *names)
+        check_configuration(self.out, self.configuration, self.folder or PARTS)
 
     def finished(self) -> dict[str, Any] | None:
         """Return the manifest where OUT is finished, of the same shards; else None."""

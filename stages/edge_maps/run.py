@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
 from stages.edge_maps.actor import BuildEdgeMaps, write_file
 from stages.edge_maps.photos import ReadPhotos
+from stages.engine.progress import Progress
 from stages.engine.resources import Resources
 from stages.engine.steps import Tasks, pool, run_steps
 from stages.storage.location import redact
@@ -45,8 +47,8 @@ def list_units(data: Sequence[str], unlabelled: Sequence[str], on_problem: Calla
 
 def build_edge_maps(
     units: Sequence[pa.Table], hed: str, folder: str, done: frozenset[str], resources: Resources, max_seconds: float
-) -> Iterator[tuple[int, list[str]]]:
-    """Write the edge maps of all photos into a folder.
+) -> tuple[int, int]:
+    """Write the edge maps of all photos into a folder; say on stderr how it goes and what is left out.
 
     Args:
         units: of `list_units`.
@@ -56,11 +58,18 @@ def build_edge_maps(
         resources: actors, threads and device.
         max_seconds: longest time for a photo.
 
-    Yields:
-        Rows written and a line for every photo left out, as files are finished.
+    Returns:
+        How many rows were written, and how many photos left out.
     """
     make = partial(BuildEdgeMaps, hed, resources.device, resources.threads)
     write = partial(write_file, folder=folder)
     steps = Tasks(ReadPhotos(done), max(2, resources.actors)), pool(make, resources, write, max_seconds)
+    progress = Progress("photos")
     for table in run_steps(units, steps):
-        yield from ((account["rows"], account["problems"]) for account in table.to_pylist())
+        for account in table.to_pylist():
+            left_out = len(account["problems"])
+            progress.expect(account["rows"] + left_out)
+            progress.add(account["rows"] + left_out, left_out)
+            print("".join(f"left out: {line}\n" for line in account["problems"]), end="", file=sys.stderr, flush=True)
+    progress.close()
+    return progress.items - progress.failed, progress.failed

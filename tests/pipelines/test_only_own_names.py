@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +23,17 @@ from tests.helpers.made_edges import save_random_hed
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 LABELS = r"labels(/labels-(joined-)?[0-9a-f]{24}\.parquet)?|listing(/files-\d{5}\.parquet)?|manifest\.json|report\.html"
+PART = r"part-[0-9a-f]{16}-\d{6}-\d+-[0-9a-f]{16}(-last)?\.parquet"
+PARTS = rf"parts(/{PART})?|manifest\.json"
 OWN = {
     "label_corpus": LABELS,
-    "curate": r"(cover|sheet)\.png|curation\.parquet",
+    "curate": rf"(cover|sheet)\.png|curation\.parquet|{PARTS}",
     "build_edge_maps": r"edges-[0-9a-f]{16}\.parquet|sheet\.png",
-    "build_prompt_maps": r"[0-9a-f]{16}\.parquet|sheet\.png",
-    "evaluate": r"metrics\.parquet|index\.html|evaluation\.json|table\.md|plots(/[a-z0-9.-]+\.svg)?",
+    "build_prompt_maps": rf"{PART}|sheet\.png|manifest\.json",
+    "evaluate": rf"metrics\.parquet|index\.html|evaluation\.json|table\.md|plots(/[a-z0-9.-]+\.svg)?|{PARTS}",
     "export_labels": r"instances\.json",
 }
-PROBE = r"(labels/|plots/)?\.probe-[0-9a-f]{32}\.part"
+PROBE = r"(labels/|plots/|parts/)?\.probe-[0-9a-f]{32}\.part"
 
 
 def table_of(rows: dict[str, Any]) -> bytes:
@@ -105,9 +108,8 @@ class Recorded(MemoryFileSystem):
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Sam) -> Iterator[Recorded]:
     without_ray(monkeypatch)
-    for module in ("label.actor", "curate.actor", "evaluate.actor", "prompt_maps.actor"):
+    for module in ("label.actor", "curate.actor", "curate.run", "evaluate.actor", "prompt_maps.actor"):
         monkeypatch.setattr(f"stages.{module}.load_sam", lambda *_: tiny)
-    monkeypatch.setattr("pipelines.curate.load_sam", lambda *_: tiny)
     fsspec.register_implementation("recorded", Recorded, clobber=True)
     photos = {f"{number}": (jpeg(number, (96, 128)), two_objects()) for number in (1, 2)}
     write_shard(tmp_path / "s.tar", photos)
@@ -192,6 +194,18 @@ def test_the_other_jobs(recorded: Recorded, tmp_path: Path, name: str) -> None:
     }
     assert jobs[name]() == 0
     check(recorded, name, found)
+    if name in ("curate", "build_prompt_maps", "evaluate"):
+        folder = "/out" if name == "build_prompt_maps" else "/out/parts"
+        part = recorded.glob(f"{folder}/part-*")[0]
+        manifest = json.loads(recorded.cat_file("/out/manifest.json"))
+        recorded.pipe_file("/out/manifest.json", json.dumps(manifest | {"state": "running"}).encode())
+        recorded.pipe_file(f"{folder}/.{part.rpartition('/')[2]}.{'0' * 32}.part", b"half")
+        assert jobs[name]() == 0  # resumed
+        recorded.changed[:] = [path for path in recorded.changed if not path.endswith(f"{'0' * 32}.part")]
+        check(recorded, name, found)
+        recorded.changed.clear()
+        assert jobs[name]() == 0  # nothing to do
+        assert recorded.changed == []
 
 
 def test_a_folder_of_a_strangers_tables_holds_no_prompt_maps_of_ours(

@@ -74,19 +74,21 @@ def test_an_out_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixtu
 
 
 FOLDERS = {
-    "evaluate": ["plots"],
+    "curate": ["parts"],
+    "evaluate": ["plots", "parts"],
     "label_corpus": ["labels"],
     "distill_encoder": ["train", "tensorboard", "left_out"],
     "train_detector": ["train", "tensorboard"],
     "train_predictor": ["train", "tensorboard"],
     "train_sam": ["train", "tensorboard"],
+    "train_scorer": ["parts"],
 }
 FILES = {
     "build_edge_maps": ["sheet.png"],
-    "build_prompt_maps": ["sheet.png"],
+    "build_prompt_maps": ["sheet.png", "manifest.json"],
     "calibrate": ["config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json"],
-    "curate": ["sheet.png", "cover.png"],
-    "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md"],
+    "curate": ["sheet.png", "cover.png", "manifest.json"],
+    "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md", "manifest.json"],
     "label_corpus": ["manifest.json", "report.html"],
 }
 
