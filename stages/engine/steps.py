@@ -95,10 +95,12 @@ def pool(
     resources: Resources,
     finish: Callable[[pa.Table], pa.Table] | None = None,
     seconds_an_item: float | None = None,
+    calls_at_once: int = 1,
 ) -> Actors:
-    """Return the actors that resources allow, one unit at a time in each."""
+    """Return the actors that resources allow."""
     gpus = 1 if resources.device == "cuda" else 0
-    return Actors(make, resources.actors, resources.most, resources.threads, gpus, finish, 1, seconds_an_item)
+    at_once = resources.threads, gpus, finish, calls_at_once, seconds_an_item
+    return Actors(make, resources.actors, resources.most, *at_once)
 
 
 def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:

@@ -97,7 +97,7 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
         steps.append(Gather(partial(_write_units, folder=folder), at_once=LISTED_AT_ONCE, units=UNITS_A_FILE))
     else:
         steps.append(actors(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
-    yield from _told(run_steps([pa.table({"corpus": [flow.images]})], steps))
+    yield from _told(run_steps([pa.table({"corpus": ["all"]})], steps))
 
 
 _TOLD = pa.schema([pa.field("account", pa.string()), pa.field("news", pa.string()), pa.field("unwritten", pa.string())])

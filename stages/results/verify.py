@@ -19,6 +19,7 @@ from stages.corpus.listing import open_corpus, parts_of
 from stages.corpus.walk import Found
 from stages.label.folder import names_by_key
 from stages.results.read import LabelFiles, UnreadableTable, find_labels, read_batches
+from stages.storage.tables import list_names
 
 STATUS_OF: Mapping[Reason, Status] = dict.fromkeys(Reason, Status.FAILED) | {
     Reason.NONE: Status.OK,
@@ -63,7 +64,7 @@ def verify_run(images: str, labels: str, report: Callable[[str], None], others: 
     """
     files, out = find_labels(labels), labels.rstrip("/").removesuffix("/labels")
     corpus, found = open_corpus(images, exclude=out)
-    by_key = _by_key(files)
+    by_key = None if "images.parquet" in list_names(out) else _by_key(files)  # of an older version: one listing
     total = Verified(0, 0, 0)
     held = [SCHEMA.empty_table()]
     for part in parts_of(corpus, found, others):

@@ -10,6 +10,7 @@ import pytest
 from stages.config.manifest import write_manifest
 from stages.label.account import Account, bound_by
 from stages.label.progress import LabelProgress
+from stages.results.settle import settle
 from stages.results.summary import describe, summarise
 from tests.helpers.made_labels import made_out
 
