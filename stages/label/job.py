@@ -120,6 +120,7 @@ class LabelJob:
         flow = replace(self.flow, rows_a_unit=rows_per_file, bytes_a_unit=apart)
         labelling = self.labelling(resources, max_seconds)
         progress = LabelProgress()
+        progress.expect(len(self.failed))
         new = label_corpus(flow, labelling, resources)
         for told in chain(new, self._again(labelling, resources)):
             progress.hear(told)
