@@ -108,10 +108,12 @@ class Corpus:
             yield here._replace(kind="special")
 
     def _open_tar(self, path: bytes, size: int | None) -> BinaryIO:
-        filesystem = self.location.filesystem
+        filesystem, real = self.location.filesystem, self.location.real(path)
+        if filesystem is not None and size is None:  # a page of links tells no size
+            size = filesystem.info(real).get("size")
         if filesystem is None or size is None:
             return self.location.open(path)
-        return cast(BinaryIO, open_sequential(filesystem, self.location.real(path), size))
+        return cast(BinaryIO, open_sequential(filesystem, real, size))
 
     def table(self, rows: Iterable[Row]) -> pa.Table:
         """Make a table of schemas/listing.py of rows."""
