@@ -5,7 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
+import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -17,6 +21,9 @@ MEMORY_OF_AN_ACTOR = 2 * 2**30
 
 SECONDS_TO_END = 10.0
 """Seconds that a run waits, at most, for its actors to end."""
+
+SECONDS_BETWEEN_LOOKS = 5.0
+"""Seconds between two looks at the nodes of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,8 @@ def start(
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         try:
-            _connect(actors or 1, threads or 1)
+            with _quiet_stderr():  # Ray says there that it will say nothing
+                _connect(actors or 1, threads or 1)
         except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
             reason = " ".join(str(error).split())
             raise SystemExit(
@@ -78,9 +86,24 @@ def start(
     return choose_resources(actors, threads, units, device, openers)
 
 
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what this process writes to its standard error, C++ included."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _connect(actors: int, threads: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
     ray.init(
@@ -167,13 +190,53 @@ def _room_to_be(now: _Room) -> _Room:
     return _Room(max(cpus, now.cpus), max(gpus, now.gpus), max(memory, now.memory), now.beside)
 
 
-def free_cpus() -> float:
-    """Return the logical CPUs that nothing holds."""
-    return float(ray.available_resources().get("CPU", 0.0))
+def node_ids() -> set[str]:
+    """Return the ids of the nodes that are there."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def wait_for_actors_to_end(free: float) -> None:
-    """Wait some seconds until as many CPUs are free as before the run.
+@contextmanager
+def say_if_no_node_has_room(needs: Sequence[tuple[float, float]]) -> Iterator[None]:
+    """Say on stderr, once each time, when no node there is, even empty, could take one of some processes.
+
+    Args:
+        needs: CPUs and GPUs of a process of each kind.
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        said: set[tuple[float, float]] = set()
+        while True:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            lacking = {need for need in needs if not any(_fits(need, node) for node in nodes)}
+            for cpus, gpus in sorted(lacking - said):
+                gpu = f" and {gpus:g} GPU(s)" if gpus else ""
+                print(f"no node of the cluster has {cpus:g} CPU(s){gpu}: waiting for one", file=sys.stderr, flush=True)
+            said = lacking
+            if ended.wait(SECONDS_BETWEEN_LOOKS):
+                return
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
+
+
+def _fits(need: tuple[float, float], node: Mapping[str, float]) -> bool:
+    cpus, gpus = need
+    return cpus <= node.get("CPU", 0) and gpus <= node.get("GPU", 0)
+
+
+def used_cpus() -> float:
+    """Return the logical CPUs that something holds."""
+    return float(ray.cluster_resources().get("CPU", 0.0) - ray.available_resources().get("CPU", 0.0))
+
+
+def wait_for_actors_to_end(before: float) -> None:
+    """Wait some seconds until no more CPUs are held than before the run.
 
     Actors end with their handles, which hang in a cycle with the executor's thread: a later run, or a training, would
     wait for their CPUs until Python's collector comes by.
@@ -181,6 +244,6 @@ def wait_for_actors_to_end(free: float) -> None:
     deadline = time.monotonic() + SECONDS_TO_END
     while time.monotonic() < deadline:
         gc.collect()
-        if free_cpus() >= free:
+        if used_cpus() <= before:
             return
         time.sleep(0.2)
