@@ -10,6 +10,7 @@ hold, 1 where not.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -75,17 +76,28 @@ class Open:
         self._node = ray.get_runtime_context().get_node_id()
 
     def __call__(self, unit: pa.Table) -> pa.Table:
-        """Return the items with `pixels`, and the node that opened them."""
+        """Return the items with `pixels`, and when and where they were opened."""
         time.sleep(self._seconds * unit.num_rows)
         pixels = [np.full(self._bytes, item % 251, np.uint8).data for item in unit["id"].to_pylist()]
         opened = unit.append_column("pixels", pa.array(pixels, pa.large_binary()))
-        return opened.append_column("opened", pa.array([self._node] * unit.num_rows))
+        opened = opened.append_column("opener", pa.array([self._node] * unit.num_rows))
+        return opened.append_column("opened", pa.array([time.time()] * unit.num_rows))
 
     def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
-        """Return the item without pixels."""
-        return item.append_column("pixels", pa.nulls(1, pa.large_binary())).append_column(
-            "opened", pa.array([why.value])
-        )
+        """Raise: nothing here ends a process."""
+        raise NotImplementedError(why)
+
+
+class Use(Sleep):
+    """A stage that sleeps some seconds an item on a GPU, once it has looked at every pixel."""
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return what `Sleep` does, with the opener of each item and the time when it was opened."""
+        for item, pixels in zip(unit["id"].to_pylist(), unit["pixels"], strict=True):
+            seen = np.frombuffer(pixels.as_buffer(), np.uint8)
+            assert seen[0] == seen[-1] == item % 251
+        done = super().__call__(unit)
+        return done.append_column("opener", unit["opener"]).append_column("opened", unit["opened"])
 
 
 def split(corpus: pa.Table, size: int) -> Iterator[pa.Table]:
@@ -142,6 +154,18 @@ class Run:
         """Whether it ended."""
         return not self._thread.is_alive()
 
+    def wait_for(self, there: Callable[[list[Row]], bool], seconds: float) -> None:
+        """Wait until the rows that came out are so.
+
+        Raises:
+            TimeoutError: they do not become so.
+        """
+        deadline = time.monotonic() + seconds
+        while not there(list(self.rows)):
+            if time.monotonic() > deadline or self.over:
+                raise TimeoutError(f"not so after {seconds:.0f} s; {len(self.rows)} items came out") from self.error
+            time.sleep(0.2)
+
     def wait(self, seconds: float) -> None:
         """Wait until it ends.
 
@@ -182,6 +206,72 @@ def scaling(items_an_actor: int = 96, seconds: float = 0.2) -> Iterator[Check]:
             efficiency = rates[actors] / (actors * rates[1])
             yield f"items/s of {actors} actor(s) on {nodes} node(s)", round(rates[actors], 2), len(run.rows) == items
             yield f"efficiency of {actors}", round(efficiency, 3), efficiency >= 0.9
+
+
+def growth(items: int = 2400) -> Iterator[Check]:
+    """Start on a cluster without any room, add a node, then three more; the actors come with them."""
+    said = io.StringIO()
+    with cluster() as made, redirect_stderr(said):
+        resources = start(threads=1)
+        step = Actors(partial(Sleep, 0.1), least=resources.actors, most=resources.most, cpus=1)
+        run = Run(shards(items, 4), [Tasks(partial(split, size=8), at_once=4), step])
+        time.sleep(15)
+        yield "lines that say that it waits", said.getvalue().count("waiting"), said.getvalue().count("\n") == 1
+        yield "items done without a node", len(run.rows), not run.rows
+        added = time.time()
+        add(made)
+        run.wait_for(lambda rows: bool(rows), 60)
+        first = min(row["began"] for row in run.rows) - added
+        yield "seconds from the first node to the first item", round(first, 1), first < 30
+        added = time.time()
+        add(made, 3)
+        run.wait_for(lambda rows: len({row["node"] for row in rows}) == 4, 90)
+        began = [min(row["began"] for row in run.rows if row["node"] == node) for node in {r["node"] for r in run.rows}]
+        grown = max(began) - added
+        yield "seconds from three more to work on each", round(grown, 1), grown < 60
+        run.wait(300)
+        actors = len({(row["node"], row["process"]) for row in run.rows})
+        yield "actors at the end, of 8 that fit", actors, actors == 8
+        yield "items lost or doubled", items - len({row["id"] for row in run.rows}), len(run.rows) == items
+
+
+def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
+    """Open items on four CPU nodes, six times as quickly as two GPU actors can use them, in units of 16."""
+    with cluster() as made:
+        with_gpu = {node.node_id for node in add(made, 2, gpus=1)}
+        add(made, 4)
+        resources = start(threads=1, device="cuda")
+        openers = Actors(partial(Open, 0.03, item_bytes), least=1, most=resources.openers, cpus=1)
+        users = Actors(partial(Use, 0.05), least=resources.actors, most=resources.most, cpus=1, gpus=1)
+        run = Run(shards(items, 4), [Tasks(partial(split, size=16), at_once=4), openers, users])
+        run.wait(300)
+    rows = sorted(run.rows, key=lambda row: float(row["began"]))
+    yield "items done", len(rows), len(rows) == len({row["id"] for row in rows}) == items
+    apart = sum(row["opener"] not in with_gpu for row in rows) / items
+    yield "share of items opened on CPU nodes", round(apart, 3), apart > 0.99
+    waits = waiting(rows)
+    if os.environ.get("DBG"):
+        for which in {r["process"] for r in rows}:
+            some=[r for r in rows if r["process"]==which]
+            gaps=[round(1000*(b["began"]-a["ended"])) for a,b in pairwise(some) if b["opened"]!=a["opened"]]
+            print(gaps)
+            print("late", [round(r["began"]-r["opened"],1) for r in some[::16]])
+        print(Counter(r["opener"][:5] for r in rows), [w[:5] for w in with_gpu])
+    yield f"share of time that {len(waits)} GPU actors wait, the worst", round(max(waits), 3), max(waits) <= 0.05
+    most = max(sum(row["opened"] <= now < row["ended"] for row in rows) for now in {row["opened"] for row in rows})
+    share = most * item_bytes / (6 * STORE)
+    yield "bytes opened and not yet used, of the nodes' stores", round(share, 3), share <= 0.6
+
+
+def waiting(rows: Sequence[Row]) -> list[float]:
+    """Return the share of time that each process does not work; the first fifth of the run does not count."""
+    processes = {(row["node"], row["process"]) for row in rows}
+    times = {which: [row for row in rows if (row["node"], row["process"]) == which] for which in processes}
+    begin, last = min(row["began"] for row in rows), max(row["ended"] for row in rows)
+    begin += (last - begin) / 5
+    end = min(max(row["ended"] for row in some) for some in times.values())
+    busy = [sum(max(0.0, min(r["ended"], end) - max(r["began"], begin)) for r in some) for some in times.values()]
+    return [1 - seconds / (end - begin) for seconds in busy]
 
 
 def kills(seconds: float = 90.0, seed: int = 0) -> Iterator[Check]:
@@ -238,7 +328,12 @@ def keep(result: pa.Table, folder: Path) -> pa.Table:
     return result
 
 
-WHAT: dict[str, Callable[[], Iterator[Check]]] = {"scaling": scaling, "kills": kills}
+WHAT: dict[str, Callable[[], Iterator[Check]]] = {
+    "scaling": scaling,
+    "growth": growth,
+    "mixed": mixed,
+    "kills": kills,
+}
 
 
 def main() -> int:
@@ -262,7 +357,7 @@ def measure(what: str) -> list[Row]:
     figures = []
     for name, figure, holds in WHAT[what]():
         figures.append({"what": what, "name": name, "figure": figure, "holds": holds, "load": os.getloadavg()[0]})
-        print(f"{what:8} {name:45} {figure!s:>10} {'' if holds else 'NOT AS IT SHOULD BE'}", flush=True)
+        print(f"{what:8} {name:55} {figure!s:>10} {'' if holds else 'NOT AS IT SHOULD BE'}", flush=True)
     return figures
 
 

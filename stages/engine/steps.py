@@ -137,7 +137,9 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     warnings.filterwarnings("ignore", message="The m.* number of concurrent")
     before = used_cpus()
     journal = _start_journal()
-    work: ray.data.Dataset = ray.data.from_arrow([_packed(unit, str(number)) for number, unit in enumerate(units)])
+    # Not `from_arrow`, whose tasks wait for a CPU.
+    given = [{"name": str(number), "unit": pack(unit).to_pybytes()} for number, unit in enumerate(units)]
+    work: ray.data.Dataset = ray.data.from_items(given, override_num_blocks=len(given))
     for place, step in enumerate(steps):
         if not isinstance(step, Actors):
             work = work.map_batches(
@@ -164,6 +166,7 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
                 ),
                 num_cpus=step.cpus,
                 num_gpus=step.gpus,
+                scheduling_strategy="DEFAULT",  # which leaves nodes with GPUs to those who ask for some
                 max_restarts=-1,
                 max_task_retries=-1,  # the journal ends what would go on for ever
             )
