@@ -89,14 +89,20 @@ class Open:
 
 
 class Use(Sleep):
-    """A stage that sleeps some seconds an item on a GPU, once it has looked at every pixel."""
+    """A stage that sleeps some seconds an item on a GPU, for one of its calls at a time, as the label actor does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self._one_call = threading.Lock()
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         """Return what `Sleep` does, with the opener of each item and the time when it was opened."""
         for item, pixels in zip(unit["id"].to_pylist(), unit["pixels"], strict=True):
             seen = np.frombuffer(pixels.as_buffer(), np.uint8)
-            assert seen[0] == seen[-1] == item % 251
-        done = super().__call__(unit)
+            if not seen[0] == seen[-1] == item % 251:
+                raise ValueError(f"item {item}: pixels of another")
+        with self._one_call:
+            done = super().__call__(unit)
         return done.append_column("opener", unit["opener"]).append_column("opened", unit["opened"])
 
 
@@ -242,8 +248,8 @@ def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
         add(made, 4)
         resources = start(threads=1, device="cuda")
         openers = Actors(partial(Open, 0.03, item_bytes), least=1, most=resources.openers, cpus=1)
-        users = Actors(partial(Use, 0.05), least=resources.actors, most=resources.most, cpus=1, gpus=1)
-        run = Run(shards(items, 4), [Tasks(partial(split, size=16), at_once=4), openers, users])
+        users = Actors(partial(Use, 0.05), least=resources.actors, most=resources.most, cpus=1, gpus=1, calls_at_once=2)
+        run = Run(shards(items, 4), [Tasks(partial(split, size=16), 4), openers, users])
         run.wait(300)
     rows = sorted(run.rows, key=lambda row: float(row["began"]))
     yield "items done", len(rows), len(rows) == len({row["id"] for row in rows}) == items
@@ -252,10 +258,10 @@ def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
     waits = waiting(rows)
     if os.environ.get("DBG"):
         for which in {r["process"] for r in rows}:
-            some=[r for r in rows if r["process"]==which]
-            gaps=[round(1000*(b["began"]-a["ended"])) for a,b in pairwise(some) if b["opened"]!=a["opened"]]
+            some = [r for r in rows if r["process"] == which]
+            gaps = [round(1000 * (b["began"] - a["ended"])) for a, b in pairwise(some) if b["opened"] != a["opened"]]
             print(gaps)
-            print("late", [round(r["began"]-r["opened"],1) for r in some[::16]])
+            print("late", [round(r["began"] - r["opened"], 1) for r in some[::16]])
         print(Counter(r["opener"][:5] for r in rows), [w[:5] for w in with_gpu])
     yield f"share of time that {len(waits)} GPU actors wait, the worst", round(max(waits), 3), max(waits) <= 0.05
     most = max(sum(row["opened"] <= now < row["ended"] for row in rows) for now in {row["opened"] for row in rows})

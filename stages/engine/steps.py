@@ -130,6 +130,7 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
     context.execution_no_progress_timeout_s = -1  # a unit may take an hour, and a node may come tomorrow
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow where all calls are taken
     context.target_max_block_size = 1  # each unit goes on alone, as soon as it is there
     # Only these bound the retries; Ray has no newer names for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
@@ -160,9 +161,9 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
                 compute=ray.data.ActorPoolStrategy(
                     min_size=step.least,
                     max_size=step.most,
-                    max_tasks_in_flight_per_actor=2 * step.calls_at_once,  # with fewer, Ray sees no need to grow
+                    max_tasks_in_flight_per_actor=step.calls_at_once + 1,  # one comes over the network meanwhile
                     max_concurrent_calls_per_actor=step.calls_at_once,
-                    enable_true_multi_threading=step.calls_at_once > 1,
+                    enable_true_multi_threading=True,
                 ),
                 num_cpus=step.cpus,
                 num_gpus=step.gpus,
