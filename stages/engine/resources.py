@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 import psutil
 import ray
-import torch
 
 MEMORY_OF_AN_ACTOR = 2 * 2**30
 """Bytes that one of the default actors without a GPU may need: processes, model, masks of a large photo."""
 
 SECONDS_TO_END = 10.0
 """Seconds that a run waits, at most, for its actors to end."""
+
+MANY_NODES = 1000
+"""Nodes that an autoscaler without a limit, -1, is said to start at most."""
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """Seconds between two looks at the nodes of a cluster."""
@@ -117,13 +119,37 @@ def _connect(actors: int, threads: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Room:
-    """Sum of what a machine or cluster has, in CPUs, GPUs and bytes; `beside` are CPUs on nodes without a GPU."""
+class Machines:
+    """What a run may work on: resources by Ray's names (`CPU`, `GPU`, `memory` in bytes).
 
-    cpus: int
-    gpus: int
-    memory: int
-    beside: int
+    Attributes:
+        nodes: that are there.
+        coming: kinds of nodes that an autoscaler may start, and how many of each at most.
+        grows: whether nodes may come, by an autoscaler or by hand.
+    """
+
+    nodes: Sequence[Mapping[str, float]]
+    coming: Sequence[tuple[Mapping[str, float], int]] = ()
+    grows: bool = False
+
+    @property
+    def kinds(self) -> list[Mapping[str, float]]:
+        """Every node that is there or may come, one of each kind."""
+        return [*self.nodes, *(node for node, _ in self.coming)]
+
+
+def machines() -> Machines:
+    """Return this machine, or the nodes of the cluster that was joined and what its autoscaler may add."""
+    if ray.is_initialized() and os.environ.get("RAY_ADDRESS"):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        known = ray._private.state.state.get_cluster_config()  # as Ray Data itself asks
+        groups = known.node_group_configs if known else []
+        most = [(dict(group.resources), group.max_count) for group in groups if group.max_count]
+        return Machines(nodes, [(node, many if many > 0 else MANY_NODES) for node, many in most], grows=True)
+    import torch  # here, since processes that only read would carry it along
+
+    gpus = ray.cluster_resources().get("GPU", 0) if ray.is_initialized() else torch.cuda.device_count()
+    return Machines([{"CPU": os.cpu_count() or 1, "GPU": gpus, "memory": psutil.virtual_memory().total}])
 
 
 def choose_resources(
@@ -132,6 +158,7 @@ def choose_resources(
     units: int | None = None,
     device: str = "auto",
     openers: int | None = None,
+    on: Machines | None = None,
 ) -> Resources:
     """Fill in what the user left open, from the cluster that Ray joined or this machine.
 
@@ -141,53 +168,40 @@ def choose_resources(
 
     Args:
         actors: the most, if given; on this machine as many.
-        threads: of each; by default 2.
+        threads: of each; by default 2, or 1 where no node has more.
         units: of work, where their number is known: more actors would have none.
         device: `cpu`, `cuda`, or `auto` for GPUs where there are or can be some.
-        openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU
-            where there are GPUs, else none.
+        openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU,
+            there or to come, where there are GPUs, else none.
+        on: what to choose from; None to look (`machines`).
     """
-    room, may_grow = _room_here(), False
-    if ray.is_initialized():
-        room, may_grow = _room_of_cluster(room), bool(os.environ.get("RAY_ADDRESS"))
-    can_be = _room_to_be(room) if may_grow else room
-    device = ("cuda" if can_be.gpus else "cpu") if device == "auto" else device
-    threads = threads or min(2, max(room.cpus, 1))
+    on = on or machines()
+    with_gpu = [node for node in on.kinds if node.get("GPU")]
+    device = ("cuda" if with_gpu else "cpu") if device == "auto" else device
     gpu = device == "cuda"
-    fit = room.gpus if gpu else min(room.cpus // threads, room.memory // MEMORY_OF_AN_ACTOR)
-    begin = max(1, fit) if actors is None else max(1, min(actors, fit)) if may_grow else actors
+    usable = with_gpu if gpu else on.kinds
+    threads = threads or max(1, min(2, int(max((node.get("CPU", 0) for node in usable), default=0))))
+    fit = sum(_room(node, threads, gpu) for node in on.nodes)
+    begin = max(1, fit) if actors is None else max(1, min(actors, fit)) if on.grows else actors
     if openers is None:
-        openers = room.beside if gpu else 0
+        beside = [(node, 1) for node in on.nodes], on.coming
+        openers = max(sum(int(n.get("CPU", 0)) * many for n, many in some if not n.get("GPU")) for some in beside)
+        openers = openers if gpu else 0
     return Resources(
         actors=begin if units is None else min(begin, max(1, units)),
         threads=threads,
         device=device,
-        readers=max(2, room.cpus // room.gpus) if gpu and room.gpus else 2,
-        most=actors if may_grow else begin,
+        readers=max([2, *(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpu)]) if gpu else 2,
+        most=actors if on.grows else begin,
         openers=openers,
     )
 
 
-def _room_here() -> _Room:
-    return _Room(os.cpu_count() or 1, torch.cuda.device_count(), psutil.virtual_memory().total, 0)
-
-
-def _room_of_cluster(here: _Room) -> _Room:
-    """Return the room of the cluster that was joined; of one that was started here, its CPUs are this machine's."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if not os.environ.get("RAY_ADDRESS"):
-        return _Room(here.cpus, gpus, here.memory, 0)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    beside = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU"))
-    cpus, memory = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "memory"))
-    return _Room(int(cpus), gpus, int(memory), int(beside))
-
-
-def _room_to_be(now: _Room) -> _Room:
-    """Return the room that the cluster's autoscaler may make; what there is now where it has none."""
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # as Ray Data itself asks
-    cpus, gpus, memory = (int(most.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))
-    return _Room(max(cpus, now.cpus), max(gpus, now.gpus), max(memory, now.memory), now.beside)
+def _room(node: Mapping[str, float], threads: int, gpu: bool) -> int:
+    """Return how many actors a node has room for."""
+    return int(
+        min(node.get("CPU", 0) // threads, node.get("GPU", 0) if gpu else node.get("memory", 0) // MEMORY_OF_AN_ACTOR)
+    )
 
 
 def node_ids() -> set[str]:
