@@ -7,11 +7,15 @@ written down before it begins, in an actor that survives it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 DEATHS = 2
 """Workers that an item may end when it is alone in them; one more death, together with others, comes before."""
+
+DEATHS_BETWEEN = 5
+"""Workers that a unit may end while none of its items is at work, such as where its results are put together."""
 
 
 class Lost(StrEnum):
@@ -26,7 +30,9 @@ class Lost(StrEnum):
 @dataclass
 class _Unit:
     attempts: int = 0
+    node: str = ""
     at: int | None = None
+    between: int = 0
     deaths: Counter[int] = field(default_factory=Counter)
     slow: set[int] = field(default_factory=set)
     results: dict[int, bytes] = field(default_factory=dict)
@@ -52,16 +58,34 @@ class Attempt:
 class Journal:
     """Attempts at units of work, by name; what is done is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Callable[[], Collection[str]]) -> None:
+        """Begin with nothing; `nodes` returns the nodes that are there: who dies with its node is not to blame."""
+        self._nodes = nodes
         self._units: dict[str, _Unit] = {}
 
-    def begin(self, unit: str) -> Attempt:
-        """Write down that a worker takes up a unit: if one had before and did not end it, that one died."""
+    def begin(self, unit: str, node: str) -> Attempt:
+        """Write down that a worker takes up a unit: if one had before and did not end it, that one died.
+
+        Args:
+            unit: name of the unit.
+            node: where the worker is.
+
+        Raises:
+            RuntimeError: too many died while none of the unit's items was at work; another would not fare better.
+        """
         known = self._units.setdefault(unit, _Unit())
         known.attempts += 1
-        if known.at is not None:
-            known.deaths[known.at] += 1
-            known.at = None
+        if known.attempts > 1 and known.node in self._nodes():
+            if known.at is not None:
+                known.deaths[known.at] += 1
+            elif known.attempts > 2 and not known.slow:
+                known.between += 1
+        known.at, known.node = None, node
+        if known.between >= DEATHS_BETWEEN:
+            raise RuntimeError(
+                f"{known.between} workers died one after another with a unit of work, while none of its items was at"
+                " work: too little memory, or a fault in what puts results together?"
+            )
         lost = {item: Lost.DIED for item, deaths in known.deaths.items() if deaths >= DEATHS}
         lost |= dict.fromkeys(known.slow, Lost.SLOW)
         suspects = [item for item in known.deaths if item not in lost and item not in known.results]
@@ -69,16 +93,17 @@ class Journal:
 
     def at(self, unit: str, item: int) -> None:
         """Write down that a worker begins an item, with nothing else beside it in its process."""
-        self._units[unit].at = item
+        self._units.setdefault(unit, _Unit(1)).at = item
 
     def keep(self, unit: str, item: int, result: bytes) -> None:
         """Keep the result of an item that is done, for the worker that takes up its unit if this one dies."""
-        self._units[unit].at = None
-        self._units[unit].results[item] = result
+        known = self._units.setdefault(unit, _Unit(1))
+        known.at = None
+        known.results[item] = result
 
     def slow(self, unit: str) -> None:
         """Write down that the item a worker is at took too long; the worker ends itself."""
-        known = self._units[unit]
+        known = self._units.setdefault(unit, _Unit(1))
         if known.at is not None:
             known.slow.add(known.at)
             known.at = None

@@ -5,18 +5,27 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
+import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import ray
-import torch
 
 MEMORY_OF_AN_ACTOR = 2 * 2**30
 """Bytes that one of the default actors without a GPU may need: processes, model, masks of a large photo."""
 
 SECONDS_TO_END = 10.0
 """Seconds that a run waits, at most, for its actors to end."""
+
+MANY_NODES = 1000
+"""Nodes that an autoscaler without a limit, -1, is said to start at most."""
+
+SECONDS_BETWEEN_LOOKS = 5.0
+"""Seconds between two looks at the nodes of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,8 @@ def start(
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         try:
-            _connect(actors or 1, threads or 1)
+            with _quiet_stderr():  # Ray says there that it will say nothing
+                _connect(actors or 1, threads or 1)
         except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
             reason = " ".join(str(error).split())
             raise SystemExit(
@@ -78,9 +88,24 @@ def start(
     return choose_resources(actors, threads, units, device, openers)
 
 
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what this process writes to its standard error, C++ included."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _connect(actors: int, threads: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process's own children connects
     ray.init(
@@ -94,13 +119,37 @@ def _connect(actors: int, threads: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Room:
-    """Sum of what a machine or cluster has, in CPUs, GPUs and bytes; `beside` are CPUs on nodes without a GPU."""
+class Machines:
+    """What a run may work on: resources by Ray's names (`CPU`, `GPU`, `memory` in bytes).
 
-    cpus: int
-    gpus: int
-    memory: int
-    beside: int
+    Attributes:
+        nodes: that are there.
+        coming: kinds of nodes that an autoscaler may start, and how many of each at most.
+        grows: whether nodes may come, by an autoscaler or by hand.
+    """
+
+    nodes: Sequence[Mapping[str, float]]
+    coming: Sequence[tuple[Mapping[str, float], int]] = ()
+    grows: bool = False
+
+    @property
+    def kinds(self) -> list[Mapping[str, float]]:
+        """Every node that is there or may come, one of each kind."""
+        return [*self.nodes, *(node for node, _ in self.coming)]
+
+
+def machines() -> Machines:
+    """Return this machine, or the nodes of the cluster that was joined and what its autoscaler may add."""
+    if ray.is_initialized() and os.environ.get("RAY_ADDRESS"):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        known = ray._private.state.state.get_cluster_config()  # as Ray Data itself asks
+        groups = known.node_group_configs if known else []
+        most = [(dict(group.resources), group.max_count) for group in groups if group.max_count]
+        return Machines(nodes, [(node, many if many > 0 else MANY_NODES) for node, many in most], grows=True)
+    import torch  # here, since processes that only read would carry it along
+
+    gpus = ray.cluster_resources().get("GPU", 0) if ray.is_initialized() else torch.cuda.device_count()
+    return Machines([{"CPU": os.cpu_count() or 1, "GPU": gpus, "memory": psutil.virtual_memory().total}])
 
 
 def choose_resources(
@@ -109,6 +158,7 @@ def choose_resources(
     units: int | None = None,
     device: str = "auto",
     openers: int | None = None,
+    on: Machines | None = None,
 ) -> Resources:
     """Fill in what the user left open, from the cluster that Ray joined or this machine.
 
@@ -118,62 +168,89 @@ def choose_resources(
 
     Args:
         actors: the most, if given; on this machine as many.
-        threads: of each; by default 2.
+        threads: of each; by default 2, or 1 where no node has more.
         units: of work, where their number is known: more actors would have none.
         device: `cpu`, `cuda`, or `auto` for GPUs where there are or can be some.
-        openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU
-            where there are GPUs, else none.
+        openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU,
+            there or to come, where there are GPUs, else none.
+        on: what to choose from; None to look (`machines`).
     """
-    room, may_grow = _room_here(), False
-    if ray.is_initialized():
-        room, may_grow = _room_of_cluster(room), bool(os.environ.get("RAY_ADDRESS"))
-    can_be = _room_to_be(room) if may_grow else room
-    device = ("cuda" if can_be.gpus else "cpu") if device == "auto" else device
-    threads = threads or min(2, max(room.cpus, 1))
+    on = on or machines()
+    with_gpu = [node for node in on.kinds if node.get("GPU")]
+    device = ("cuda" if with_gpu else "cpu") if device == "auto" else device
     gpu = device == "cuda"
-    fit = room.gpus if gpu else min(room.cpus // threads, room.memory // MEMORY_OF_AN_ACTOR)
-    begin = max(1, fit) if actors is None else max(1, min(actors, fit)) if may_grow else actors
+    usable = with_gpu if gpu else on.kinds
+    threads = threads or max(1, min(2, int(max((node.get("CPU", 0) for node in usable), default=0))))
+    fit = sum(_room(node, threads, gpu) for node in on.nodes)
+    begin = max(1, fit) if actors is None else max(1, min(actors, fit)) if on.grows else actors
     if openers is None:
-        openers = room.beside if gpu else 0
+        beside = [(node, 1) for node in on.nodes], on.coming
+        openers = max(sum(int(n.get("CPU", 0)) * many for n, many in some if not n.get("GPU")) for some in beside)
+        openers = openers if gpu else 0
     return Resources(
         actors=begin if units is None else min(begin, max(1, units)),
         threads=threads,
         device=device,
-        readers=max(2, room.cpus // room.gpus) if gpu and room.gpus else 2,
-        most=actors if may_grow else begin,
+        readers=max([2, *(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpu)]) if gpu else 2,
+        most=actors if on.grows else begin,
         openers=openers,
     )
 
 
-def _room_here() -> _Room:
-    return _Room(os.cpu_count() or 1, torch.cuda.device_count(), psutil.virtual_memory().total, 0)
+def _room(node: Mapping[str, float], threads: int, gpu: bool) -> int:
+    """Return how many actors a node has room for."""
+    return int(
+        min(node.get("CPU", 0) // threads, node.get("GPU", 0) if gpu else node.get("memory", 0) // MEMORY_OF_AN_ACTOR)
+    )
 
 
-def _room_of_cluster(here: _Room) -> _Room:
-    """Return the room of the cluster that was joined; of one that was started here, its CPUs are this machine's."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if not os.environ.get("RAY_ADDRESS"):
-        return _Room(here.cpus, gpus, here.memory, 0)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    beside = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU"))
-    cpus, memory = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "memory"))
-    return _Room(int(cpus), gpus, int(memory), int(beside))
+def node_ids() -> set[str]:
+    """Return the ids of the nodes that are there."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _room_to_be(now: _Room) -> _Room:
-    """Return the room that the cluster's autoscaler may make; what there is now where it has none."""
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # as Ray Data itself asks
-    cpus, gpus, memory = (int(most.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))
-    return _Room(max(cpus, now.cpus), max(gpus, now.gpus), max(memory, now.memory), now.beside)
+@contextmanager
+def say_if_no_node_has_room(needs: Sequence[tuple[float, float]]) -> Iterator[None]:
+    """Say on stderr, once each time, when no node there is, even empty, could take one of some processes.
+
+    Args:
+        needs: CPUs and GPUs of a process of each kind.
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        said: set[tuple[float, float]] = set()
+        while True:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            lacking = {need for need in needs if not any(_fits(need, node) for node in nodes)}
+            for cpus, gpus in sorted(lacking - said):
+                gpu = f" and {gpus:g} GPU(s)" if gpus else ""
+                print(f"no node of the cluster has {cpus:g} CPU(s){gpu}: waiting for one", file=sys.stderr, flush=True)
+            said = lacking
+            if ended.wait(SECONDS_BETWEEN_LOOKS):
+                return
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
-def free_cpus() -> float:
-    """Return the logical CPUs that nothing holds."""
-    return float(ray.available_resources().get("CPU", 0.0))
+def _fits(need: tuple[float, float], node: Mapping[str, float]) -> bool:
+    cpus, gpus = need
+    return cpus <= node.get("CPU", 0) and gpus <= node.get("GPU", 0)
 
 
-def wait_for_actors_to_end(free: float) -> None:
-    """Wait some seconds until as many CPUs are free as before the run.
+def used_cpus() -> float:
+    """Return the logical CPUs that something holds."""
+    return float(ray.cluster_resources().get("CPU", 0.0) - ray.available_resources().get("CPU", 0.0))
+
+
+def wait_for_actors_to_end(before: float) -> None:
+    """Wait some seconds until no more CPUs are held than before the run.
 
     Actors end with their handles, which hang in a cycle with the executor's thread: a later run, or a training, would
     wait for their CPUs until Python's collector comes by.
@@ -181,6 +258,6 @@ def wait_for_actors_to_end(free: float) -> None:
     deadline = time.monotonic() + SECONDS_TO_END
     while time.monotonic() < deadline:
         gc.collect()
-        if free_cpus() >= free:
+        if used_cpus() <= before:
             return
         time.sleep(0.2)

@@ -1,12 +1,15 @@
 """The one file that uses Ray Data: stream units of work through the steps of a job.
 
-A unit is a table. Between steps it travels as the bytes of one row, so that Ray neither cuts nor joins it.
+A unit is a table. Between steps it travels as the bytes of one row, so that Ray neither cuts nor joins it, beside a
+name that comes from its place in the run: the same when a node is lost and the unit is made again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import struct
 import threading
 import time
 import warnings
@@ -14,14 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import pyarrow as pa
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stages.engine.journal import Attempt, Journal, Lost
-from stages.engine.resources import Resources, free_cpus, wait_for_actors_to_end
+from stages.engine.resources import Resources, node_ids, say_if_no_node_has_room, used_cpus, wait_for_actors_to_end
 
 Reader = Callable[[pa.Table], Iterable[pa.Table]]
 """Makes many units of one, in a task of its own; the same of the same, since Ray repeats it where a node is lost."""
@@ -118,26 +122,30 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     """
     if not units:
         return
+    # The deaths that it mends fill the user's standard output; Ray has no option against that, only this switch.
+    ray._private.worker._worker_logs_enabled = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.print_on_execution_start = False
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = -1  # a unit may take an hour, and a node may come tomorrow
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow where all calls are taken
     context.target_max_block_size = 1  # each unit goes on alone, as soon as it is there
     # Only these bound the retries; Ray has no newer names for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # Where a step gets little, some of its processes have nothing to do; that is no news.
     warnings.filterwarnings("ignore", message="The m.* number of concurrent")
-    free = free_cpus()
-    journal = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Journal).remote()
-    packed = [{"unit": pack(unit)} for unit in units]
-    work: ray.data.Dataset = ray.data.from_items(packed, override_num_blocks=len(packed))
+    before = used_cpus()
+    journal = _start_journal()
+    # Not `from_arrow`, whose tasks wait for a CPU.
+    given = [{"name": str(number), "unit": pack(unit).to_pybytes()} for number, unit in enumerate(units)]
+    work: ray.data.Dataset = ray.data.from_items(given, override_num_blocks=len(given))
     for place, step in enumerate(steps):
-        last = place == len(steps) - 1
         if not isinstance(step, Actors):
             work = work.map_batches(
                 cast(Any, _in_task),
-                fn_kwargs={"step": step, "last": last},
+                fn_kwargs={"step": step},
                 batch_size=step.units if isinstance(step, Gather) else 1,
                 batch_format="pyarrow",
                 compute=ray.data.TaskPoolStrategy(size=step.at_once),
@@ -147,55 +155,73 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
         else:
             work = work.map_batches(
                 _Actor,
-                fn_constructor_kwargs={"step": step, "journal": journal, "last": last},
+                fn_constructor_kwargs={"step": step, "place": place, "journal": journal},
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(
                     min_size=step.least,
                     max_size=step.most,
-                    max_tasks_in_flight_per_actor=max(2, step.calls_at_once),
+                    max_tasks_in_flight_per_actor=step.calls_at_once + 1,  # one comes over the network meanwhile
                     max_concurrent_calls_per_actor=step.calls_at_once,
-                    enable_true_multi_threading=step.calls_at_once > 1,
+                    enable_true_multi_threading=True,
                 ),
                 num_cpus=step.cpus,
                 num_gpus=step.gpus,
+                scheduling_strategy="DEFAULT",  # which leaves nodes with GPUs to those who ask for some
                 max_restarts=-1,
                 max_task_retries=-1,  # the journal ends what would go on for ever
             )
     # Nothing fetched ahead: each table is there as it is done, and not when the next one is.
-    for table in work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
-        yield cast(pa.Table, table)
-    del work
-    wait_for_actors_to_end(free)
+    results = work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
+    with say_if_no_node_has_room([(step.cpus, step.gpus) for step in steps if isinstance(step, Actors)]):
+        for table in results:
+            for _, unit in _opened(table):
+                yield unit
+    del results, work
+    wait_for_actors_to_end(before)
+
+
+def _start_journal() -> Any:
+    """Start the journal beside the driver: a node that is lost takes it along no sooner than the run itself."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Journal)
+    return actor.options(scheduling_strategy=here).remote(node_ids)
 
 
 def alive() -> None:
     """Give a sign of life: the stage of this process goes on to its next item."""
-    _Watch.seen = time.monotonic()
+    _Watch.sign()
 
 
 class _Watch:
-    """Ends this process when no sign of life came for too long while it had work."""
+    """Ends this process when a thread that has work gave no sign of life for too long."""
 
-    seen = 0.0
+    _seen: ClassVar[dict[int, float]] = {}
+    """When a thread that has work gave its last sign of life."""
 
     def __init__(self, limit: float, late: Callable[[], None]) -> None:
-        self._limit, self._late, self._busy = limit, late, 0
+        self._limit, self._late = limit, late
         threading.Thread(target=self._look, daemon=True).start()
+
+    @classmethod
+    def sign(cls) -> None:
+        me = threading.get_ident()
+        for thread in [me] if me in cls._seen else list(cls._seen):  # a helper's sign is one of all that may use it
+            cls._seen[thread] = time.monotonic()
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        alive()
-        self._busy += 1
+        me = threading.get_ident()
+        self._seen[me] = time.monotonic()
         try:
             yield
         finally:
-            self._busy -= 1
+            del self._seen[me]
 
     def _look(self) -> None:
         while True:
             time.sleep(min(1.0, self._limit / 4))
-            if self._busy and time.monotonic() - _Watch.seen > self._limit:
+            if time.monotonic() - min(list(self._seen.values()), default=math.inf) > self._limit:
                 self._late()
                 os._exit(1)
 
@@ -203,23 +229,24 @@ class _Watch:
 class _Actor:
     """Calls a stage on units; on one that ended a process before, item by item, with nothing beside it."""
 
-    def __init__(self, step: Actors, journal: Any, last: bool) -> None:
-        self._stage, self._finish, self._journal, self._last = step.make(), step.finish, journal, last
+    def __init__(self, step: Actors, place: int, journal: Any) -> None:
+        self._stage, self._finish, self._place, self._journal = step.make(), step.finish, place, journal
+        self._node = ray.get_runtime_context().get_node_id()
         self._calls, self._alone = 0, False
         self._changed = threading.Condition()
         self._unit: str | None = None
         self._watch = None if step.seconds_an_item is None else _Watch(step.seconds_an_item, self._late)
 
     def __call__(self, packed: pa.Table) -> pa.Table:
-        (data,) = packed.column("unit").to_pylist()
-        name, unit = blake2b(data, digest_size=16).hexdigest(), unpack(data)
-        attempt = ray.get(self._journal.begin.remote(name))
+        ((called, unit),) = _opened(packed)
+        name = f"{self._place}/{called}"
+        attempt = ray.get(self._journal.begin.remote(name, self._node))
         with self._room(alone=attempt.number > 1), self._watch.work() if self._watch else nullcontext():
             result = self._stage(unit) if attempt.number == 1 else self._one_by_one(name, unit, attempt)
         if self._finish is not None:
             result = self._finish(result)
         self._journal.end.remote(name)
-        return result if self._last else _packed(result)
+        return _packed(result, called)
 
     def _one_by_one(self, name: str, unit: pa.Table, attempt: Attempt) -> pa.Table:
         results = {place: unpack(data) for place, data in attempt.results.items()}
@@ -235,7 +262,7 @@ class _Actor:
             self._unit = name
             alive()
             results[place] = self._stage(item)
-            ray.get(self._journal.keep.remote(name, place, pack(results[place])))
+            ray.get(self._journal.keep.remote(name, place, pack(results[place]).to_pybytes()))
         self._unit = None
         return pa.concat_tables(results[place] for place in range(unit.num_rows))
 
@@ -257,25 +284,36 @@ class _Actor:
                 self._changed.notify_all()
 
 
-def _in_task(packed: pa.Table, step: Tasks | Gather, last: bool) -> Iterator[pa.Table]:
-    units = [unpack(data) for data in packed.column("unit").to_pylist()]
-    for unit in step.write(units) if isinstance(step, Gather) else step.read(units[0]):
-        yield unit if last else _packed(unit)
+def _in_task(packed: pa.Table, step: Tasks | Gather) -> Iterator[pa.Table]:
+    names, units = zip(*_opened(packed), strict=True)
+    name = names[0] if len(names) == 1 else blake2b(",".join(names).encode(), digest_size=16).hexdigest()
+    made = step.write(units) if isinstance(step, Gather) else step.read(units[0])
+    for number, unit in enumerate(made):
+        yield _packed(unit, f"{name}.{number}")
 
 
-def _packed(table: pa.Table) -> pa.Table:
-    return pa.table({"unit": pa.array([pack(table)], pa.large_binary())})
+def _packed(table: pa.Table, name: str) -> pa.Table:
+    """Return a table as the one row that travels, without a copy of its bytes."""
+    data = pack(table)
+    ends = pa.py_buffer(struct.pack("<qq", 0, data.size))
+    return pa.table({"name": [name], "unit": pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])})
 
 
-def pack(table: pa.Table) -> bytes:
+def _opened(packed: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the name and the table of each row, over the very bytes that travelled."""
+    for name, data in zip(packed.column("name"), packed.column("unit"), strict=True):
+        yield name.as_py(), unpack(data.as_buffer())
+
+
+def pack(table: pa.Table) -> pa.Buffer:
     """Return the bytes of a table."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
-def unpack(data: bytes) -> pa.Table:
-    """Return the table of `pack`."""
+def unpack(data: pa.Buffer | bytes) -> pa.Table:
+    """Return the table of `pack`, over the same memory."""
     with pa.ipc.open_stream(data) as stream:
         return stream.read_all()

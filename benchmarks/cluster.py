@@ -1,0 +1,381 @@
+"""Run the engine on clusters of several nodes on this machine: scaling, growth, a mixed cluster, nodes that are killed.
+
+    python benchmarks/cluster.py --what scaling growth mixed kills --json cluster.json
+
+Nodes are raylets with logical CPUs and GPUs; the work is sleep, so that two cores show what forty do. Each situation
+runs in a process of its own and is judged by a ratio within itself or by a count of items. Exit status: 0 where all
+hold, 1 where not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import ray
+from ray.cluster_utils import Cluster
+
+from stages.engine.journal import Lost
+from stages.engine.resources import start
+from stages.engine.steps import Actors, Tasks, run_steps
+
+STORE = 300 * 2**20
+"""Bytes of the object store of a node."""
+
+Row = dict[str, Any]
+Check = tuple[str, Any, bool]
+"""What was measured, the figure, and whether it holds."""
+
+
+class Sleep:
+    """A stage that sleeps some seconds an item, and returns when and where each unit was worked on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return `id`, `began`, `ended`, `node` and `process` of each item."""
+        rows = []
+        for item in unit["id"].to_pylist():
+            began = time.time()
+            time.sleep(self._seconds)
+            rows.append({"id": item, "began": began, "ended": time.time(), "node": self._node, "process": os.getpid()})
+        return pa.Table.from_pylist(rows)
+
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        """Return the row of an item that is given up; none should be."""
+        gone = {"id": item["id"][0].as_py(), "began": 0.0, "ended": 0.0, "node": why.value, "process": 0}
+        return pa.Table.from_pylist([gone])
+
+
+class Open:
+    """A stage that sleeps some seconds an item and returns it with so many bytes of pixels."""
+
+    def __init__(self, seconds: float, item_bytes: int) -> None:
+        self._seconds, self._bytes = seconds, item_bytes
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return the items with `pixels`, and when and where they were opened."""
+        time.sleep(self._seconds * unit.num_rows)
+        pixels = [np.full(self._bytes, item % 251, np.uint8).data for item in unit["id"].to_pylist()]
+        opened = unit.append_column("pixels", pa.array(pixels, pa.large_binary()))
+        opened = opened.append_column("opener", pa.array([self._node] * unit.num_rows))
+        return opened.append_column("opened", pa.array([time.time()] * unit.num_rows))
+
+    def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
+        """Raise: nothing here ends a process."""
+        raise NotImplementedError(why)
+
+
+class Use(Sleep):
+    """A stage that sleeps some seconds an item on a GPU, for one of its calls at a time, as the label actor does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self._one_call = threading.Lock()
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return what `Sleep` does, with the opener of each item and the time when it was opened."""
+        for item, pixels in zip(unit["id"].to_pylist(), unit["pixels"], strict=True):
+            seen = np.frombuffer(pixels.as_buffer(), np.uint8)
+            if not seen[0] == seen[-1] == item % 251:
+                raise ValueError(f"item {item}: pixels of another")
+        with self._one_call:
+            done = super().__call__(unit)
+        return done.append_column("opener", unit["opener"]).append_column("opened", unit["opened"])
+
+
+def split(corpus: pa.Table, size: int) -> Iterator[pa.Table]:
+    """Yield units of `size` items of `first` up to `end`."""
+    for first, end in zip(corpus["first"].to_pylist(), corpus["end"].to_pylist(), strict=True):
+        for begin in range(first, end, size):
+            yield pa.table({"id": list(range(begin, min(begin + size, end)))})
+
+
+def shards(items: int, number: int) -> list[pa.Table]:
+    """Return units that each stand for a shard of items."""
+    bounds = np.linspace(0, items, number + 1).astype(int).tolist()
+    return [pa.table({"first": [first], "end": [end]}) for first, end in pairwise(bounds)]
+
+
+@contextmanager
+def cluster(head_cpus: int = 0) -> Iterator[Cluster]:
+    """Start a head on this machine, which a driver finds by RAY_ADDRESS."""
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": head_cpus, "object_store_memory": STORE, "include_dashboard": False},
+    )
+    os.environ["RAY_ADDRESS"] = made.address
+    try:
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def add(made: Cluster, number: int = 1, cpus: int = 2, gpus: int = 0) -> list[Any]:
+    """Add nodes and return them."""
+    return [made.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=STORE) for _ in range(number)]
+
+
+class Run:
+    """A run of steps in a thread, since only the main thread can add and remove nodes."""
+
+    def __init__(self, units: Sequence[pa.Table], steps: Sequence[Tasks | Actors]) -> None:
+        self.rows: list[Row] = []
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(units, steps), daemon=True)
+        self._thread.start()
+
+    def _run(self, units: Sequence[pa.Table], steps: Sequence[Tasks | Actors]) -> None:
+        try:
+            for table in run_steps(units, steps):
+                self.rows.extend(table.to_pylist())
+        except BaseException as error:
+            self.error = error
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended."""
+        return not self._thread.is_alive()
+
+    def wait_for(self, there: Callable[[list[Row]], bool], seconds: float) -> None:
+        """Wait until the rows that came out are so.
+
+        Raises:
+            TimeoutError: they do not become so.
+        """
+        deadline = time.monotonic() + seconds
+        while not there(list(self.rows)):
+            if time.monotonic() > deadline or self.over:
+                raise TimeoutError(f"not so after {seconds:.0f} s; {len(self.rows)} items came out") from self.error
+            time.sleep(0.2)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it ends.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        self._thread.join(seconds)
+        if not self.over:
+            raise TimeoutError(f"no end after {seconds:.0f} s; {len(self.rows)} items came out")
+        if self.error is not None:
+            raise self.error
+
+
+def rate(rows: Sequence[Row]) -> float:
+    """Return items a second while every process works: from the last one's first item to the first one's last."""
+    processes = {(row["node"], row["process"]) for row in rows}
+    times = [
+        [(row["began"], row["ended"]) for row in rows if (row["node"], row["process"]) == which] for which in processes
+    ]
+    begin = max(min(began for began, _ in some) for some in times)
+    end = min(max(ended for _, ended in some) for some in times)
+    return sum(begin <= row["began"] and row["ended"] <= end for row in rows) / max(end - begin, 1e-9)
+
+
+def scaling(items_an_actor: int = 96, seconds: float = 0.2) -> Iterator[Check]:
+    """Run 1, 2, 4 and 8 actors of one CPU on four nodes, with units of 16 items."""
+    rates = {}
+    with cluster() as made:
+        add(made, 4)
+        start(threads=1)
+        for actors in (1, 2, 4, 8):
+            items = items_an_actor * actors
+            step = Actors(partial(Sleep, seconds), least=actors, most=actors, cpus=1)
+            run = Run(shards(items, 4), [Tasks(partial(split, size=16), at_once=4), step])
+            run.wait(300)
+            rates[actors] = rate(run.rows)
+            nodes = len({row["node"] for row in run.rows})
+            efficiency = rates[actors] / (actors * rates[1])
+            yield f"items/s of {actors} actor(s) on {nodes} node(s)", round(rates[actors], 2), len(run.rows) == items
+            yield f"efficiency of {actors}", round(efficiency, 3), efficiency >= 0.9
+
+
+def growth(items: int = 2400) -> Iterator[Check]:
+    """Start on a cluster without any room, add a node, then three more; the actors come with them."""
+    said = io.StringIO()
+    with cluster() as made, redirect_stderr(said):
+        resources = start(threads=1)
+        step = Actors(partial(Sleep, 0.1), least=resources.actors, most=resources.most, cpus=1)
+        run = Run(shards(items, 4), [Tasks(partial(split, size=8), at_once=4), step])
+        time.sleep(15)
+        yield "lines that say that it waits", said.getvalue().count("waiting"), said.getvalue().count("\n") == 1
+        yield "items done without a node", len(run.rows), not run.rows
+        added = time.time()
+        add(made)
+        run.wait_for(lambda rows: bool(rows), 60)
+        first = min(row["began"] for row in run.rows) - added
+        yield "seconds from the first node to the first item", round(first, 1), first < 30
+        added = time.time()
+        add(made, 3)
+        run.wait_for(lambda rows: len({row["node"] for row in rows}) == 4, 90)
+        began = [min(row["began"] for row in run.rows if row["node"] == node) for node in {r["node"] for r in run.rows}]
+        grown = max(began) - added
+        yield "seconds from three more to work on each", round(grown, 1), grown < 60
+        run.wait(300)
+        actors = len({(row["node"], row["process"]) for row in run.rows})
+        yield "actors at the end, of 8 that fit", actors, actors == 8
+        yield "items lost or doubled", items - len({row["id"] for row in run.rows}), len(run.rows) == items
+
+
+def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
+    """Open items on four CPU nodes, six times as quickly as two GPU actors can use them, in units of 16."""
+    with cluster() as made:
+        with_gpu = {node.node_id for node in add(made, 2, gpus=1)}
+        add(made, 4)
+        resources = start(threads=1, device="cuda")
+        openers = Actors(partial(Open, 0.03, item_bytes), least=1, most=resources.openers, cpus=1)
+        users = Actors(partial(Use, 0.05), least=resources.actors, most=resources.most, cpus=1, gpus=1, calls_at_once=2)
+        run = Run(shards(items, 4), [Tasks(partial(split, size=16), 4), openers, users])
+        run.wait(300)
+    rows = sorted(run.rows, key=lambda row: float(row["began"]))
+    yield "items done", len(rows), len(rows) == len({row["id"] for row in rows}) == items
+    apart = sum(row["opener"] not in with_gpu for row in rows) / items
+    yield "share of items opened on CPU nodes", round(apart, 3), apart > 0.99
+    waits = waiting(rows)
+    if os.environ.get("DBG"):
+        for which in {r["process"] for r in rows}:
+            some = [r for r in rows if r["process"] == which]
+            gaps = [round(1000 * (b["began"] - a["ended"])) for a, b in pairwise(some) if b["opened"] != a["opened"]]
+            print(gaps)
+            print("late", [round(r["began"] - r["opened"], 1) for r in some[::16]])
+        print(Counter(r["opener"][:5] for r in rows), [w[:5] for w in with_gpu])
+    yield f"share of time that {len(waits)} GPU actors wait, the worst", round(max(waits), 3), max(waits) <= 0.05
+    most = max(sum(row["opened"] <= now < row["ended"] for row in rows) for now in {row["opened"] for row in rows})
+    share = most * item_bytes / (6 * STORE)
+    yield "bytes opened and not yet used, of the nodes' stores", round(share, 3), share <= 0.6
+
+
+def waiting(rows: Sequence[Row]) -> list[float]:
+    """Return the share of time that each process does not work; the first fifth of the run does not count."""
+    processes = {(row["node"], row["process"]) for row in rows}
+    times = {which: [row for row in rows if (row["node"], row["process"]) == which] for which in processes}
+    begin, last = min(row["began"] for row in rows), max(row["ended"] for row in rows)
+    begin += (last - begin) / 5
+    end = min(max(row["ended"] for row in some) for some in times.values())
+    busy = [sum(max(0.0, min(r["ended"], end) - max(r["began"], begin)) for r in some) for some in times.values()]
+    return [1 - seconds / (end - begin) for seconds in busy]
+
+
+def kills(seconds: float = 90.0, seed: int = 0) -> Iterator[Check]:
+    """Kill nodes and actors at random moments while others come; every item comes out once."""
+    rng = random.Random(seed)
+    items, counts = 3000, Counter[str]()
+    with cluster() as made, tempfile.TemporaryDirectory() as out:
+        nodes = add(made, 3)
+        start(threads=1)
+        step = Actors(partial(Sleep, 0.1), least=1, most=6, cpus=1, finish=partial(keep, folder=Path(out)))
+        run = Run(shards(items, 12), [Tasks(partial(split, size=8), at_once=3), step])
+        while not run.over:
+            time.sleep(rng.uniform(4, 10))
+            if run.over:
+                break
+            if rng.random() < 0.5:
+                node = nodes.pop(rng.randrange(len(nodes)))
+                made.remove_node(node, allow_graceful=False)
+                nodes += add(made)
+                counts["nodes"] += 1
+            else:
+                workers = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in "".join(_name(p))]
+                if workers:
+                    rng.choice(workers).send_signal(signal.SIGKILL)
+                    counts["actors"] += 1
+            print(f"{dict(counts)} killed, {len(run.rows)} items", file=sys.stderr, flush=True)
+        run.wait(1)
+        seen = Counter(row["id"] for row in run.rows)
+        files = Counter(
+            item for path in Path(out).glob("*.json") for item in json.loads(path.read_text(encoding="utf-8"))
+        )
+    yield "nodes killed", counts["nodes"], counts["nodes"] > 0
+    yield "actors killed", counts["actors"], counts["actors"] > 0
+    yield "items lost", items - len(seen), len(seen) == items
+    yield "items doubled", sum(n - 1 for n in seen.values()), seen.total() == items
+    yield "items given up", sum(row["process"] == 0 for row in run.rows), all(row["process"] for row in run.rows)
+    yield "items in files, once each", len(files), len(files) == files.total() == items
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def keep(result: pa.Table, folder: Path) -> pa.Table:
+    """Write the items of a unit to a file that is there whole or not at all."""
+    items = result["id"].to_pylist()
+    path = folder / f"{min(items)}.json"
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(items), encoding="utf-8")
+    part.replace(path)
+    return result
+
+
+WHAT: dict[str, Callable[[], Iterator[Check]]] = {
+    "scaling": scaling,
+    "growth": growth,
+    "mixed": mixed,
+    "kills": kills,
+}
+
+
+def main() -> int:
+    """Run the situations, print a line for each figure, and write them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    if len(arguments.what) == 1:
+        figures = measure(arguments.what[0])
+    else:
+        figures = [figure for what in arguments.what for figure in measure_apart(what)]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(figure["holds"] for figure in figures) else 1
+
+
+def measure(what: str) -> list[Row]:
+    """Run one situation in this process."""
+    figures = []
+    for name, figure, holds in WHAT[what]():
+        figures.append({"what": what, "name": name, "figure": figure, "holds": holds, "load": os.getloadavg()[0]})
+        print(f"{what:8} {name:55} {figure!s:>10} {'' if holds else 'NOT AS IT SHOULD BE'}", flush=True)
+    return figures
+
+
+def measure_apart(what: str) -> list[Row]:
+    """Run one situation in a process of its own; one that ends without figures has failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figures.json"
+        done = subprocess.run([sys.executable, __file__, "--what", what, "--json", str(path)], check=False)
+        if path.exists():
+            return list(json.loads(path.read_text(encoding="utf-8")))
+    return [{"what": what, "name": f"ended with status {done.returncode}", "figure": None, "holds": False, "load": 0.0}]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
