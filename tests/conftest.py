@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import aopsam  # isort: skip  # noqa: F401 - beside a CPU torch it comes before segment_anything
 
+import logging
+import os
+import socket
+import uuid
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +54,39 @@ def scene() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
+def s3_port() -> int:
+    """A port for an S3 server on this machine, which is what every `s3://` of this process and its children means."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port = opened.getsockname()[1]
+    address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+    os.environ |= address | {"AWS_ACCESS_KEY_ID": "made", "AWS_SECRET_ACCESS_KEY": "up"}
+    return port
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_port: int) -> Iterator[None]:
+    """A server that answers as S3 does."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
+    server.start()
+    yield
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: None) -> str:
+    """URI of a new bucket."""
+    import s3fs
+
+    name = f"made-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3_port: int) -> Iterator[None]:
     """One Ray on this machine for all tests that need it, as the pipelines start it."""
     import ray
 

@@ -1,0 +1,27 @@
+"""Work on photos that ends its process at one of them, importable by Ray's workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from stages.annotations.each_photo import Work
+
+KILLER, SLEEPER = "killer", "sleeper"
+"""Ids of the photo that ends its worker, as a native crash would, and of one that never ends."""
+
+
+class Deadly:
+    """A job's own work on all photos but those."""
+
+    def __init__(self, make: Callable[..., Work], *arguments: Any) -> None:
+        self.work = make(*arguments)
+
+    def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        if sample["image_id"] == KILLER:
+            os._exit(11)
+        if sample["image_id"] == SLEEPER:
+            time.sleep(600)
+        yield from self.work(sample, report)
