@@ -88,11 +88,14 @@ def _join(folder: str, names: Sequence[str], key: str) -> str:
     files = LabelFiles(filesystem, tuple(f"{root}/{name}" for name in names))
     joined = joined_name(names, key)
     schema = SCHEMA.with_metadata({**SCHEMA.metadata, JOINED: " ".join(names).encode()})
-    with write_path(f"{folder}/{joined}") as part, part.open("wb") as file:  # Arrow opens no name that is not UTF-8
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for path in files.paths:
-                rows = pa.concat_tables(read_batches(files, path))
-                writer.write_table(rows.replace_schema_metadata(schema.metadata))
+    with (
+        write_path(f"{folder}/{joined}") as part,
+        part.open("wb") as file,  # Arrow opens no name that is not UTF-8
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for path in files.paths:
+            rows = pa.concat_tables(read_batches(files, path))
+            writer.write_table(rows.replace_schema_metadata(schema.metadata))
     for path in files.paths:
         filesystem.rm_file(path)
     return joined
