@@ -1,12 +1,14 @@
-"""Kill the labelling driver (-9) at random moments, run the same command again until it is done, and check the tables.
+"""Kill the driver of a run (-9) at random moments, run the same command again until it is done, and check the tables.
 
     python benchmarks/kill_resume.py --images PHOTOS --out OUT --kills 10
     python benchmarks/kill_resume.py --images PHOTOS --out OUT --kills 10 -- --prompts grid-16 --rows-per-file 4
+    python benchmarks/kill_resume.py --data SHARDS --out OUT --kills 10
 
-What follows `--` goes to label_corpus.py. OUT must not exist. Each run is killed at a random moment of --span seconds
-from the start of its labelling, and the next one starts at once, while workers of the last may still be about. Checks:
-one row an image and none twice; files that were whole at a kill are the same files (inode, time, size) at the end; one
-more run is a no-op. Exit status: 0 where all hold, 1 where not.
+With --images it is label_corpus.py that is killed, with --data build_prompt_maps.py (every photo must be usable); what
+follows `--` goes to it. OUT must not exist. Each run is killed at a random moment of --span seconds from the start of
+its work, and the next one starts at once, while workers of the last may still be about. Checks: one row a photo and
+none twice; files that were whole at a kill and are still there are the same (inode, time, size); one more run is a no-op.
+Exit status: 0 where all hold, 1 where not.
 """
 
 from __future__ import annotations
@@ -27,11 +29,50 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.annotations.read import read_annotated
+from stages.annotations.shards import list_shards
 from stages.corpus.listing import list_images
+from stages.storage.location import redact
+from stages.storage.parts import Part, digest_of
 
-PIPELINE = Path(__file__).parent.parent / "pipelines" / "label_corpus.py"
+PIPELINES = Path(__file__).parent.parent / "pipelines"
 Fingerprint = tuple[int, int, int]
 """Inode, modification time in ns, bytes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is killed.
+
+    Attributes:
+        command: its words.
+        begins: what it prints when its work begins.
+        files: glob of its tables.
+        photos: keys of the photos that must have a row.
+    """
+
+    command: list[str]
+    begins: str
+    files: str
+    photos: set[str]
+
+    @classmethod
+    def labelling(cls, images: str, out: Path, options: Sequence[str]) -> Job:
+        """Return a labelling run; a photo's key is its id."""
+        command = [sys.executable, str(PIPELINES / "label_corpus.py"), "--images", images, "--out", str(out), *options]
+        photos = set(list_images(images, exclude=str(out)).column("image_id").to_pylist())
+        return cls(command, "labelling ", "labels/*.parquet", photos)
+
+    @classmethod
+    def maps(cls, data: str, out: Path, options: Sequence[str]) -> Job:
+        """Return a run of prompt maps; a photo's key is its shard's digest and its id."""
+        command = [sys.executable, str(PIPELINES / "build_prompt_maps.py"), "--data", data, "--out", str(out), *options]
+        photos = {
+            f"{digest_of(redact(shard))} {sample.id}"
+            for shard in list_shards(data)
+            for sample in read_annotated(shard, lambda line: print(line, file=sys.stderr))
+        }
+        return cls(command, "building ", "part-*.parquet", photos)
 
 
 @dataclass
@@ -49,16 +90,16 @@ class Run:
     output: str
 
 
-def run(command: Sequence[str], kill_after: float | None) -> Run:
-    """Run a command to its end, or kill its process alone `kill_after` seconds after it says that it is labelling."""
+def run(job: Job, kill_after: float | None) -> Run:
+    """Run a command to its end, or kill its process alone `kill_after` seconds after its work begins."""
     began = time.monotonic()
     # To a file and not a pipe: workers that outlive the driver may hold its output open.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(job.command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         deadline = None
         while process.poll() is None:
-            if kill_after is not None and deadline is None and "labelling " in _text(output):
+            if kill_after is not None and deadline is None and job.begins in _text(output):
                 deadline = time.monotonic() + kill_after
             if deadline is not None and time.monotonic() >= deadline:
                 process.kill()
@@ -71,36 +112,40 @@ def _text(file: TextIO) -> str:
     return os.pread(file.fileno(), size, 0).decode("utf-8", "replace")
 
 
-def whole_files(out: Path) -> dict[str, Fingerprint]:
-    """Return the fingerprints of the label files that can be read, by name."""
+def whole_files(job: Job, out: Path) -> dict[str, Fingerprint]:
+    """Return the fingerprints of the tables that can be read, by name."""
     found = {}
-    for path in sorted((out / "labels").glob("*.parquet")):
+    for path in sorted(out.glob(job.files)):
         try:
             pq.read_metadata(path)
         except (pa.ArrowInvalid, OSError):
             continue
         status = path.stat()
-        found[path.name] = (status.st_ino, status.st_mtime_ns, status.st_size)
+        found[str(path.relative_to(out))] = (status.st_ino, status.st_mtime_ns, status.st_size)
     return found
 
 
-def rows_by_image(out: Path) -> Counter[str]:
-    """Count the rows of each image id in all label files."""
+def rows_by_photo(job: Job, out: Path) -> Counter[str]:
+    """Count the rows of each photo in all tables."""
     counts: Counter[str] = Counter()
-    for name in whole_files(out):
-        counts.update(pq.read_table(out / "labels" / name, columns=["image_id"]).column(0).to_pylist())
+    for name in whole_files(job, out):
+        part = Part.parse(name)
+        ids = pq.read_table(out / name, columns=["image_id"]).column(0).to_pylist()
+        counts.update(ids if part is None else (f"{part.source} {image_id}" for image_id in ids))
     return counts
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description="kill labelling at random moments, resume, check the tables")
-    parser.add_argument("--images", required=True)
+    parser = argparse.ArgumentParser(description="kill runs at random moments, resume, check the tables")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", help="photos to label")
+    what.add_argument("--data", help="annotated photos to make prompt maps of")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--span", type=float, default=20.0, help="seconds of labelling within which a kill falls")
+    parser.add_argument("--span", type=float, default=20.0, help="seconds of work within which a kill falls")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("options", nargs="*", help="after --: further arguments of label_corpus.py")
+    parser.add_argument("options", nargs="*", help="after --: further arguments of what is killed")
     return parser
 
 
@@ -111,37 +156,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     if out.exists():
         print(f"kill_resume: {out} is there already; name a folder that is not", file=sys.stderr)
         return 2
-    command = [sys.executable, str(PIPELINE), "--images", arguments.images, "--out", str(out), *arguments.options]
-    images = set(list_images(arguments.images, exclude=str(out)).column("image_id").to_pylist())
+    make, source = (Job.labelling, arguments.images) if arguments.images else (Job.maps, arguments.data)
+    job = make(source, out, arguments.options)
     rng = random.Random(arguments.seed)
     seen: dict[str, Fingerprint] = {}
     kills = replaced = 0
     print(f"{'run':>4}{'killed after':>14}{'status':>8}{'seconds':>9}{'files':>7}{'rows':>6}{'redone':>8}", flush=True)
     for number in range(1, 10_000):
         moment = rng.uniform(0, arguments.span) if kills < arguments.kills else None
-        ran = run(command, moment)
+        ran = run(job, moment)
         kills += ran.status == -9
-        now = whole_files(out)
-        changed = sum(now.get(name) != fingerprint for name, fingerprint in seen.items())
+        now = whole_files(job, out)
+        changed = sum(now.get(name, before) != before for name, before in seen.items())
         replaced += changed
         seen |= now
         shown = "–" if moment is None else f"{moment:.1f} s"
-        rows = sum(rows_by_image(out).values())
+        rows = sum(rows_by_photo(job, out).values())
         print(f"{number:>4}{shown:>14}{ran.status:>8}{ran.seconds:>9.1f}{len(now):>7}{rows:>6}{changed:>8}", flush=True)
         if ran.status not in (0, -9):
             print(f"kill_resume: a run ended with {ran.status}:\n{ran.output[-3000:]}", file=sys.stderr)
             return 1
         if ran.status == 0:
             break
-    again = run(command, None)
-    rows_of = rows_by_image(out)
+    again = run(job, None)
+    rows_of = rows_by_photo(job, out)
     checks = {
         f"killed {kills} times, of {arguments.kills} asked": kills == arguments.kills,
-        f"{len(images)} images, {len(rows_of)} with rows": set(rows_of) == images,
-        f"{sum(count > 1 for count in rows_of.values())} images twice": all(n == 1 for n in rows_of.values()),
+        f"{len(job.photos)} photos, {len(rows_of)} with rows": set(rows_of) == job.photos,
+        f"{sum(count > 1 for count in rows_of.values())} photos twice": all(n == 1 for n in rows_of.values()),
         f"{replaced} finished files redone": replaced == 0,
         f"one more run is a no-op: {again.output.strip().splitlines()[-1:]}, {again.seconds:.1f} s": (
-            again.status == 0 and "nothing to do" in again.output and whole_files(out) == now
+            again.status == 0 and "nothing to do" in again.output and whole_files(job, out) == now
         ),
     }
     for what, holds in checks.items():

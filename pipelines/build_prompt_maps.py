@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (status := job.nothing_to_do("prompt maps", arguments.max_failed)) is not None:
         return status
     resources = start(arguments.actors, arguments.threads, device=arguments.device)
+    print(f"building prompt maps of {len(job.sources)} shard(s): {resources}", flush=True)
     done = build_maps(job, recipe, resources, arguments.max_seconds)
     if done.failed == done.photos:
         print(NOTHING, file=sys.stderr)

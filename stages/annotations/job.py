@@ -155,6 +155,9 @@ class PhotoJob:
                 lines = [line for outcome in account.outcomes for line in outcome.lines()]
                 print("".join(f"left out: {line}\n" for line in lines), end="", file=sys.stderr, flush=True)
                 unread += [] if account.in_part else account.outcomes
+        if progress.items:
+            progress.expect(progress.items - progress.expected, all_known=True)  # no more came
+            progress.add(0)
         progress.close()
         return self._done(unread, rows)
 
@@ -163,9 +166,8 @@ class PhotoJob:
         if not progress.all_known and size:
             known = sum(part.items for parts in done.values() for part in parts)
             left = count_photos(self.sources, size / photos, self.reading.chosen()).photos - known - progress.items
-            progress.expect(max(photos, left), all_known=True)
-        elif progress.items + photos > progress.expected:
-            progress.expect(photos)
+            progress.expect(max(0, left), all_known=True)
+        progress.expect(max(0, progress.items + photos - progress.expected))
 
     def _done(self, unread: list[Outcome], rows: bool) -> Done:
         ours = {digest_of(source.name) for source in self.sources}

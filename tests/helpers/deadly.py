@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stages.annotations.each_photo import Work
 
-KILLER, SLEEPER = "killer", "sleeper"
-"""Ids of the photo that ends its worker, as a native crash would, and of one that never ends."""
+KILLER = "killer"
+"""Id of the photo that ends its worker, as a native crash would."""
 
 
 class Deadly:
-    """A job's own work on all photos but those."""
+    """A job's own work on all photos but that one."""
 
     def __init__(self, make: Callable[..., Work], *arguments: Any) -> None:
         self.work = make(*arguments)
@@ -22,6 +21,4 @@ class Deadly:
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         if sample["image_id"] == KILLER:
             os._exit(11)
-        if sample["image_id"] == SLEEPER:
-            time.sleep(600)
         yield from self.work(sample, report)
