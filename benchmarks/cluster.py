@@ -1,6 +1,6 @@
 """Run the engine on clusters of several nodes on this machine: scaling, growth, a mixed cluster, nodes that are killed.
 
-    python benchmarks/cluster.py --what scaling growth mixed kills --json cluster.json
+    python benchmarks/cluster.py --what scaling growth mixed lost-node kills --json cluster.json
 
 Nodes are raylets with logical CPUs and GPUs; the work is sleep, so that two cores show what forty do. Each situation
 runs in a process of its own and is judged by a ratio within itself or by a count of items. Exit status: 0 where all
@@ -37,6 +37,9 @@ from ray.cluster_utils import Cluster
 from stages.engine.journal import Lost
 from stages.engine.resources import start
 from stages.engine.steps import Actors, Tasks, run_steps
+
+HEALTH = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+"""A node that is lost is missed after three seconds, not fifteen."""
 
 STORE = 300 * 2**20
 """Bytes of the object store of a node."""
@@ -120,11 +123,16 @@ def shards(items: int, number: int) -> list[pa.Table]:
 
 
 @contextmanager
-def cluster(head_cpus: int = 0) -> Iterator[Cluster]:
-    """Start a head on this machine, which a driver finds by RAY_ADDRESS."""
+def cluster() -> Iterator[Cluster]:
+    """Start a head without room for work on this machine, which a driver finds by RAY_ADDRESS."""
     made = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": head_cpus, "object_store_memory": STORE, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": 0,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+            "_system_config": HEALTH,
+        },
     )
     os.environ["RAY_ADDRESS"] = made.address
     try:
@@ -256,13 +264,6 @@ def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
     apart = sum(row["opener"] not in with_gpu for row in rows) / items
     yield "share of items opened on CPU nodes", round(apart, 3), apart > 0.99
     waits = waiting(rows)
-    if os.environ.get("DBG"):
-        for which in {r["process"] for r in rows}:
-            some = [r for r in rows if r["process"] == which]
-            gaps = [round(1000 * (b["began"] - a["ended"])) for a, b in pairwise(some) if b["opened"] != a["opened"]]
-            print(gaps)
-            print("late", [round(r["began"] - r["opened"], 1) for r in some[::16]])
-        print(Counter(r["opener"][:5] for r in rows), [w[:5] for w in with_gpu])
     yield f"share of time that {len(waits)} GPU actors wait, the worst", round(max(waits), 3), max(waits) <= 0.05
     most = max(sum(row["opened"] <= now < row["ended"] for row in rows) for now in {row["opened"] for row in rows})
     share = most * item_bytes / (6 * STORE)
@@ -280,40 +281,58 @@ def waiting(rows: Sequence[Row]) -> list[float]:
     return [1 - seconds / (end - begin) for seconds in busy]
 
 
-def kills(seconds: float = 90.0, seed: int = 0) -> Iterator[Check]:
+def lost_node(items: int = 240) -> Iterator[Check]:
+    """Kill one of two nodes as soon as work on it is done, with actors and units on it; every item comes out once."""
+    with cluster() as made, tempfile.TemporaryDirectory() as out:
+        nodes = add(made, 2)
+        start(threads=1)
+        run = _frail_run(items, Path(out), most=4)
+        run.wait_for(lambda rows: len({row["node"] for row in rows}) == 2, 120)
+        node = next(node for node in nodes if node.node_id == run.rows[0]["node"])
+        made.remove_node(node, allow_graceful=False)
+        done = len(run.rows)
+        run.wait(120)
+        yield "items done when the node was lost", done, done < items
+        yield from _outcome(run, items, Path(out))
+
+
+def kills(seed: int = 0, items: int = 3000) -> Iterator[Check]:
     """Kill nodes and actors at random moments while others come; every item comes out once."""
-    rng = random.Random(seed)
-    items, counts = 3000, Counter[str]()
+    rng, counts = random.Random(seed), Counter[str]()
     with cluster() as made, tempfile.TemporaryDirectory() as out:
         nodes = add(made, 3)
         start(threads=1)
-        step = Actors(partial(Sleep, 0.1), least=1, most=6, cpus=1, finish=partial(keep, folder=Path(out)))
-        run = Run(shards(items, 12), [Tasks(partial(split, size=8), at_once=3), step])
+        run = _frail_run(items, Path(out), most=6)
         while not run.over:
             time.sleep(rng.uniform(4, 10))
-            if run.over:
-                break
+            workers = [each for each in psutil.Process().children(recursive=True) if "MapWorker" in _name(each)]
             if rng.random() < 0.5:
-                node = nodes.pop(rng.randrange(len(nodes)))
-                made.remove_node(node, allow_graceful=False)
+                made.remove_node(nodes.pop(rng.randrange(len(nodes))), allow_graceful=False)
                 nodes += add(made)
                 counts["nodes"] += 1
-            else:
-                workers = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in "".join(_name(p))]
-                if workers:
-                    rng.choice(workers).send_signal(signal.SIGKILL)
-                    counts["actors"] += 1
+            elif workers:
+                rng.choice(workers).send_signal(signal.SIGKILL)
+                counts["actors"] += 1
             print(f"{dict(counts)} killed, {len(run.rows)} items", file=sys.stderr, flush=True)
         run.wait(1)
-        seen = Counter(row["id"] for row in run.rows)
-        files = Counter(
-            item for path in Path(out).glob("*.json") for item in json.loads(path.read_text(encoding="utf-8"))
-        )
-    yield "nodes killed", counts["nodes"], counts["nodes"] > 0
-    yield "actors killed", counts["actors"], counts["actors"] > 0
+        yield "nodes killed", counts["nodes"], counts["nodes"] > 0
+        yield "actors killed", counts["actors"], counts["actors"] > 0
+        yield from _outcome(run, items, Path(out))
+
+
+def _frail_run(items: int, out: Path, most: int) -> Run:
+    """Start a run of units of 8 items, each of which leaves a file in `out`."""
+    actors = Actors(partial(Sleep, 0.1), least=1, most=most, cpus=1, finish=partial(keep, folder=out))
+    return Run(shards(items, 12), [Tasks(partial(split, size=8), at_once=3), actors])
+
+
+def _outcome(run: Run, items: int, out: Path) -> Iterator[Check]:
+    """Yield what became of the items of a run, in its results and in its files."""
+    seen = Counter(row["id"] for row in run.rows)
+    files = Counter(item for path in out.glob("*.json") for item in json.loads(path.read_text(encoding="utf-8")))
     yield "items lost", items - len(seen), len(seen) == items
-    yield "items doubled", sum(n - 1 for n in seen.values()), seen.total() == items
-    yield "items given up", sum(row["process"] == 0 for row in run.rows), all(row["process"] for row in run.rows)
+    yield "items doubled", seen.total() - len(seen), seen.total() == len(seen)
+    yield "items given up", sum(not row["process"] for row in run.rows), all(row["process"] for row in run.rows)
     yield "items in files, once each", len(files), len(files) == files.total() == items
 
 
@@ -338,6 +357,7 @@ WHAT: dict[str, Callable[[], Iterator[Check]]] = {
     "scaling": scaling,
     "growth": growth,
     "mixed": mixed,
+    "lost-node": lost_node,
     "kills": kills,
 }
 
@@ -363,7 +383,7 @@ def measure(what: str) -> list[Row]:
     figures = []
     for name, figure, holds in WHAT[what]():
         figures.append({"what": what, "name": name, "figure": figure, "holds": holds, "load": os.getloadavg()[0]})
-        print(f"{what:8} {name:55} {figure!s:>10} {'' if holds else 'NOT AS IT SHOULD BE'}", flush=True)
+        print(f"{what:9} {name:55} {figure!s:>10} {'' if holds else 'NOT AS IT SHOULD BE'}", flush=True)
     return figures
 
 
