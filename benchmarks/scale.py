@@ -81,7 +81,7 @@ def _store() -> float:
 
 def measure_listing(flow: Flow) -> dict[str, Any]:
     """List every archive in this process, first anew and then from the index."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in ("listing_s", "index_s"):
         before, began = _rss(), time.perf_counter()
         tables = chain.from_iterable(map(flow.list, flow.find(pa.table({}))))

@@ -65,6 +65,10 @@ class RunArguments(ResourceArguments):
     """Longest time for a photo, after which it is given up."""
 
 
+class RunFailed(Exception):
+    """A run ended before its work was done; the message is for its user."""
+
+
 class BadInput(Exception):
     """What a command was given cannot be used; the message is for its user."""
 
@@ -82,7 +86,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except BadInput as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
-        except CannotWrite as error:
+        except (CannotWrite, RunFailed) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
 

@@ -24,8 +24,10 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from stages.config.command_line import RunFailed
 from stages.engine.journal import Attempt, Journal, Lost
 from stages.engine.resources import Resources, node_ids, say_if_no_node_has_room, used_cpus, wait_for_actors_to_end
+from stages.storage.location import redact
 
 Reader = Callable[[pa.Table], Iterable[pa.Table]]
 """Makes many units of one, in a task of its own; the same of the same, since Ray repeats it where a node is lost."""
@@ -118,13 +120,13 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
         steps: the last one gives the results; each before it units of the next.
 
     Raises:
-        Exception: of Ray, naming what a step raised.
+        RunFailed: a step raised what it names.
     """
     if not units:
         return
     # The deaths that it mends fill the user's standard output; Ray has no option against that, only this switch.
     ray._private.worker._worker_logs_enabled = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a step raised is said once, by `RunFailed`
     context = ray.data.DataContext.get_current()
     context.print_on_execution_start = False
     context.enable_progress_bars = False
@@ -174,11 +176,24 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     # Nothing fetched ahead: each table is there as it is done, and not when the next one is.
     results = work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
     with say_if_no_node_has_room([(step.cpus, step.gpus) for step in steps if isinstance(step, Actors)]):
-        for table in results:
-            for _, unit in _opened(table):
-                yield unit
+        try:
+            for table in results:
+                for _, unit in _opened(table):
+                    yield unit
+        except ray.exceptions.RayError as error:
+            raise RunFailed(f"{_said(error)}; the same command again goes on from what is written") from error
     del results, work
     wait_for_actors_to_end(before)
+
+
+def _said(error: BaseException) -> str:
+    """Return in one line what was raised first, without the secrets of URIs in it.
+
+    Ray keeps that of an actor in the text of its own error alone: the first line of it that is no place in a program.
+    """
+    lines = (line for line in str(error).splitlines() if line and not line.startswith((" ", "ray::")))
+    first = next((line for line in lines if ": " in line), type(error).__name__)
+    return " ".join(redact(word) for word in first.split())
 
 
 def _start_journal() -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from stages.config.command_line import RunFailed
 from stages.engine.journal import Lost
 from stages.engine.steps import Actors, Gather, Tasks, alive, run_steps
 
@@ -97,7 +98,7 @@ def test_units_go_through_steps_whole_with_their_metadata_and_are_gathered() -> 
 
 def test_what_a_stage_raises_ends_the_run_and_is_named() -> None:
     actors = Actors(partial(_Frail, wrong=(7,)), 1, 1, cpus=1)
-    with pytest.raises(Exception, match="item 7 is not for me"):
+    with pytest.raises(RunFailed, match=r"^ValueError: item 7 is not for me; the same command again"):
         list(run_steps(_corpus(1), [Tasks(_cut, 1), actors]))
 
 
