@@ -24,9 +24,9 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from stages.config.command_line import RunFailed
 from stages.engine.journal import Attempt, Journal, Lost
 from stages.engine.resources import Resources, node_ids, say_if_no_node_has_room, used_cpus, wait_for_actors_to_end
+from stages.storage.errors import RunFailed
 from stages.storage.location import redact
 
 Reader = Callable[[pa.Table], Iterable[pa.Table]]

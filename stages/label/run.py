@@ -20,7 +20,7 @@ from stages.engine.steps import Actors, Gather, Stage, Tasks, pool, run_steps
 from stages.label.account import Account
 from stages.label.flow import Flow, Kind, News, key_of_unit, kind_of
 from stages.label.folder import write_unit
-from stages.storage.atomic import CannotWrite
+from stages.storage.errors import CannotWrite
 
 TRIES = 3
 """Attempts to write a file, some seconds apart."""

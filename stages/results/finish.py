@@ -8,7 +8,7 @@ from stages.label.progress import LabelProgress
 from stages.results.report import write_report
 from stages.results.settle import settle
 from stages.results.summary import summarise
-from stages.storage.atomic import CannotWrite
+from stages.storage.errors import CannotWrite
 from stages.storage.location import redact
 
 

@@ -14,14 +14,11 @@ from typing import TextIO
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from stages.storage.errors import CannotWrite
 from stages.storage.location import open_filesystem, redact
 
 PART = ".part"
 """Suffix of a file that is still being written, whose name starts with a dot."""
-
-
-class CannotWrite(OSError):
-    """A file cannot be written, after work that lies elsewhere; the message is one line and names it."""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from segment_anything.modeling import Sam
 from pipelines import build_prompt_maps, curate, evaluate, label_corpus
 from stages.label.folder import done_images
 from stages.storage import atomic
+from stages.storage.errors import CannotWrite
 from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
@@ -137,6 +138,6 @@ def test_a_refusal_of_a_store_is_named_without_its_keys(monkeypatch: pytest.Monk
         raise RuntimeError("https://user:secret@host: over quota")
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file", refuse)
-    with pytest.raises(atomic.CannotWrite, match=r"^memory://x/a: cannot be written \(RuntimeError\)") as caught:
+    with pytest.raises(CannotWrite, match=r"^memory://x/a: cannot be written \(RuntimeError\)") as caught:
         atomic.write_bytes("memory://x/a", b"")
     assert "secret" not in str(caught.value)

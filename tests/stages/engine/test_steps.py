@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages.config.command_line import RunFailed
 from stages.engine.journal import Lost
 from stages.engine.steps import Actors, Gather, Tasks, alive, run_steps
+from stages.storage.errors import RunFailed
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

@@ -1,0 +1,11 @@
+"""Errors that end a run with one line for its user."""
+
+from __future__ import annotations
+
+
+class CannotWrite(OSError):
+    """A file cannot be written, after work that lies elsewhere; the message is one line and names it."""
+
+
+class RunFailed(Exception):
+    """A run ended before its work was done; the message is one line."""
