@@ -7,7 +7,7 @@
 With --images it is label_corpus.py that is killed, with --data build_prompt_maps.py (every photo must be usable); what
 follows `--` goes to it. OUT must not exist. Each run is killed at a random moment of --span seconds from the start of
 its work, and the next one starts at once, while workers of the last may still be about. Checks: one row a photo and
-none twice; files that were whole at a kill and are still there are the same (inode, time, size); one more run is a no-op.
+none twice; files that were whole at a kill and are still there are the same (inode, time, size); another run is a no-op.
 Exit status: 0 where all hold, 1 where not.
 """
 
