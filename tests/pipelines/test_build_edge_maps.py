@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aopsam.photos.decode import Photo, open_photo
 from pipelines import build_edge_maps
 from stages.edge_maps.files import read_edge_maps
 from tests.helpers.in_process import without_ray
@@ -37,6 +38,26 @@ def test_the_same_command_again_finds_the_edges_of_new_photos_alone(
     assert "left out: broken.jpg: not_an_image" in printed.err
     assert files < set((tmp_path / "out").glob("*.parquet"))
     assert len(read_edge_maps(str(tmp_path / "out"))) == 2
+
+
+def test_a_photo_that_ends_its_worker_costs_itself(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for seed, name in enumerate(("b", "killer", "c"), 2):
+        (tmp_path / f"photos/{name}.jpg").write_bytes(jpeg(seed, (96, 128)))
+    killer = jpeg(3, (96, 128))
+
+    def open_or_die(data: bytes) -> Photo:
+        if data == killer:
+            raise MemoryError
+        return open_photo(data)
+
+    monkeypatch.setattr("stages.edge_maps.actor.open_photo", open_or_die)
+    more = [*command, "--unlabelled", str(tmp_path / "photos")]
+    assert build_edge_maps.main([*more, "--max-failed", "0.2"]) == 3
+    assert "left out: killer.jpg: worker_died: " in capsys.readouterr().err
+    assert len(read_edge_maps(str(tmp_path / "out"))) == 3
 
 
 def test_what_cannot_be_used_ends_in_a_line(

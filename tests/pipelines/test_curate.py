@@ -8,13 +8,16 @@ import pytest
 from pipelines import curate
 from schemas.curation import SCHEMA
 from tests.helpers.free_photos import free_photos
+from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import annotation, jpeg, rectangle, save_random, two_objects, write_shard
 from tests.helpers.planted_copies import encoded, planted_copy
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
 def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sam, _ = save_random("tiny", tmp_path)
     free = free_photos()
@@ -33,7 +36,7 @@ def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.Cap
     for name, part in (("a", photos), ("b", made), ("c", copies)):
         write_shard(tmp_path / f"{name}.tar", part)
     data = ["--data", *(str(tmp_path / f"{name}.tar") for name in "cab"), "--checkpoint", str(sam), "--threads", "1"]
-    assert curate.main([*data, "--keep", "5", "--actors", "1", "--out", str(tmp_path / "out")]) == 0
+    assert curate.main([*data, "--keep", "5", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert "12 photos and 1 problems: 5 chosen, 4 near-duplicates and 3 not needed left out" in printed.out
     assert f"left out: file://{tmp_path}/c.tar: none: not_an_image" in printed.err
@@ -45,7 +48,7 @@ def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "out" / "cover.png").stat().st_size > 0
     assert (tmp_path / "out" / "sheet.png").stat().st_size > 0
 
-    again = [*data[:1], *data[3:0:-1], *data[4:], "--keep", "5", "--actors", "2", "--out", str(tmp_path / "again")]
+    again = [*data[:1], *data[3:0:-1], *data[4:], "--keep", "5", "--out", str(tmp_path / "again")]
     assert curate.main(again) == 0
     assert pq.read_table(tmp_path / "again" / "curation.parquet").equals(table)
     assert curate.main(again) == 0
@@ -54,8 +57,6 @@ def test_planted_copies_go_and_a_choice_stays(tmp_path: Path, capsys: pytest.Cap
     assert "keep: '5' there, '6' now" in capsys.readouterr().err
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_session")
 def test_no_usable_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = [write_shard(tmp_path / "s.tar", {"bare": (jpeg(0, (96, 128)), [])}), write_shard(tmp_path / "t.tar", {})]
     data = ["--data", *map(str, shards), "--keep", "0.5", "--threads", "1", "--out", str(tmp_path / "out")]

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.evaluate import main
 from schemas.metrics import SCHEMA
-from tests.helpers import ROOT
+from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import jpeg, save_random, two_objects, write_shard
 
 HW = (96, 128)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
+def test_one_run_writes_table_json_and_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_ray(monkeypatch)
     sam, predictor = save_random("tiny", tmp_path)
     photos = {f"p{i}": (jpeg(i, HW), two_objects()) for i in range(3)}
     shard = write_shard(tmp_path / "x.tar", photos | {"broken": (b"", two_objects())})
     arguments = ["--data", shard, "--sam", "tiny", "--prompts", "gt-point,aop(max_prompts=2),random-match,grid-2"]
     arguments += ["--out", tmp_path / "out", "--checkpoint", sam, "--predictor", predictor, "--threads", "1"]
-    ran = subprocess.run(
-        [sys.executable, ROOT / "pipelines/evaluate.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "3 photos, 6 ground-truth masks" in ran.stdout
-    assert "3 photos measured, 1 not" in ran.stdout
-    assert "not measured: broken: empty_file" in ran.stdout
+    command = [str(word) for word in arguments]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "3 photos, 6 ground-truth masks" in said
+    assert "3 photos measured, 1 not" in said
+    assert f"not measured: file://{shard}: broken: empty_file" in said
     evaluation = json.loads((tmp_path / "out/evaluation.json").read_text())
     assert [entry["prompts"] for entry in evaluation["results"]] == [
         "gt-point",
@@ -45,11 +41,29 @@ def test_one_run_writes_table_json_and_metrics(tmp_path: Path) -> None:
     ]
     assert [entry["prompts_decoded"] for entry in evaluation["results"]] == [2, 2, 2, 4]
     assert evaluation["weights"]["sam"][0]["thresholds"]["pred_iou_thresh"] == 0
-    assert (tmp_path / "out/table.md").read_text() in ran.stdout
+    assert (tmp_path / "out/table.md").read_text() in said
     assert "3 photos" in (tmp_path / "out/index.html").read_text()
     metrics = pq.read_table(tmp_path / "out/metrics.parquet")
     assert metrics.schema.equals(SCHEMA, check_metadata=True)
     assert set(metrics.column("image_id").to_pylist()) == {"p0", "p1", "p2", "broken"}
+
+    (tmp_path / "out/manifest.json").write_text(
+        (tmp_path / "out/manifest.json").read_text().replace('"finished"', '"running"')
+    )
+    lost = sorted((tmp_path / "out/parts").iterdir())[1]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/parts").iterdir() if path != lost}
+    lost.unlink()
+    assert main(command) == 0  # goes on
+    assert lost.exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    again = pq.read_table(tmp_path / "out/metrics.parquet")
+    counted = [table.filter(pc.match_substring(table.column("metric"), "prompts")) for table in (metrics, again)]
+    assert counted[0].equals(counted[1])
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "nothing to do: 4 photos done, 1 of them failed" in capsys.readouterr().out
+    assert main([*command, "--seed", "1"]) == 2
+    assert "seed: 0 there, 1 now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

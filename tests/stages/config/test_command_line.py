@@ -38,6 +38,16 @@ def test_numbers_have_limits(flag: str, value: str) -> None:
         parse(Arguments, ["--images", "a", flag, value])
 
 
+def test_what_runs_over_photos_are_given() -> None:
+    given = parse(
+        curate.Arguments, ["--data", "a", "--keep", "1", "--out", "x", "--device", "cpu", "--max-seconds", "9"]
+    )
+    assert (given.device, given.max_seconds, given.max_failed) == ("cpu", 9.0, None)
+    for wrong in ("--max-seconds 0", "--max-failed 2"):
+        with pytest.raises(BadInput, match=wrong.split()[0].strip("-").replace("-", "_")):
+            parse(curate.Arguments, [*command, *wrong.split()])
+
+
 def test_a_list_that_must_be_given_has_an_entry() -> None:
     with pytest.raises(BadInput, match="--data needs at least one value"):
         parse(curate.Arguments, ["--keep", "1", "--out", "x", "--data"])
