@@ -83,7 +83,7 @@ class Open:
         time.sleep(self._seconds * unit.num_rows)
         pixels = [np.full(self._bytes, item % 251, np.uint8).data for item in unit["id"].to_pylist()]
         opened = unit.append_column("pixels", pa.array(pixels, pa.large_binary()))
-        opened = opened.append_column("opener", pa.array([self._node] * unit.num_rows))
+        opened = opened.append_column("opener", pa.array([f"{self._node} {os.getpid()}"] * unit.num_rows))
         return opened.append_column("opened", pa.array([time.time()] * unit.num_rows))
 
     def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
@@ -261,8 +261,12 @@ def mixed(items: int = 1920, item_bytes: int = 2 * 2**20) -> Iterator[Check]:
         run.wait(300)
     rows = sorted(run.rows, key=lambda row: float(row["began"]))
     yield "items done", len(rows), len(rows) == len({row["id"] for row in rows}) == items
-    apart = sum(row["opener"] not in with_gpu for row in rows) / items
+    apart = sum(row["opener"].split()[0] not in with_gpu for row in rows) / items
     yield "share of items opened on CPU nodes", round(apart, 3), apart > 0.99
+    opened = {who: [row["opened"] for row in rows if row["opener"] == who] for who in {row["opener"] for row in rows}}
+    at_once = max(sum(min(some) <= now <= max(some) for some in opened.values()) for now in map(min, opened.values()))
+    yield f"openers at the same time, of {resources.openers} that fit", at_once, at_once >= resources.openers / 2
+    yield "openers that were started", len(opened), len(opened) <= 2 * resources.openers
     waits = waiting(rows)
     yield f"share of time that {len(waits)} GPU actors wait, the worst", round(max(waits), 3), max(waits) <= 0.05
     most = max(sum(row["opened"] <= now < row["ended"] for row in rows) for now in {row["opened"] for row in rows})
@@ -281,7 +285,7 @@ def waiting(rows: Sequence[Row]) -> list[float]:
     return [1 - seconds / (end - begin) for seconds in busy]
 
 
-def lost_node(items: int = 240) -> Iterator[Check]:
+def lost_node(items: int = 160) -> Iterator[Check]:
     """Kill one of two nodes as soon as work on it is done, with actors and units on it; every item comes out once."""
     with cluster() as made, tempfile.TemporaryDirectory() as out:
         nodes = add(made, 2)

@@ -133,6 +133,8 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     context.max_errored_blocks = 0
     context.execution_no_progress_timeout_s = -1  # a unit may take an hour, and a node may come tomorrow
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow where all calls are taken
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.25  # and shrink where three in four are not
+    context.op_resource_reservation_ratio = 0.2  # what Ray holds back for a step whose GPUs are all taken stays idle
     context.target_max_block_size = 1  # each unit goes on alone, as soon as it is there
     # Only these bound the retries; Ray has no newer names for them.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
