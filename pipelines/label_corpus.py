@@ -20,13 +20,14 @@ from tyro import MISSING
 from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count, Limits
-from stages.config.command_line import BadInput, RunArguments, Uri, checking_input, command, parse, settings_file
+from stages.config.command_line import RunArguments, Uri, checking_input, command, parse, settings_file
 from stages.config.label_config import LabelConfig
 from stages.engine.resources import choose_resources, start
 from stages.label.job import LabelJob, no_photos
 from stages.label.plan import plan_labelling
 from stages.results.finish import finish_run
 from stages.results.summary import describe, describe_nothing_to_do, exit_status
+from stages.storage.errors import BadInput
 from stages.storage.location import redact
 
 

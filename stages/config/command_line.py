@@ -15,7 +15,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
-from stages.storage.errors import CannotWrite, RunFailed
+from stages.storage.errors import BadInput, CannotWrite, RunFailed
 from stages.storage.location import absolute
 
 Arguments = TypeVar("Arguments")
@@ -63,10 +63,6 @@ class RunArguments(ResourceArguments):
     """Share of failed photos to accept; by default any below all."""
     max_seconds: Annotated[float, Limits(0, open=True)] = 3600.0
     """Longest time for a photo, after which it is given up."""
-
-
-class BadInput(Exception):
-    """What a command was given cannot be used; the message is for its user."""
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import psutil
 import ray
 
+from stages.storage.errors import BadInput
+
 MEMORY_OF_AN_ACTOR = 2 * 2**30
 """Bytes that one of the default actors without a GPU may need: processes, model, masks of a large photo."""
 
@@ -174,11 +176,16 @@ def choose_resources(
         openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU,
             there or to come, where there are GPUs, else none.
         on: what to choose from; None to look (`machines`).
+
+    Raises:
+        BadInput: `cuda` where there is no GPU and none can come.
     """
     on = on or machines()
     with_gpu = [node for node in on.kinds if node.get("GPU")]
     device = ("cuda" if with_gpu else "cpu") if device == "auto" else device
     gpu = device == "cuda"
+    if gpu and not with_gpu and not on.grows:
+        raise BadInput("--device cuda: there is no GPU that torch can use here; give cpu or auto")
     usable = with_gpu if gpu else on.kinds
     threads = threads or max(1, min(2, int(max((node.get("CPU", 0) for node in usable), default=0))))
     fit = sum(_room(node, threads, gpu) for node in on.nodes)

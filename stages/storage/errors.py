@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class BadInput(Exception):
+    """What a command was given cannot be used; the message is for its user."""
+
+
 class CannotWrite(OSError):
     """A file cannot be written, after work that lies elsewhere; the message is one line and names it."""
 

@@ -9,7 +9,8 @@ import pytest
 
 from aopsam._options import Count, Share
 from pipelines import curate, label_corpus
-from stages.config.command_line import BadInput, Uri, checking_input, command, parse
+from stages.config.command_line import Uri, checking_input, command, parse
+from stages.storage.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)

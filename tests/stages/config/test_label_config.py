@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.label_corpus import parse_arguments
-from stages.config.command_line import BadInput
 from stages.config.label_config import LabelConfig, difference, digest
 from stages.config.strategy_spec import parse_strategies
+from stages.storage.errors import BadInput
 
 
 def _parse(*flags: str) -> LabelConfig:

@@ -10,6 +10,7 @@ import pytest
 
 from stages.engine import resources
 from stages.engine.resources import Machines, choose_resources, say_if_no_node_has_room
+from stages.storage.errors import BadInput
 
 GIB = 2**30
 CPU_NODE = {"CPU": 8, "memory": 32 * GIB}
@@ -98,3 +99,10 @@ def test_waiting_for_a_node_is_said_once_and_again_when_the_last_one_went(monkey
 
 def test_nothing_is_said_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _said_of(monkeypatch, [[GPU_NODE], [GPU_NODE, CPU_NODE]]) == ""
+
+
+def test_a_gpu_that_is_asked_for_and_cannot_come_is_bad_input() -> None:
+    laptop = Machines([{"CPU": 2, "memory": 2**34}])
+    with pytest.raises(BadInput, match="--device cuda: there is no GPU"):
+        choose_resources(device="cuda", on=laptop)
+    assert choose_resources(device="cuda", on=Machines(laptop.nodes, grows=True)).device == "cuda"
