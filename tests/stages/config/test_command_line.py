@@ -40,9 +40,8 @@ def test_numbers_have_limits(flag: str, value: str) -> None:
 
 
 def test_what_runs_over_photos_are_given() -> None:
-    given = parse(
-        curate.Arguments, ["--data", "a", "--keep", "1", "--out", "x", "--device", "cpu", "--max-seconds", "9"]
-    )
+    command = ["--data", "a", "--keep", "1", "--out", "x"]
+    given = parse(curate.Arguments, [*command, "--device", "cpu", "--max-seconds", "9"])
     assert (given.device, given.max_seconds, given.max_failed) == ("cpu", 9.0, None)
     for wrong in ("--max-seconds 0", "--max-failed 2"):
         with pytest.raises(BadInput, match=wrong.split()[0].strip("-").replace("-", "_")):
