@@ -195,8 +195,8 @@ class Pool:
             self._tell(photos.stream, photos.stream.at.epoch - 1)
             if self._barren[row]:
                 raise ValueError(
-                    f"{photos.stream.shards[0]} … ({len(photos.stream.shards)} shards): no photo to train on beyond"
-                    f" the first {len(photos)}"
+                    f"a whole pass over {len(photos.stream.shards)} shard(s) gave no photo that can be trained on,"
+                    f" after the first {len(photos)}"
                 )
             self._barren[row] = True
         elif (photo := photos.check(sample, photos.stream.findings)) is not None:
