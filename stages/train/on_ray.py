@@ -183,7 +183,8 @@ def _train(config: Mapping[str, _WorkerSettings]) -> None:
             reports=Reports(
                 log=lambda step, figures: settings.board.write.remote(step, dict(figures)),
                 checkpoint=report,
-                problem=lambda line: settings.board.leave_out.remote(line),
+                # Waited for: what is on its way when a worker ends is lost.
+                problem=lambda line: ray.get(settings.board.leave_out.remote(line)),
                 curves=settings.curves,
             ),
         )

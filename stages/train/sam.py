@@ -164,7 +164,7 @@ def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor]
     sam, photos = task.model.eval(), task.photos
     sam.load_state_dict(weights)
     thresholds = choose_thresholds(sam, photos[:: max(1, len(photos) // THRESHOLD_PHOTOS)])
-    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": str(len(photos))}
+    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": task.pool.describe()}
     with write_path(uri) as path:
         save_half(sam, path, thresholds | facts)
     return thresholds

@@ -35,7 +35,7 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         photos = {
             name: (jpeg(seed, (96, 128)), two_objects()) for seed, name in enumerate(IDS) if name[0] == str(shard)
         }
-        broken = {f"broken-{shard}": (b"no photo", two_objects())}
+        broken = {f"lost-{shard}": (b"no photo", two_objects())}
         paths.append(str(write_shard(tmp_path / f"{shard}.tar", photos | broken)))
     return paths
 
@@ -100,7 +100,7 @@ def test_a_small_corpus_is_read_whole_and_in_its_order(shards: list[str], monkey
     tasks = [Colour(shards, replace(RECIPE, seed=seed)) for seed in range(3)]
     for task in tasks:
         assert [photo.id for photo in task.photos] == [name for name in IDS if name in TAUGHT]
-        assert [line.split(":")[0] for line in task.problems] == [f"broken-{shard}" for shard in range(SHARDS)]
+        assert [line.split(":")[0] for line in task.problems] == [f"lost-{shard}" for shard in range(SHARDS)]
         assert task.pool.move(10**6) is None
         assert task.pool.state(10**6) is None
     assert tasks[0].pool.describe() == f"{len(TAUGHT)} photos to train on, of all 45 in 5 shard(s)"
@@ -120,7 +120,7 @@ def test_a_run_broken_anywhere_ends_as_the_unbroken_one_and_problems_are_told_on
     assert whole["pool"] == broken["pool"]
     assert whole["pool"]["part"] > 2 * PARTS
     assert torch.equal(whole["model"]["colour"], broken["model"]["colour"])
-    assert sorted([line.split(":")[0] for line in first.problems + told]) == [f"broken-{n}" for n in range(SHARDS)]
+    assert sorted([line.split(":")[0] for line in first.problems + told]) == [f"lost-{n}" for n in range(SHARDS)]
     assert told
     lines = [json.loads(line) for line in (tmp_path / "whole" / "steps.jsonl").read_text().splitlines()]
     assert [line["problem"] for line in lines if line["part"] == "left out"] == told

@@ -62,7 +62,7 @@ def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
     shards = []
     for number in range(5):
         photos = {f"{number}-{seed}": (jpeg(8 * number + seed, (96, 128)), two_objects()) for seed in range(8)}
-        broken = {f"broken-{number}": (b"no photo", two_objects())}
+        broken = {f"lost-{number}": (b"no photo", two_objects())}
         shards.append(str(write_shard(tmp_path / f"{number}.tar", photos | broken)))
     recipe = Recipe(steps=80, average=0.9)
     alone = small_window(shards, replace(recipe, accumulate=2))
@@ -74,7 +74,7 @@ def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
     said = capsys.readouterr().err
     told = [line.split(":")[0] for line in alone.problems]
     told += [line.split()[2].rstrip(":") for line in said.splitlines() if line.startswith("left out: ")]
-    assert sorted(told) == [f"broken-{number}" for number in range(5)]
+    assert sorted(told) == [f"lost-{number}" for number in range(5)]
 
 
 @pytest.mark.ray
