@@ -13,10 +13,12 @@ import torch
 from aopsam.training import stream
 from aopsam.training.annotated import StoredPhotos
 from aopsam.training.checkpoint import load_checkpoint
+from aopsam.training.sam import SamTask
+from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.stream import PARTS
 from aopsam.training.task import Recipe
 from aopsam.training.trainer import Reports, train
-from stages.annotations.held_out import is_held_out
+from stages.annotations.held_out import is_held_out, split_photos
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 from tests.helpers.training_tasks import WINDOW_BYTES, Colour
 
@@ -140,6 +142,19 @@ def test_what_makes_the_batches_changes_nothing(tmp_path: Path, shards: list[str
         assert state is not None
         ends.append((state["model"]["colour"].tolist(), state["pool"], sorted(told)))
     assert ends[0] == ends[1] == ends[2]
+
+
+def test_tasks_draw_from_the_window(shards: list[str]) -> None:
+    photos, _ = split_photos(shards, 3, lambda line: None)
+    recipe = SamRecipe(steps=80, dense_steps=79, dense_windows=2, windows=1, window_px=64)
+    sam, window = SamTask([photos], recipe), Colour(shards, RECIPE).pool
+    ids = set()
+    for index in (0, 30, 60):
+        sam.batch(index)
+        window.move(index)
+        ids.add(tuple(photo.id for photo in window.sources[0]))
+        assert tuple(photo.id for photo in sam._drawn) in ids
+    assert len(ids) == 3
 
 
 def test_a_plan_begins_with_the_first_photos_whatever_the_number_of_its_update(shards: list[str]) -> None:
