@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make = arguments.task()
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
-    print(f"{len(task.photos)} photos to train on, {len(problems)} photos or masks left out", file=sys.stderr)
+    print(f"{task.pool.describe()}; {len(task.held_out)} to validate on", file=sys.stderr)
     weights = train_on_ray("train_sam", make, task, arguments)
     if weights is None:
         return 0

@@ -107,36 +107,44 @@ class StoredPhotos(Sequence[Annotated]):
     Attributes:
         ids: id of every photo.
         digests: SHA-256 of every photo's encoded file, in hex digits.
-        largest: (N,) float, area of every photo's largest mask over the square of the photo's longer side; of masks
-            whose point is not at the photo's edge, where no window has it.
+        stored_bytes: size of the file.
     """
 
-    def __init__(self, photos: Iterable[tuple[bytes, Annotated]]) -> None:
+    def __init__(self, photos: Iterable[tuple[bytes, Annotated]] = ()) -> None:
         """Store photos, each with its encoded file."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does
         self.ids: list[str] = []
         self.digests: list[str] = []
+        self.stored_bytes = 0
         self._edges: Mapping[str, np.ndarray] = {}
-        places, largest = [], []
+        self._places: list[tuple[int, int, int]] = []
+        self._largest: list[float] = []
         for encoded, photo in photos:
-            text = json.dumps(
-                {"rles": photo.rles, "points_px": photo.points_px.tolist(), "areas_px": photo.areas_px.tolist()}
-            ).encode()
-            places.append((self._file.tell(), len(encoded), len(text)))
-            self._file.write(encoded + text)
-            self.ids.append(photo.id)
-            self.digests.append(hashlib.sha256(encoded).hexdigest())
-            largest.append(_largest(photo))
-        self._file.flush()
-        self.largest = np.array(largest, np.float64)
-        self._places = np.array(places, np.int64).reshape(-1, 3)
+            self.add(encoded, photo)
 
-    def take(self, indices: Sequence[int]) -> StoredPhotos:
+    def add(self, encoded: bytes, photo: Annotated) -> None:
+        """Store one more photo, with its encoded file."""
+        text = json.dumps(
+            {"rles": photo.rles, "points_px": photo.points_px.tolist(), "areas_px": photo.areas_px.tolist()}
+        ).encode()
+        self._file.write(encoded + text)
+        self._file.flush()
+        self._places.append((self.stored_bytes, len(encoded), len(text)))
+        self.stored_bytes += len(encoded) + len(text)
+        self.ids.append(photo.id)
+        self.digests.append(hashlib.sha256(encoded).hexdigest())
+        self._largest.append(largest_share(photo))
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Largest mask of every photo, (N,) float, see `largest_share`."""
+        return np.array(self._largest, np.float64)
+
+    def take(self, indices: Iterable[int]) -> StoredPhotos:
         """Return some of the photos, in the given order, from the same file."""
-        part = copy.copy(self)
-        chosen = np.array(indices, np.int64)
+        part, chosen = copy.copy(self), list(indices)
         part.ids, part.digests = ([names[i] for i in chosen] for names in (self.ids, self.digests))
-        part._places, part.largest = self._places[chosen], self.largest[chosen]
+        part._places, part._largest = [self._places[i] for i in chosen], [self._largest[i] for i in chosen]
         return part
 
     def with_edges(self, edges: Mapping[str, np.ndarray]) -> StoredPhotos:
@@ -155,7 +163,7 @@ class StoredPhotos(Sequence[Annotated]):
     def __getitem__(self, index: int | slice) -> Annotated | StoredPhotos:
         if isinstance(index, slice):
             return self.take(range(len(self))[index])
-        start, photo_bytes, text_bytes = (int(value) for value in self._places[index])
+        start, photo_bytes, text_bytes = self._places[index]
         stored = os.pread(self._file.fileno(), photo_bytes + text_bytes, start)
         record = json.loads(stored[photo_bytes:])
         points_px = np.array(record["points_px"], np.float64).reshape(-1, 2)
@@ -165,11 +173,56 @@ class StoredPhotos(Sequence[Annotated]):
         return Annotated(self.ids[index], rgb, record["rles"], points_px, areas_px, edges)
 
 
-def _largest(photo: Annotated) -> float:
-    """Return the largest mask's share of the photo's padded square; see `StoredPhotos.largest`."""
+def largest_share(photo: Annotated) -> float:
+    """Return the area of a photo's largest mask over the square of the photo's longer side.
+
+    Masks whose point is at the photo's edge do not count: no window has it.
+    """
     height, width = photo.rgb.shape[:2]
     inner = ((photo.points_px >= 1) & (photo.points_px <= (width - 2, height - 2))).all(1)
     return float(photo.areas_px[inner].max(initial=0.0)) / max(height, width) ** 2
+
+
+BARE = "{} photos without any annotation, such as {}"
+MOVED = "{} recorded points that are not on their masks, such as {}; the points deepest inside are used instead"
+
+
+class Findings:
+    """What is found in the photos of some shards: a line for each problem, and one for each kind that is counted.
+
+    Attributes:
+        shard: number of the shard that is being read.
+    """
+
+    def __init__(self) -> None:
+        self.shard = 0
+        self._lines: list[tuple[int, str]] = []
+        self._counted: dict[str, tuple[int, str]] = {}
+
+    def say(self, line: str) -> None:
+        """Note a problem."""
+        self._lines.append((self.shard, line))
+
+    def count(self, kind: str, example: str) -> None:
+        """Count one more of a kind, a text with `{}` for how many there are and for the first of them."""
+        count, first = self._counted.get(kind, (0, example))
+        self._counted[kind] = count + 1, first
+
+    def problems(self) -> list[str]:
+        """Return the lines of problems, in the order of their shards."""
+        return [line for _, line in sorted(self._lines, key=lambda pair: pair[0])]
+
+    def lines(self) -> list[str]:
+        """Return the lines of problems, then those of what was counted."""
+        return self.problems() + [kind.format(*counted) for kind, counted in self._counted.items()]
+
+
+def checked(sample: Sample, findings: Findings) -> Annotated | None:
+    """Decode a sample as `annotated` does; photos without annotations and points that were moved are counted."""
+    if not sample.annotations:
+        findings.count(BARE, sample.id)
+        return None
+    return annotated(sample, findings.say, lambda line: findings.count(MOVED, line))
 
 
 def load_photos(
@@ -188,27 +241,14 @@ def load_photos(
     Raises:
         ValueError: a photo or mask is broken and there is no `on_problem`; the message lists all of them.
     """
-    problems: list[str] = []
-    report = problems.append if on_problem is None else on_problem
-    moved: list[str] = []
-    bare: list[str] = []
-
-    def usable() -> Iterator[tuple[bytes, Annotated]]:
-        for shard in shards:
-            for sample in read(shard, report):
-                if not sample.annotations:
-                    bare.append(sample.id)
-                elif (photo := annotated(sample, report, moved.append)) is not None:
-                    yield sample.jpeg, photo
-
-    photos = StoredPhotos(usable())
-    if problems:
+    findings, photos = Findings(), StoredPhotos()
+    for findings.shard, shard in enumerate(shards):
+        for sample in read(shard, findings.say):
+            if (photo := checked(sample, findings)) is not None:
+                photos.add(sample.jpeg, photo)
+    if on_problem is not None:
+        for line in findings.lines():
+            on_problem(line)
+    elif problems := findings.problems():
         raise ValueError("; ".join(problems))
-    if on_problem is not None and bare:
-        on_problem(f"{len(bare)} photos without any annotation, such as {bare[0]}")
-    if on_problem is not None and moved:
-        on_problem(
-            f"{len(moved)} recorded points that are not on their masks, such as {moved[0]}; the points deepest inside "
-            "are used instead"
-        )
     return photos

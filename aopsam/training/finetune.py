@@ -20,6 +20,7 @@ from aopsam._options import Count
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE, decode, window_pe
 from aopsam.training.losses import dice_loss, mask_iou
+from aopsam.training.pool import Pool
 from aopsam.training.student import takes_any_size
 from aopsam.training.task import Recipe, Task, Validation
 from aopsam.training.validation import best_of_three
@@ -74,6 +75,7 @@ class FinetuneTask(Task):
 
     recipe: FinetuneRecipe
     model: Sam
+    pool: Pool
 
     def __init__(
         self,
@@ -87,13 +89,14 @@ class FinetuneTask(Task):
         Args:
             recipe: hyper-parameters.
             sam: whole model, whose image encoder is trained from its current weights.
-            photos: photos to train on.
+            photos: photos to train on; of `StreamedPhotos` those that the run begins with.
             held_out: photos to validate on.
 
         Raises:
             ValueError: windows of a size that the encoder does not accept.
         """
         self.recipe, self.photos, self.held_out = recipe, photos, held_out
+        self.pool = Pool([photos], recipe.windows)
         self.model, self.heads = sam, nn.ModuleList()
         sam.prompt_encoder.requires_grad_(False)
         sam.mask_decoder.requires_grad_(False)
@@ -110,8 +113,9 @@ class FinetuneTask(Task):
     def batch(self, index: int) -> Batch:
         """Return windows or whole frames, with prompts and masks."""
         recipe = self.recipe
+        self.pool.move(index)
         return make_batch(
-            self.photos,
+            self.pool.sources[0],
             np.random.default_rng([recipe.seed, index]),
             windows=recipe.windows,
             size_px=self._size_px,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +35,18 @@ class Log:
         """Write one line, and one point of each curve; `part` is `train` or `validation`."""
         line = {"step": done, "part": part} | {name: round(value, 6) for name, value in figures.items()}
         line["seconds"] = round(time.monotonic() - self._began, 1)
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._write(line)
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(f"{part}/{name}", value, done)
+
+    def problem(self, done: int, problem: str) -> None:
+        """Write one line about a photo or mask that is left out; its part is `left out`."""
+        self._write({"step": done, "part": "left out", "problem": problem})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def pictures(self, done: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Write (H, W, 3) uint8 pictures, to TensorBoard only."""

@@ -97,6 +97,23 @@ class KeptPhotos(Sequence[Annotated]):
             self._bytes += photo.rgb.nbytes
         return photo
 
+    def moved(self, sources: Sequence[Sequence[Annotated]], gone: Sequence[int]) -> KeptPhotos:
+        """Return other photos of the same sources, with what is decoded of those that are still there.
+
+        Args:
+            sources: photos by source.
+            gone: how many of the first photos of each source are not in it any more.
+        """
+        same = KeptPhotos(sources)
+        old, new = (list(accumulate(counts, initial=0)) for counts in (self.counts, same.counts))
+        for number, photo in self._kept.items():
+            source = next(place for place, end in enumerate(old[1:]) if number < end)
+            place = number - old[source] - gone[source]
+            if place >= 0:
+                same._kept[new[source] + place] = photo
+                same._bytes += photo.rgb.nbytes
+        return same
+
 
 class DrawnPhotos(Sequence[Annotated]):
     """Photos as often as their source is to be drawn: a random index is a photo by its share.

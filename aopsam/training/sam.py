@@ -13,6 +13,7 @@ from torch import nn
 from aopsam.training.affinity import Affinity
 from aopsam.training.annotated import Annotated
 from aopsam.training.memory import DrawnPhotos, KeptPhotos
+from aopsam.training.pool import Pool
 from aopsam.training.sam_recipe import FRAME_PX, SamRecipe, build_sam, make_optimizer
 from aopsam.training.sam_step import edge_loss, step_batch, step_loss
 from aopsam.training.task import Task, Validation
@@ -33,6 +34,7 @@ class SamTask(Task):
 
     recipe: SamRecipe
     heads: Affinity
+    pool: Pool
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class SamTask(Task):
         """Build the model and the head of the auxiliary loss.
 
         Args:
-            photos: photos to train on, by source; those without annotations teach edges alone.
+            photos: photos to train on, by source; those without annotations teach edges alone. Of `StreamedPhotos`
+                those that the run begins with.
             recipe: hyper-parameters.
             held_out: photos to validate on, each with a mask that is large enough (`VALIDATION_SCALE`).
             shares: how often a photo of each source is drawn, relative to the others; by default all alike.
@@ -57,7 +60,10 @@ class SamTask(Task):
             workers: number of workers; needed to compute a batch's update, and so its phase, from its number.
         """
         self.photos, self.recipe, self.held_out = KeptPhotos(photos), recipe, KeptPhotos([held_out])
-        self._drawn = DrawnPhotos(self.photos, shares or [1.0] * len(photos))
+        self.pool = Pool(photos, recipe.windows)
+        self._shares = shares or [1.0] * len(photos)
+        self._kept = self.photos
+        self._drawn = DrawnPhotos(self._kept, self._shares)
         self._batches_an_update = workers * recipe.accumulate
         self._step = 0
         self.model = build_sam(recipe, trunk)
@@ -70,6 +76,10 @@ class SamTask(Task):
 
     def batch(self, index: int) -> Batch:
         """Return windows or whole frames, by the phase of the batch's update."""
+        gone = self.pool.move(index)
+        if gone is not None:
+            self._kept = self._kept.moved(self.pool.sources, gone)
+            self._drawn = DrawnPhotos(self._kept, self._shares)
         return step_batch(self._drawn, self.recipe, index // self._batches_an_update, index)
 
     def optimizer(self) -> torch.optim.Optimizer:

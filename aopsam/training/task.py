@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from aopsam._options import Count, Share, check
+from aopsam.training.pool import Pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +75,13 @@ class Task(ABC):
         recipe: hyper-parameters; a checkpoint whose recipe differs in more than `steps` is refused.
         model: module that is trained and kept, on the CPU; its initial weights depend only on the recipe.
         heads: modules that are trained with it and discarded.
+        pool: photos that batches draw from, where they are read from shards.
     """
 
     recipe: Recipe
     model: nn.Module
     heads: nn.Module
+    pool: Pool | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -86,7 +89,8 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, index: int) -> Batch:
-        """Return batch number `index` of an endless run, which depends only on the seed and this number.
+        """Return batch number `index` of an endless run, which depends only on the seed, this number, and with a pool
+        on the number of batches of an update.
 
         Workers and resumed runs share the numbers, so that together they read what one unbroken worker would read.
         Called in another process, on the CPU; uses neither the model nor a global random generator.

@@ -38,11 +38,13 @@ class Reports:
     Attributes:
         log: called with the number of updates done and the figures, for every line of the log.
         checkpoint: called with the same after every checkpoint, on every worker.
+        problem: called with a line for every problem in photos that are read while the run goes on.
         curves: folder or URI for TensorBoard.
     """
 
     log: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
     checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, figures: None
+    problem: Callable[[str], None] = lambda line: None
     curves: str | None = None
 
 
@@ -97,6 +99,9 @@ def train(
             if log is not None:
                 log.figures(done, figures, "train")
                 reports.log(done, figures)
+                for line in task.pool.news() if task.pool is not None else ():
+                    log.problem(done, line)
+                    reports.problem(line)
             recent = []
         if worker.rank == 0 and (done % every == 0 or done == recipe.steps):
             validation = run.validate(done)
@@ -131,10 +136,13 @@ class Run:
         self.average = Average(task.model, task.recipe.average)
         self.optimizer = task.optimizer()
         self.best: dict[str, Any] | None = None
+        self._pool_state: dict[str, Any] | None = None
 
     def batches(self, first: int, last: int, loader_workers: int) -> Iterator[tuple[int, Batch]]:
         """Return this worker's batches of the updates `first` to `last`, with their numbers."""
         per_worker = self.task.recipe.accumulate
+        if self.task.pool is not None:
+            self.task.pool.begin(first, self.worker.world * per_worker, self._pool_state)
         indices = [
             (step * self.worker.world + self.worker.rank) * per_worker + place
             for step in range(first, last)
@@ -213,6 +221,7 @@ class Run:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "pool": None if self.task.pool is None else self.task.pool.state(done),
         }
 
     def restore(self, folder: Path) -> int:
@@ -240,6 +249,7 @@ class Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
+        self._pool_state = state.get("pool")  # older checkpoints have none
         return int(state["step"])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from aopsam.predictor.frame import FRAME_SIZE
-from stages.annotations.held_out import is_held_out
+from stages.annotations.held_out import held_out_ids
 from stages.prompt_maps.files import Place, list_rows, open_file
 from stages.prompt_maps.objects import FrameObjects
 from stages.storage.location import redact
@@ -47,13 +47,15 @@ class PromptMapRows:
         self.image_ids: list[str] = [place.image_id for place in places]
 
     def split(self) -> tuple[PromptMapRows, PromptMapRows]:
-        """Return the rows to train on, and those held out (`is_held_out`); a photo and its mirror image stay together.
+        """Return the rows to train on, and those held out (`held_out_ids`); a photo and its mirror image stay together.
 
         Raises:
             ValueError: there are no rows to train on, or none held out.
         """
         parts = copy.copy(self), copy.copy(self)
-        held_out = [is_held_out(name.removesuffix(MIRRORED)) for name in self.image_ids]
+        photos = [name.removesuffix(MIRRORED) for name in self.image_ids]
+        names = held_out_ids(photos)
+        held_out = [photo in names for photo in photos]
         for part, wanted in zip(parts, (False, True), strict=True):
             part._take([place for place, held in zip(self._places, held_out, strict=True) if held is wanted])
             if not len(part):

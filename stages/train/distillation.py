@@ -19,7 +19,7 @@ from aopsam.sam.registry import load_sam
 from aopsam.training.distillation import DecoupledTask
 from aopsam.training.sami import SamiRecipe, SamiTask
 from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
-from stages.annotations.held_out import is_listed_held_out
+from stages.annotations.held_out import held_out_ids, listed_id
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
@@ -107,7 +107,9 @@ def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = 
         recipe = replace(recipe, start_sha256=student.sha256)
     share_decoder(student, teacher)
     rows = _list(job, on_problem)
-    apart = pa.array([is_listed_held_out(name) for name in rows.column("file_name").to_pylist()], pa.bool_())
+    ids = [listed_id(name) for name in rows.column("file_name").to_pylist()]
+    held_out_names = held_out_ids(ids)
+    apart = pa.array([name in held_out_names for name in ids], pa.bool_())
     photos = ListedPhotos(rows.filter(pc.invert(apart)), job.data, job.out)
     held_out = _some(ListedPhotos(rows.filter(apart), job.data, job.out))
     if isinstance(recipe, SamiRecipe):

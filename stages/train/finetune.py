@@ -36,5 +36,5 @@ def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda l
     """
     sam = load_sam(job.recipe.student, job.start)
     least = [least_share(sam.image_encoder.img_size, job.recipe.scale)]
-    training, held_out = split_photos(job.shards, job.photos, on_problem, least)
+    training, held_out = split_photos(job.shards, job.photos, on_problem, least, job.recipe.seed)
     return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)

@@ -183,6 +183,8 @@ def _train(config: Mapping[str, _WorkerSettings]) -> None:
             reports=Reports(
                 log=lambda step, figures: settings.board.write.remote(step, dict(figures)),
                 checkpoint=report,
+                # Waited for: what is on its way when a worker ends is lost.
+                problem=lambda line: ray.get(settings.board.leave_out.remote(line)),
                 curves=settings.curves,
             ),
         )
@@ -190,16 +192,22 @@ def _train(config: Mapping[str, _WorkerSettings]) -> None:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Step and figures that the first worker logged last."""
+    """Step and figures that the first worker logged last, and problems in photos."""
 
     def __init__(self) -> None:
         self.line: tuple[int, dict[str, float]] | None = None
+        self.problems: list[str] = []
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         self.line = step, figures
 
-    def read(self) -> tuple[int, dict[str, float]] | None:
-        return self.line
+    def leave_out(self, problem: str) -> None:
+        self.problems.append(problem)
+
+    def read(self) -> tuple[tuple[int, dict[str, float]] | None, list[str]]:
+        """Return the last line, and the problems since the last call."""
+        problems, self.problems = self.problems, []
+        return self.line, problems
 
 
 class _ProgressLine:
@@ -221,9 +229,14 @@ class _ProgressLine:
         first: tuple[int, float] | None = None
         told = time.monotonic()
         terminal = sys.stderr.isatty()
-        while not self._end.wait(POLL_SECONDS):
-            line = ray.get(self._board.read.remote())
-            if line is None:
+        begin = "\r\x1b[K" if terminal else ""
+        ended = False
+        while not ended:
+            ended = self._end.wait(POLL_SECONDS)
+            line, problems = ray.get(self._board.read.remote())
+            for problem in problems:
+                print(f"{begin}left out: {problem}", file=sys.stderr, flush=True)
+            if line is None or ended:
                 continue
             now, (step, figures) = time.monotonic(), line
             first = first or (step, now)
@@ -234,6 +247,6 @@ class _ProgressLine:
             left = clock((self._steps - step) / rate) if rate else "?"
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             text = f"step {step} of {self._steps}, {shown}, {left} left"
-            print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+            print(f"{begin}{text}", end="" if terminal else "\n", file=sys.stderr, flush=True)
         if terminal and first is not None:
             print(file=sys.stderr)

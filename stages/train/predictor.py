@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 
@@ -18,7 +18,7 @@ from aopsam.training.predictor import PredictorRecipe, PredictorTask, confidence
 from aopsam.training.prompted_photos import PromptedPhotos
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
-from stages.prompt_maps.rows import PromptMapRows
+from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.storage.atomic import write_path
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
@@ -68,7 +68,8 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
                 " give its file with --checkpoint"
             )
         each = -(-job.photos // len(job.shards))
-        chosen = [photo for shard in job.shards for photo in islice(_unseen(shard), each)]
+        names = {name.removesuffix(MIRRORED) for name in held_out.image_ids}
+        chosen = [photo for shard in job.shards for photo in islice(_unseen(shard, names), each)]
         if not chosen:
             raise ValueError(
                 "none of the photos to validate on is held out of training and has a mask; give more shards"
@@ -77,10 +78,10 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
     return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts)
 
 
-def _unseen(shard: str) -> Iterator[Annotated]:
+def _unseen(shard: str, held_out: Collection[str]) -> Iterator[Annotated]:
     """Yield the shard's usable photos that are held out; broken ones were reported when the maps were built."""
     for sample in read_annotated(shard, lambda line: None):
-        if is_held_out(sample.id):
+        if is_held_out(sample.id) or sample.id in held_out:
             photo = annotated(sample, lambda line: None)
             if photo is not None:
                 yield photo

@@ -17,6 +17,7 @@ from aopsam.training.annotated import StoredPhotos
 from aopsam.training.finetune import FinetuneTask
 from aopsam.training.sam import VALIDATION_SCALE, SamTask
 from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
+from aopsam.training.stream import StreamedPhotos
 from aopsam.training.thresholds import choose_thresholds
 from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_sources
@@ -101,8 +102,9 @@ def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None)
     edges = read_edge_maps(folder)
     photos, held_out = _split(job, on_problem)
     shares = list(inputs.shares or [1.0] * len(photos))
+    ids = {name for source in held_out for name in source.ids}
     if inputs.unlabelled:
-        photos.append(load_unlabelled(inputs.unlabelled, edges, on_problem))
+        photos.append(load_unlabelled(inputs.unlabelled, edges, on_problem, ids, job.recipe.seed))
         shares.append(inputs.unlabelled_share)
     _check_edges(photos, edges, folder, on_problem)
     apart = [photo for source in held_out for photo in source.with_edges(edges)]
@@ -118,25 +120,26 @@ def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None)
         raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
 
 
-def _split(job: SamJob, on_problem: Callable[[str], None]) -> tuple[list[StoredPhotos], list[StoredPhotos]]:
+def _split(job: SamJob, on_problem: Callable[[str], None]) -> tuple[list[StreamedPhotos], list[StoredPhotos]]:
     """Return the photos to train on and the held-out ones by source, all with a mask that is large enough."""
     recipe = job.recipe
     scales = [recipe.scale, recipe.frame_scale] if any(recipe.frame_share) else [recipe.scale]
     least = [least_share(FRAME_PX, scale) for scale in scales]
-    photos, held_out = split_sources(job.sources, job.photos, on_problem, least)
+    photos, held_out = split_sources(job.sources, job.photos, on_problem, least, recipe.seed)
     judged = least_share(FRAME_PX, VALIDATION_SCALE)
-    return photos, [source.take(np.flatnonzero(source.largest >= judged).tolist()) for source in held_out]
+    return photos, [source.take(np.flatnonzero(source.largest >= judged)) for source in held_out]
 
 
 def _check_edges(
-    sources: Sequence[StoredPhotos], edges: EdgeMaps, folder: str, on_problem: Callable[[str], None]
+    sources: Sequence[StreamedPhotos], edges: EdgeMaps, folder: str, on_problem: Callable[[str], None]
 ) -> None:
     """Report how many photos to train on have no edge map.
 
     Raises:
         ValueError: none has one.
     """
-    bare = [source.ids[n] for source in sources for n, digest in enumerate(source.digests) if digest not in edges]
+    photos = [source.photos for source in sources]
+    bare = [each.ids[n] for each in photos for n, digest in enumerate(each.digests) if digest not in edges]
     total = sum(map(len, sources))
     if len(bare) == total:
         raise ValueError(
@@ -161,7 +164,7 @@ def finish_sam(task: SamTask | FinetuneTask, weights: Mapping[str, torch.Tensor]
     sam, photos = task.model.eval(), task.photos
     sam.load_state_dict(weights)
     thresholds = choose_thresholds(sam, photos[:: max(1, len(photos) // THRESHOLD_PHOTOS)])
-    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": str(len(photos))}
+    facts = {"recipe": json.dumps(asdict(task.recipe)), "photos": task.pool.describe()}
     with write_path(uri) as path:
         save_half(sam, path, thresholds | facts)
     return thresholds

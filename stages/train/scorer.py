@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,9 +17,10 @@ from aopsam.sam.registry import load_sam
 from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 from aopsam.scoring.weights import save_scorer
-from aopsam.training.annotated import StoredPhotos, annotated, load_photos
+from aopsam.training.annotated import StoredPhotos, annotated, checked
 from aopsam.training.scorer import Examples, ScorerRecipe, choose_scorer_thresholds, fit_scorer, make_examples
-from stages.annotations.held_out import is_held_out
+from aopsam.training.stream import PhotoStream, read_first
+from stages.annotations.held_out import held_out_ids, is_held_out
 from stages.annotations.job import Done, PhotoJob
 from stages.annotations.read import read_annotated
 from stages.annotations.samples import ReadSamples, Source, sample_of
@@ -136,14 +137,16 @@ def finish_scorer(job: ScorerJob, tables: Sequence[pa.Table], path: str) -> str:
     features = np.array(masks.column("features").combine_chunks().flatten(), np.float32).reshape(-1, len(FEATURES))
     iou, asked = (np.array(masks.column(name), np.float32) for name in ("iou", "asked_iou"))
 
+    apart = held_out_ids(by_photo)
+
     def examples(held_out: bool) -> list[Examples]:
-        chosen = (rows for photo, rows in sorted(by_photo.items()) if is_held_out(photo) == held_out)
+        chosen = (rows for photo, rows in sorted(by_photo.items()) if (photo in apart) == held_out)
         return [Examples(*(torch.from_numpy(values[rows]) for values in (features, iou, asked))) for rows in chosen]
 
     scorer = fit_scorer(examples(held_out=False), job.recipe)
     sam = load_sam(job.sam, job.checkpoint)
     scorer.sam, scorer.sam_sha256 = sam.name, sam.sha256
-    choose_scorer_thresholds(sam, scorer, _photos(job))
+    choose_scorer_thresholds(sam, scorer, _photos(job, apart))
     notes = {"recipe": json.dumps(asdict(job.recipe)), "photos": str(len(by_photo)), "masks": str(len(features))}
     with write_path(path) as file:
         save_scorer(scorer, file, notes)
@@ -167,13 +170,9 @@ def describe(scorer: MaskScorer, held_out: Sequence[Examples]) -> str:
     return said
 
 
-def _photos(job: ScorerJob) -> StoredPhotos:
-    """Return photos to choose thresholds on: the first of those that are not held out, annotated all over if any are.
-
-    Raises:
-        ValueError: none can be used.
-    """
+def _photos(job: ScorerJob, held_out: Collection[str]) -> StoredPhotos:
+    """Return photos to choose thresholds on, none of them held out, annotated all over if any source is."""
     source = (*job.dense, *job.sparse)[0]
-    photos = load_photos(list_shards(source), lambda line: None, read_annotated)
-    taught = [number for number, name in enumerate(photos.ids) if not is_held_out(name)]
+    photos = read_first(PhotoStream(list_shards(source), read_annotated), checked).photos
+    taught = [number for number, name in enumerate(photos.ids) if name not in held_out and not is_held_out(name)]
     return photos.take(taught[:: max(1, len(taught) // THRESHOLD_PHOTOS)][:THRESHOLD_PHOTOS])

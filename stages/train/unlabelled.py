@@ -1,53 +1,64 @@
-"""Load photos without annotations, which teach edges alone."""
+"""Read photos without annotations, which teach edges alone."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
 from aopsam.photos.decode import PhotoError, open_photo
-from aopsam.training.annotated import Annotated, StoredPhotos
-from stages.annotations.held_out import is_listed_held_out
+from aopsam.photos.sa1b import Sample
+from aopsam.training.annotated import Annotated, Findings
+from aopsam.training.stream import PhotoStream, StreamedPhotos, read_first
+from stages.annotations.held_out import is_held_out, listed_id
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.edge_maps.files import EdgeMaps
 
 
 def load_unlabelled(
-    sources: Sequence[str], edges: EdgeMaps, on_problem: Callable[[str], None] = lambda line: None
-) -> StoredPhotos:
+    sources: Sequence[str],
+    edges: EdgeMaps,
+    on_problem: Callable[[str], None] = lambda line: None,
+    held_out: Collection[str] = (),
+    seed: int = 0,
+) -> StreamedPhotos:
     """Load the photos of listings that have an edge map; photos with the names of held-out ones are left out.
 
     Args:
         sources: as `stages.corpus.listing.list_images` takes them.
         edges: edge maps.
         on_problem: called with one line for each photo that cannot be read, and one for those without an edge map.
+        held_out: ids of further photos that are held out.
+        seed: seed of the order of the sources, where they are large.
 
     Raises:
         ValueError: photos that are not there.
     """
-    bare: list[str] = []
 
-    def usable() -> Iterator[tuple[bytes, Annotated]]:
-        for images in sources:
-            for row in list_images(images).to_pylist():
-                name = row["file_name"]
-                if is_listed_held_out(name):
-                    continue
+    def read(images: str, report: Callable[[str], None]) -> Iterator[Sample]:
+        for row in list_images(images).to_pylist():
+            name = listed_id(row["file_name"])
+            if not is_held_out(name) and name not in held_out:
                 try:
-                    encoded = fetch(row, images)
-                    if hashlib.sha256(encoded).hexdigest() not in edges:
-                        bare.append(name)
-                        continue
-                    rgb = open_photo(encoded).rgb
-                except (FetchError, PhotoError) as error:
-                    on_problem(f"{row['uri']}: {error}")
-                    continue
-                yield encoded, Annotated(name, rgb, [], np.zeros((0, 2)), np.zeros(0))
+                    yield Sample(row["file_name"], fetch(row, images), 0, 0, [])
+                except FetchError as error:
+                    report(f"{row['uri']}: {error}")
 
-    photos = StoredPhotos(usable())
-    if bare:
-        on_problem(f"{len(bare)} unlabelled photos without an edge map, such as {bare[0]}")
-    return photos
+    def check(sample: Sample, findings: Findings) -> Annotated | None:
+        if hashlib.sha256(sample.jpeg).hexdigest() not in edges:
+            findings.count("{} unlabelled photos without an edge map, such as {}", sample.id)
+            return None
+        try:
+            rgb = open_photo(sample.jpeg).rgb
+        except PhotoError as error:
+            findings.say(f"{sample.id}: {error}")
+            return None
+        return Annotated(sample.id, rgb, [], np.zeros((0, 2)), np.zeros(0))
+
+    stream = PhotoStream(sources, read, seed)
+    first = read_first(stream, check)
+    for line in stream.findings.lines():
+        on_problem(line)
+    return StreamedPhotos(first, range(len(first.photos)), stream, check)

@@ -1,15 +1,19 @@
-"""A task small enough to see through, built in any process: fit a line."""
+"""Tasks small enough to see through, built in any process: fit a line, learn the colour of photos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import nn
 
+from aopsam.training import stream
+from aopsam.training.pool import Pool
 from aopsam.training.task import Recipe, Task, Validation
+from stages.annotations.held_out import split_photos
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,61 @@ class Line(Task):
     def validate(self, model: nn.Module) -> Validation | None:
         weight = float(model.state_dict()["3.weight"].sum())
         return Validation(weight, {"weight": weight})
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Mean colours of photos, (N, 3) in [0, 1], and the photos' ids."""
+
+    values: torch.Tensor
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Colours:
+        return self
+
+
+WINDOW_BYTES = 24_000
+"""Some nine photos of `made_shard.jpeg`."""
+
+
+class Colour(Task):
+    """Three numbers that go where the colours of photos of shards are: they tell which photos were drawn."""
+
+    def __init__(self, shards: Sequence[str], recipe: Recipe) -> None:
+        self.recipe, self.problems = recipe, list[str]()
+        self.photos, self.held_out = split_photos(shards, 3, self.problems.append, seed=recipe.seed)
+        self.pool = Pool([self.photos], photos_a_batch=1)
+        self.model = nn.Module()
+        self.model.colour = nn.Parameter(torch.zeros(3))
+        self.heads = nn.ModuleList()
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def batch(self, index: int) -> Colours:
+        self.pool.move(index)
+        photos = self.pool.sources[0]
+        places = np.random.default_rng([self.recipe.seed, index]).integers(len(photos), size=2)
+        drawn = [photos[int(place)] for place in places]
+        means = torch.from_numpy(np.stack([photo.rgb.mean((0, 1)) / 255 for photo in drawn])).float()
+        return Colours(means, tuple(photo.id for photo in drawn))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([{"params": self.model.parameters(), "part": "all"}], lr=0.0)
+
+    def rates(self, step: int) -> Mapping[str, float]:
+        return {"all": 0.01}
+
+    def loss(
+        self, batch: Colours, step: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        return (self.model.colour - batch.values).square().mean(), {}
+
+
+def small_window(shards: Sequence[str], recipe: Recipe) -> Colour:
+    """Build a `Colour` in a worker, whose window is then as small."""
+    stream.WINDOW_BYTES = WINDOW_BYTES
+    return Colour(shards, recipe)
 
 
 def cannot_build() -> NoReturn:

@@ -18,6 +18,7 @@ from tests.helpers.made_shard import annotation, jpeg, rectangle, two_objects, w
 
 WEIGHTS = Path(aopsam.__file__).parent / "weights" / "tiny.safetensors"
 HW = (96, 128)
+HELD_OUT = next(name for name in map(str, range(100)) if is_held_out(name))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_from_a_shard_to_a_model(tmp_path: Path, edges: list[str], capsys: pytes
     printed = capsys.readouterr().err
     assert "left out: one: annotation 2: " in printed
     assert "left out: none: not a photo: " in printed
-    assert "1 photos to train on, 2 photos or masks left out" in printed
+    assert "1 photos to train on, of all 2 in 1 shard(s); 0 to validate on" in printed
     path = tmp_path / "out" / "tiny.safetensors"
     first = load_sam("tiny", checkpoint=path)
     assert 0 <= first.thresholds.stability_score_thresh <= 1
@@ -98,7 +99,12 @@ def test_masks_too_small_end_before_ray_starts(
 
 def test_photos_with_small_masks_alone_and_without_edges_are_counted(tmp_path: Path, edges: list[str]) -> None:
     small = [annotation(rectangle(HW, 40, 40, 1, 1))]
-    photos = {"large": (jpeg(9, HW), two_objects()), "a": (jpeg(1, HW), small), "b": (jpeg(20, HW), two_objects())}
+    photos = {
+        HELD_OUT: (jpeg(5, HW), two_objects()),
+        "large": (jpeg(9, HW), two_objects()),
+        "a": (jpeg(1, HW), small),
+        "b": (jpeg(20, HW), two_objects()),
+    }
     shard = str(write_shard(tmp_path / "s.tar", photos))
     problems: list[str] = []
     job = SamJob(((shard,),), SamRecipe(), SamInputs(edges=edges[1], trunk=edges[3]))
@@ -111,12 +117,11 @@ def test_photos_with_small_masks_alone_and_without_edges_are_counted(tmp_path: P
 
 
 def test_sources_shares_and_photos_without_annotations(tmp_path: Path, edges: list[str]) -> None:
-    held_out = next(name for name in map(str, range(100)) if is_held_out(name))
-    named = {"a": (jpeg(1, HW), two_objects()), held_out: (jpeg(2, HW), two_objects())}
+    named = {"a": (jpeg(1, HW), two_objects()), HELD_OUT: (jpeg(2, HW), two_objects())}
     first = str(write_shard(tmp_path / "s.tar", named))
     second = str(write_shard(tmp_path / "t.tar", {"b": (jpeg(3, HW), two_objects())}))
     (tmp_path / "photos").mkdir()
-    for name, photo in {"c": jpeg(4, HW), held_out: jpeg(5, HW), "d": jpeg(30, HW), "e": b"no photo"}.items():
+    for name, photo in {"c": jpeg(4, HW), HELD_OUT: jpeg(5, HW), "d": jpeg(30, HW), "e": b"no photo"}.items():
         (tmp_path / f"photos/{name}.jpg").write_bytes(photo)
     inputs = SamInputs(
         shares=(1.0, 0.5),
@@ -130,7 +135,7 @@ def test_sources_shares_and_photos_without_annotations(tmp_path: Path, edges: li
     assert problems == ["2 unlabelled photos without an edge map, such as d.jpg"]
     assert [photo.id for photo in task.photos] == ["a", "b", "c.jpg"]
     assert [photo.id for photo in task._drawn] == ["a"] * 4 + ["b"] * 2 + ["c.jpg"] * 6
-    assert [photo.id for photo in task.held_out] == [held_out]
+    assert [photo.id for photo in task.held_out] == [HELD_OUT]
     assert all(photo.edges is not None for photo in [*task.photos, *task.held_out])
     batch = task.batch(0)
     assert len(set(batch.prompts.window.tolist())) < 8

@@ -114,3 +114,15 @@ def test_photos_are_decoded_once_and_large_bare_ones_made_smaller(monkeypatch: p
     forgetful = KeptPhotos([source])
     assert forgetful[0] is not forgetful[0]
     np.testing.assert_array_equal(forgetful[0].rgb, kept[0].rgb)
+
+
+def test_what_is_decoded_stays_when_the_photos_move_on() -> None:
+    names = {name: photo(name=name) for name in "abcde"}
+    kept = KeptPhotos([[names["a"], names["b"], names["c"]], [names["d"]]])
+    decoded = [*kept[:]]
+    moved = kept.moved([[names["c"], names["e"]], [names["d"]]], [2, 0])
+    assert [one.id for one in moved] == ["c", "e", "d"]
+    assert moved[0] is decoded[2]
+    assert moved[2] is decoded[3]
+    assert all(moved[1] is not one for one in decoded)
+    assert moved._bytes == sum(one.rgb.nbytes for one in moved)

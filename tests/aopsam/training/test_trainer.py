@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
 
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
@@ -40,23 +39,6 @@ def test_what_makes_the_batches_changes_nothing(tmp_path: Path) -> None:
     train(Line(RECIPE), tmp_path / "beside", loader_workers=2)
     between, beside = saved(tmp_path / "between"), saved(tmp_path / "beside")
     assert all(torch.equal(between[name], beside[name]) for name in between)
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    recipe = replace(RECIPE, accumulate=1)
-    train(Line(recipe), Path(folder) / "two", worker=Worker(rank, 2), loader_workers=0)
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_workers_see_what_one_with_twice_the_accumulation_sees(tmp_path: Path) -> None:
-    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
-    train(Line(RECIPE), tmp_path / "one", loader_workers=0)
-    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
-    for name, tensor in one.items():
-        if "running" not in name and "tracked" not in name:  # two workers see their batches side by side
-            torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_best_validation_is_kept(tmp_path: Path) -> None:

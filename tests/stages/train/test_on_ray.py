@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from aopsam.training import stream
 from aopsam.training.task import Recipe
+from aopsam.training.trainer import train
 from stages.config.command_line import parse
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from tests.helpers import ROOT
-from tests.helpers.training_tasks import Line, cannot_build
+from tests.helpers.made_shard import jpeg, two_objects, write_shard
+from tests.helpers.training_tasks import WINDOW_BYTES, Line, cannot_build, small_window
 
 RECIPE = Recipe(steps=4, average=0.9)
 
@@ -45,6 +49,32 @@ def test_a_run_goes_on_from_its_end_and_a_plan_writes_nothing(
     assert again is not None
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert list((out / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Photos of shards of which a tenth is in the window at one time; one is broken, and met while training."""
+    monkeypatch.setattr(stream, "WINDOW_BYTES", WINDOW_BYTES)
+    shards = []
+    for number in range(5):
+        photos = {f"{number}-{seed}": (jpeg(8 * number + seed, (96, 128)), two_objects()) for seed in range(8)}
+        broken = {f"lost-{number}": (b"no photo", two_objects())}
+        shards.append(str(write_shard(tmp_path / f"{number}.tar", photos | broken)))
+    recipe = Recipe(steps=80, average=0.9)
+    alone = small_window(shards, replace(recipe, accumulate=2))
+    one = train(alone, tmp_path / "alone", loader_workers=0)
+    make = partial(small_window, shards, recipe)
+    two = train_on_ray("train_colour", make, make(), options(tmp_path / "out", "--workers", "2"))
+    assert two is not None
+    torch.testing.assert_close(two["colour"], one["colour"])
+    said = capsys.readouterr().err
+    told = [line.split(":")[0] for line in alone.problems]
+    told += [line.split()[2].rstrip(":") for line in said.splitlines() if line.startswith("left out: ")]
+    assert sorted(told) == [f"lost-{number}" for number in range(5)]
 
 
 @pytest.mark.ray
