@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -16,11 +17,12 @@ from itertools import islice
 import pyarrow as pa
 
 from schemas.listing import SCHEMA
-from stages.corpus.index import OF_FILES, Part, key_of, read_part, remove_parts_of_files, write_part
+from stages.corpus.index import OF_FILES, count_part, key_of, read_part, remove_parts_of_files, write_part
 from stages.corpus.listing import Corpus, Listed, Row, open_corpus, parts_of
 from stages.corpus.walk import Found
-from stages.label.folder import DoneIds
+from stages.label.folder import DoneIds, count_rows
 from stages.storage.location import locate
+from stages.storage.tables import AT_ONCE
 
 MOST_ROWS = 256
 """Photos in a unit, unless told otherwise."""
@@ -177,30 +179,30 @@ def _sound(rows: Iterator[Row], archive: Found) -> Iterator[Row]:
 def is_undone(flow: Flow) -> tuple[int, bool]:
     """Count the photos of a corpus, and tell whether one of them has no row, without listing known archives again.
 
-    Stops at the first that has none.
+    Of an archive that is what its index says, rows are counted alone: a run writes none that are not in the index.
     """
     corpus, found = open_corpus(flow.images, exclude=flow.out)
     done = DoneIds(f"{flow.out}/labels", flow.done.get("", []))
-    photos, others = 0, Counter[str]()
-    for part in parts_of(corpus, found, others):
+    photos, undone, archives = 0, False, list[Found]()
+    for part in parts_of(corpus, found, Counter[str]()):
         if isinstance(part, Found):
-            rows = _index_of(flow, corpus, part, others).rows
-            mine = DoneIds(f"{flow.out}/labels", flow.done.get(key_of(part.relative), []))
-            lacking = done.lacks(rows.filter(mine.lacks(rows))) if flow.old else mine.lacks(rows)
-        else:
-            rows = corpus.table(part)
-            lacking = done.lacks(rows)
-        photos += rows.num_rows
-        if lacking.true_count:
-            return photos, True
-    return photos, False
+            archives.append(part)
+            continue
+        rows = corpus.table(part)
+        photos, undone = photos + rows.num_rows, undone or done.lacks(rows).true_count > 0
 
+    def of_archive(archive: Found) -> tuple[int, bool]:
+        key = key_of(archive.relative)
+        listed, names = count_part(flow.out, key, archive.stamp), flow.done.get(key, [])
+        if listed is not None and not flow.old:
+            return listed, count_rows(f"{flow.out}/labels", names) < listed
+        rows = corpus.table(_sound(corpus.rows_of_archive(archive, Counter[str]()), archive))
+        left = rows.filter(DoneIds(f"{flow.out}/labels", names).lacks(rows))
+        return rows.num_rows, (left.filter(done.lacks(left)) if flow.old else left).num_rows > 0
 
-def _index_of(flow: Flow, corpus: Corpus, archive: Found, others: Counter[str]) -> Part:
-    known = read_part(flow.out, key_of(archive.relative), archive.stamp)
-    if known is not None:
-        return known
-    return Part(corpus.table(_sound(corpus.rows_of_archive(archive, others), archive)), others)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        counted = list(threads.map(of_archive, archives))
+    return photos + sum(listed for listed, _ in counted), undone or any(left for _, left in counted)
 
 
 class _Cutter:

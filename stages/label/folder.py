@@ -123,6 +123,11 @@ class DoneIds:
         return pa.array(self._ids[np.minimum(places, len(self._ids) - 1)] != wanted)
 
 
+def count_rows(folder: str, names: Sequence[str]) -> int:
+    """Return the number of rows of some files of a folder of labels, from their footers."""
+    return sum(read_each(folder, names, lambda file: file.metadata.num_rows))
+
+
 def done_images(folder: str) -> set[str]:
     """Return ids of the images that have a row; remove what killed writes left behind (see `usable_files`)."""
     files = usable_files(folder)
