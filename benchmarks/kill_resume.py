@@ -91,8 +91,16 @@ class Run:
     output: str
 
 
-def run(job: Job, kill_after: float | None) -> Run:
-    """Run a command to its end, or kill its process alone `kill_after` seconds after its work begins."""
+def run(job: Job, out: Path, kill_after: float | None, writing: bool = False) -> Run:
+    """Run a command to its end, or kill its process alone.
+
+    Args:
+        job: what is run.
+        out: where its tables appear.
+        kill_after: seconds after its work begins; None to let it end.
+        writing: let its work begin with the first new table, and not when it says so.
+    """
+    before = set(out.glob(job.files))
     began = time.monotonic()
     # To a file and not a pipe: workers that outlive the driver may hold its output open.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
@@ -100,7 +108,8 @@ def run(job: Job, kill_after: float | None) -> Run:
         process = subprocess.Popen(job.command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         deadline = None
         while process.poll() is None:
-            if kill_after is not None and deadline is None and job.begins in _text(output):
+            begun = bool(set(out.glob(job.files)) - before) if writing else job.begins in _text(output)
+            if kill_after is not None and deadline is None and begun:
                 deadline = time.monotonic() + kill_after
             if deadline is not None and time.monotonic() >= deadline:
                 process.kill()
@@ -145,6 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--span", type=float, default=20.0, help="seconds of work within which a kill falls")
+    parser.add_argument("--writing", action="store_true", help="count --span from a run's first new table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("options", nargs="*", help="after --: further arguments of what is killed")
     return parser
@@ -165,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'run':>4}{'killed after':>14}{'status':>8}{'seconds':>9}{'files':>7}{'rows':>6}{'redone':>8}", flush=True)
     for number in range(1, 10_000):
         moment = rng.uniform(0, arguments.span) if kills < arguments.kills else None
-        ran = run(job, moment)
+        ran = run(job, out, moment, arguments.writing)
         kills += ran.status == -9
         now = whole_files(job, out)
         changed = sum(now.get(name, before) != before for name, before in seen.items())
@@ -181,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if ran.status == 0:
             break
-    again = run(job, None)
+    again = run(job, out, None)
     rows_of = rows_by_photo(job, out)
     checks = {
         f"killed {kills} times, of {arguments.kills} asked": kills == arguments.kills,
