@@ -86,14 +86,14 @@ def work(shards: Sequence[str], folder: Path, parts: int, rank: int, world: int)
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     recipe = replace(RECIPE, accumulate=RECIPE.accumulate // world)
-    task = finetune_task(FinetuneJob(tuple(shards), recipe, str(WEIGHTS)), lambda line: None)
+    task = finetune_task(FinetuneJob(tuple(shards), recipe, str(WEIGHTS), photos=2), lambda line: None)
     task.pool = Pool([task.photos], PHOTOS_AN_UPDATE)
     task.recipe = replace(task.recipe, steps=-(-len(task.photos) // (4 * PHOTOS_AN_UPDATE)) * parts + 2)
     rates, steps = task.rates, list[int]()
 
     def noted(step: int) -> Mapping[str, float]:
         if len(steps) == 1:  # the first is done
-            print(json.dumps({"first": time.time() - began}), flush=True)
+            print(json.dumps({"first": time.time() - began, "cpu": time.process_time()}), flush=True)
         steps.append(step)
         return rates(step)
 
@@ -138,7 +138,7 @@ def watched(shards: Sequence[str], folder: Path, parts: int) -> tuple[float, int
         time.sleep(0.5)
     assert worker.stdout is not None
     lines = [json.loads(line) for line in worker.stdout.read().splitlines()]
-    print(f"{len(shards)} shard(s): {lines[-1]}", flush=True)
+    print(f"{len(shards)} shard(s): {lines}", flush=True)
     return lines[0]["first"], memory, disk
 
 
