@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(NOTHING, file=sys.stderr)
     else:
         sheet = redact(write_sheet(out))
-        print(f"{done.used} photos in {redact(out)} ({len(done.problems)} problems), a look at them in {sheet}")
+        told = f"prompt maps of {done.used} photos in {redact(out)}"
+        print(f"{told} ({len(done.problems)} problems), a look at them in {sheet}")
     job.finish(done)
     return done.exit_status(arguments.max_failed)
 

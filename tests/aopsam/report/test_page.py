@@ -12,6 +12,7 @@ from aopsam.report.charts import histogram_svg, short
 from aopsam.report.histogram import Histogram
 from aopsam.report.page import Distribution, Failure, Sample, printable, report_html
 from stages.results.report import write_report
+from stages.results.settle import settle
 from tests.helpers.html_page import Page
 from tests.helpers.made_labels import HOSTILE_NAME, made_out, summary
 
@@ -40,9 +41,10 @@ def made_page(**changes: Any) -> str:
     return report_html(made_summary, **(arguments | changes))
 
 
-def test_the_report_of_a_run(tmp_path: Path) -> None:
+def test_the_report_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.results.gathered.SAMPLES", 2)
     images, out, rows = made_out(tmp_path)
-    path = write_report(str(out), str(images), summary(rows), samples=2)
+    path = write_report(str(out), str(images), summary(rows), settle(str(out)))
     assert path == str(out / "report.html")
     html = Path(path).read_text()
     page = Page(html)
@@ -54,13 +56,13 @@ def test_the_report_of_a_run(tmp_path: Path) -> None:
     assert "40000 x 40000 pixels" in page.text
     assert [row["file_name"] in page.text for row in rows if row["status"] == "failed"] == [True, False]
     assert printable(HOSTILE_NAME.replace("/", "")) in page.text
-    assert write_report(str(out), str(images), summary(rows), samples=2) == path
+    assert write_report(str(out), str(images), summary(rows), settle(str(out))) == path
     assert Path(path).read_text() == html  # the same photos again
 
 
 def test_nothing_is_loaded_and_nothing_runs(tmp_path: Path) -> None:
     images, out, rows = made_out(tmp_path)
-    page = Page(Path(write_report(str(out), str(images), summary(rows))).read_text())
+    page = Page(Path(write_report(str(out), str(images), summary(rows), settle(str(out)))).read_text())
     assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action")]
@@ -91,7 +93,7 @@ def test_a_photo_that_cannot_be_shown_is_still_named(tmp_path: Path) -> None:
     (images / "a.png").unlink()
     (images / "sub" / "b.png").write_bytes(b"no photo")
     (images / "c #1.png").write_bytes((images / "flat.png").read_bytes())
-    text = Page(Path(write_report(str(out), str(images), summary(rows))).read_text()).text
+    text = Page(Path(write_report(str(out), str(images), summary(rows), settle(str(out)))).read_text()).text
     for name in ("a.png", "sub/b.png", "c #1.png"):
         assert name in text
     assert text.count("cannot be shown: ") == 2

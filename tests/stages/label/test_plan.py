@@ -24,7 +24,7 @@ from tests.helpers.listings import make_tar
 
 CHELSEA = ROOT / "samples" / "chelsea.jpg"
 CONFIG = LabelConfig(prompts="grid-1")
-RESOURCES = Resources(actors=2, threads=1, device="cpu")
+RESOURCES = Resources(actors=2, threads=1, device="cpu", most=2)
 
 
 def test_a_few_photos_of_those_to_do_are_measured(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aopsam.training.trainer import train
 from stages.config.command_line import parse
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from tests.helpers import ROOT
+from tests.helpers.listings import put
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 from tests.helpers.training_tasks import WINDOW_BYTES, Line, cannot_build, small_window
 
@@ -90,13 +91,13 @@ import json, sys
 from functools import partial
 
 import aopsam
-import pyarrow as pa
 import ray
 
 from aopsam.training.task import Recipe
-from schemas import listing
-from stages.label.run import label_listing
 from stages.engine.resources import choose_resources
+from stages.label.account import Account
+from stages.label.flow import Flow
+from stages.label.run import Labelling, label_corpus
 from stages.train.on_ray import _Board, _WorkerSettings, fit
 from tests.helpers.labellers import Blank
 from tests.helpers.training_tasks import Line
@@ -106,11 +107,8 @@ out = sys.argv[1]
 resources = choose_resources(None, 1, 4)
 job = _WorkerSettings(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
 state = fit(job, out, 1, True, "train_line")
-names = [f"{i}.jpg" for i in range(4)]
-rows = [{"image_id": n, "uri": n, "file_name": n, "path": n.encode(), "kind": "file"} for n in names]
-table = pa.Table.from_pylist(rows, schema=listing.SCHEMA)
-done = list(label_listing(table, out + "/labels", Blank, resources, 2))
-print(json.dumps([str(resources), state["step"], sum(unit.rows for unit in done)]))
+told = label_corpus(Flow(out + "/photos", out, {}), Labelling(Blank, Blank, Blank), resources)
+print(json.dumps([str(resources), state["step"], sum(one.rows for one in told if isinstance(one, Account))]))
 """
 
 
@@ -118,6 +116,7 @@ print(json.dumps([str(resources), state["step"], sum(unit.rows for unit in done)
 @pytest.mark.slow
 def test_with_one_gpu_there_is_one_actor_and_one_worker_that_ask_for_it(tmp_path: Path) -> None:
     """Ray is told of a GPU that is not there; model and labeller are stand-ins that need none."""
+    put(tmp_path / "photos", *(f"{number}.jpg" for number in range(4)))
     command = [sys.executable, "-c", ONE_GPU, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
