@@ -26,7 +26,7 @@ TRIES = 3
 """Attempts to write a file, some seconds apart."""
 
 LISTED_AT_ONCE = 4
-"""Archives that are listed at the same time: each is read once, from its start."""
+"""Archives that are listed at the same time, at least; one for each actor where there are more. Each is read once."""
 
 UNITS_A_FILE = 16
 """Units of opened photos whose rows go into one file."""
@@ -81,7 +81,8 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
     Raises:
         CannotWrite: rows could not be written, after several attempts.
     """
-    steps: list[Tasks | Actors | Gather] = [Tasks(flow.find, 1), Tasks(flow.list, LISTED_AT_ONCE)]
+    at_once = max(LISTED_AT_ONCE, resources.actors, resources.most or 0)
+    steps: list[Tasks | Actors | Gather] = [Tasks(flow.find, 1), Tasks(flow.list, at_once)]
     folder = f"{flow.out}/labels"
     actors = partial(pool, resources=resources, seconds_an_item=labelling.max_seconds, calls_at_once=2)
     if resources.openers:
@@ -94,7 +95,7 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
             seconds_an_item=labelling.max_seconds,
         )
         steps += [opening, actors(partial(_PassNews, labelling.label_opened))]
-        steps.append(Gather(partial(_write_units, folder=folder), at_once=LISTED_AT_ONCE, units=UNITS_A_FILE))
+        steps.append(Gather(partial(_write_units, folder=folder), at_once=at_once, units=UNITS_A_FILE))
     else:
         steps.append(actors(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
     yield from _told(run_steps([pa.table({"corpus": ["all"]})], steps))
