@@ -86,7 +86,8 @@ def work(shards: Sequence[str], folder: Path, parts: int, rank: int, world: int)
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     recipe = replace(RECIPE, accumulate=RECIPE.accumulate // world)
-    task = finetune_task(FinetuneJob(tuple(shards), recipe, str(WEIGHTS), photos=2), lambda line: None)
+    task = finetune_task(FinetuneJob(tuple(shards), recipe, str(WEIGHTS)), lambda line: None)
+    task.held_out = []  # validation takes as much memory as its photos have masks, and these are others
     task.pool = Pool([task.photos], PHOTOS_AN_UPDATE)
     task.recipe = replace(task.recipe, steps=-(-len(task.photos) // (4 * PHOTOS_AN_UPDATE)) * parts + 2)
     rates, steps = task.rates, list[int]()
