@@ -1,4 +1,7 @@
-"""A photo that ends its worker, on a disk and on S3: it alone is a line with its reason, all else is done."""
+"""A photo that ends its worker, on a disk and on S3: it alone is a line with its reason, all else is done.
+
+Curation runs on the same job (`stages/annotations/job.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.core import url_to_fs
 
-from pipelines import build_prompt_maps, curate, evaluate
-from stages.curate.actor import DescribePhotos
+from pipelines import build_prompt_maps, evaluate
 from stages.evaluate.actor import EvaluatePhotos
 from stages.prompt_maps.actor import BuildPromptMaps
 from stages.prompt_maps.rows import PromptMapRows
@@ -23,7 +25,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_se
 JOBS: dict[str, tuple[Any, str, type, list[str]]] = {
     "maps": (build_prompt_maps, "prompt_maps", BuildPromptMaps, []),
     "evaluation": (evaluate, "evaluate", EvaluatePhotos, ["--sam", "tiny", "--prompts", "gt-point"]),
-    "curation": (curate, "curate", DescribePhotos, ["--keep", "1.0"]),
 }
 
 
@@ -31,13 +32,13 @@ def done(job: str, out: str) -> list[str]:
     """Ids of the photos of which there are results."""
     if job == "maps":
         return PromptMapRows([out]).image_ids
-    filesystem, path = url_to_fs(f"{out}/{'metrics' if job == 'evaluation' else 'curation'}.parquet")
+    filesystem, path = url_to_fs(f"{out}/metrics.parquet")
     with filesystem.open(path) as file:
         rows = pq.read_table(file).to_pylist()
-    return sorted(row["image_id"] for row in rows if job == "curation" or row["metric"] == "miou")
+    return sorted(row["image_id"] for row in rows if row["metric"] == "miou")
 
 
-@pytest.mark.parametrize(("job", "place"), [("maps", "disk"), ("evaluation", "s3"), ("curation", "disk")])
+@pytest.mark.parametrize(("job", "place"), [("maps", "disk"), ("evaluation", "s3")])
 def test_it_costs_itself_alone(
     job: str,
     place: str,

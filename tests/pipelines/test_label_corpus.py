@@ -12,6 +12,7 @@ import pytest
 from pipelines import export_labels, label_corpus, verify_labels
 from stages.results.read import read_labels
 from tests.helpers import ROOT
+from tests.helpers.in_process import without_ray
 from tests.helpers.odd_files import build_odd_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -123,7 +124,8 @@ def test_odd_files_are_rows_with_a_true_status(tmp_path: Path) -> None:
     assert verify_labels.main(["--images", str(images), "--labels", str(out)]) == 0
 
 
-def test_too_many_failures_are_exit_status_3(photos: Path, tmp_path: Path) -> None:
+def test_too_many_failures_are_exit_status_3(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
     images = tmp_path / "images"
     shutil.copytree(photos, images)
     (images / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
@@ -132,7 +134,8 @@ def test_too_many_failures_are_exit_status_3(photos: Path, tmp_path: Path) -> No
     assert label_corpus.main([*base, "--out", str(tmp_path / "a"), "--max-failed", "0.5"]) == 0
 
 
-def test_nothing_that_could_be_labelled_is_exit_status_3(tmp_path: Path) -> None:
+def test_nothing_that_could_be_labelled_is_exit_status_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "x.png").write_bytes(b"")
     arguments = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out"), *GRID]
