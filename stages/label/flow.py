@@ -205,6 +205,11 @@ def is_undone(flow: Flow) -> tuple[int, bool]:
     return photos + sum(listed for listed, _ in counted), undone or any(left for _, left in counted)
 
 
+def next_size(size: int, cut: int, most: int | None) -> int:
+    """Return how many photos the next unit has, after one of `size`, where `cut` are in units; `most` as for `Flow`."""
+    return min(2 * size, most) if most else min(MOST_ROWS, max(min(2 * size, 4), cut // 20))
+
+
 class _Cutter:
     """Cuts rows into units, and leaves in each those that are not done.
 
@@ -232,9 +237,7 @@ class _Cutter:
     def _take(self, rows: int) -> Iterator[pa.Table]:
         unit, self._held = self._held.slice(0, rows), self._held.slice(rows)
         self._cut += rows
-        most = self._flow.rows_a_unit
-        grown = min(2 * self._next, most) if most else min(MOST_ROWS, max(min(2 * self._next, 4), self._cut // 20))
-        self._next = grown
+        self._next = next_size(self._next, self._cut, self._flow.rows_a_unit)
         undone = unit.filter(self._done.lacks(unit))
         for part in _of_size(undone, self._flow.bytes_a_unit):
             yield _marked(part, Kind.UNIT, self._key)

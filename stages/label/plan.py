@@ -23,7 +23,7 @@ from stages.corpus.listing import open_corpus, parts_of
 from stages.corpus.walk import Found
 from stages.engine.resources import Resources
 from stages.label.account import bound_by
-from stages.label.flow import MOST_ROWS, Flow
+from stages.label.flow import Flow, next_size
 from stages.label.folder import DoneIds
 from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX
@@ -114,10 +114,10 @@ class LabelPlan:
             return "\n".join([*lines, "speed    unknown: none of the photos tried could be labelled"])
         seconds = sum(self.stages.values())
         rate, bound = self.resources.actors / seconds, bound_by(self.stages, self.reading)
-        units, size = -(-self.images // MOST_ROWS), self.images * self.row_bytes
+        size = self.images * self.row_bytes
         lines += [
             f"output   {size / 1e6:.1f} MB of labels, {self.row_bytes / 1e3:.1f} kB an image; about"
-            f" {units} files while it runs, some {max(1, survey.archives, round(size / 2**28))} in the end",
+            f" {self._units()} files while it runs, some {max(1, survey.archives, round(size / 2**28))} in the end",
             f"speed    {rate:.2f} images/s; {seconds:.2f} s an image, {self.measured} measured on {self.measured_on},"
             " alone",
             f"time     {clock(self.images / rate)}, bound by {bound['stage']} ({bound['share']:.0%} of it);"
@@ -126,6 +126,14 @@ class LabelPlan:
         if self.price is not None:
             lines.append(f"cost     {self.images * seconds / 3600 * self.price:.2f} at {self.price:g} an actor's hour")
         return "\n".join(lines)
+
+    def _units(self) -> int:
+        """Return about how many files a run writes, as if all photos were in one archive."""
+        units, cut, size = 0, 0, 1
+        while cut < self.images:
+            units, cut = units + 1, cut + size
+            size = next_size(size, cut, None)
+        return units
 
     def _requests(self) -> int:
         """Return about how many requests are made of a store: one to list an archive, then its photos some MB each."""
