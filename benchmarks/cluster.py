@@ -46,7 +46,7 @@ STORE = 300 * 2**20
 
 Row = dict[str, Any]
 Check = tuple[str, Any, bool]
-"""What was measured, the figure, and whether it holds."""
+"""Measurement: its name, its figure, and whether it holds."""
 
 
 class Sleep:
@@ -88,7 +88,7 @@ class Open:
 
     def give_up(self, item: pa.Table, why: Lost) -> pa.Table:
         """Raise: nothing here ends a process."""
-        raise NotImplementedError(why)
+        raise RuntimeError(f"an item was given up: {why}")
 
 
 class Use(Sleep):

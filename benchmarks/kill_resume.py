@@ -43,7 +43,7 @@ Fingerprint = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Job:
-    """What is killed.
+    """Run that is killed.
 
     Attributes:
         command: its words.

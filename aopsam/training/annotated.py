@@ -188,7 +188,7 @@ MOVED = "{} recorded points that are not on their masks, such as {}; the points 
 
 
 class Findings:
-    """What is found in the photos of some shards: a line for each problem, and one for each kind that is counted.
+    """Findings in the photos of some shards: a line for each problem, and one for each kind that is counted.
 
     Attributes:
         shard: number of the shard that is being read.

@@ -26,7 +26,7 @@ PARTS = 4
 Reader = Callable[[str, Problem], Iterable[Sample]]
 """Reader of one shard, the same samples at every call; it calls back with one line for each problem."""
 Check = Callable[[Sample, Findings], Annotated | None]
-"""What makes a photo of a sample, or notes why there is none to train on."""
+"""Function that makes a photo of a sample, or notes why there is none to train on."""
 
 
 class Cursor(NamedTuple):

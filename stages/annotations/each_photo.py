@@ -1,4 +1,4 @@
-"""What a job does to annotated photos, on the engine: one photo at a time, results in parts, problems beside them."""
+"""Run the work of a job on annotated photos, on the engine: one photo at a time, results in parts, problems beside them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PHOTO = pa.struct(
 
 
 class Outcome(NamedTuple):
-    """What is to be said of a photo beside its rows.
+    """Remarks on a photo beside its rows.
 
     Attributes:
         source: name of its source.

@@ -27,7 +27,7 @@ PARTS = "parts"
 
 @dataclass(frozen=True)
 class Done:
-    """What a job left in OUT.
+    """Photos, problems and rows that a job left in OUT.
 
     Attributes:
         photos: number of them, and of shards of which something cannot be read.

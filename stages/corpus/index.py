@@ -25,7 +25,7 @@ LISTING = "listing"
 """Folder in OUT."""
 
 OF_FILES = "files"
-"""What the names of parts begin with that hold files, and no archive's members."""
+"""Beginning of the names of parts that hold files, and no archive's members."""
 
 _LONGEST = 80
 _OWN = re.compile(rf"({OF_FILES}-\d{{5,}}|[A-Za-z0-9._-]{{1,{_LONGEST}}}-[0-9a-f]{{12}})\.parquet")

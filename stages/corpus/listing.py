@@ -139,7 +139,7 @@ class Corpus:
 
 @dataclass
 class Listed:
-    """Whether an archive's list is whole, or ends where reading failed; a damaged archive's list is whole, too."""
+    """State of an archive's list: whole, or ending where reading failed; a damaged archive's list is whole, too."""
 
     whole: bool = False
 

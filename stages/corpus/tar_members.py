@@ -48,7 +48,7 @@ class _Damaged(Exception):
 
 @dataclass
 class TarEnd:
-    """Where a tar stopped being one, once its members are read.
+    """End of a tar, known once its members are read.
 
     Attributes:
         damaged_at: offset in bytes from which the archive is damaged or cut short; None if it ends as a tar must, with

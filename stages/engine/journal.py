@@ -40,7 +40,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is known of a unit when a worker takes it up.
+    """Knowledge of a unit when a worker takes it up.
 
     Attributes:
         number: 1 for the first worker that takes it up.

@@ -32,7 +32,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 
 @dataclass(frozen=True)
 class Resources:
-    """How a run uses the machine or cluster.
+    """Processes, threads and devices that a run uses of the machine or cluster.
 
     Attributes:
         actors: processes to begin with, each with its own copy of the model.
@@ -122,7 +122,7 @@ def _connect(actors: int, threads: int) -> None:
 
 @dataclass(frozen=True)
 class Machines:
-    """What a run may work on: resources by Ray's names (`CPU`, `GPU`, `memory` in bytes).
+    """Nodes that a run may work on: resources by Ray's names (`CPU`, `GPU`, `memory` in bytes).
 
     Attributes:
         nodes: that are there.

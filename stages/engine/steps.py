@@ -34,7 +34,7 @@ Reader = Callable[[pa.Table], Iterable[pa.Table]]
 
 
 class Stage(Protocol):
-    """What an actor does to units."""
+    """Work of an actor on units."""
 
     def __call__(self, unit: pa.Table, /) -> pa.Table:
         """Return the result of a unit, of any number of rows."""

@@ -19,7 +19,7 @@ from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.storage.location import absolute, printable, redact
 
 WRITTEN = ("metrics.parquet", "index.html", "plots/", "evaluation.json", "table.md")
-"""What an evaluation writes into OUT beside its parts."""
+"""Names that an evaluation writes into OUT beside its parts."""
 
 
 def list_sources(data: Sequence[str], limit: int | None) -> list[Source]:

@@ -35,7 +35,7 @@ FILES_A_FILE = 1 << 16
 
 
 class Kind(StrEnum):
-    """What a table of this flow is."""
+    """Kind of a table of this flow."""
 
     UNIT = "unit"
     ARCHIVE = "archive"
@@ -58,7 +58,7 @@ def _marked(table: pa.Table, kind: Kind, key: str = "") -> pa.Table:
 
 @dataclass(frozen=True)
 class News:
-    """What was found since the last news.
+    """Counts of what was found since the last news.
 
     Attributes:
         listed: photos.
@@ -86,7 +86,7 @@ class News:
 
 @dataclass(frozen=True)
 class Flow:
-    """What the tasks know.
+    """Corpus and folder of a run, as the tasks that find and cut its photos know them.
 
     Attributes:
         images: the run's --images.

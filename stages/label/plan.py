@@ -41,7 +41,7 @@ MOST_ARCHIVES = 4
 
 @dataclass(frozen=True)
 class Survey:
-    """What a corpus holds.
+    """Photos, bytes and archives of a corpus.
 
     Attributes:
         photos: of it, estimated where `exact` is false.

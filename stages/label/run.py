@@ -34,7 +34,7 @@ UNITS_A_FILE = 16
 
 @dataclass(frozen=True)
 class Labelling:
-    """What is done to units, and where.
+    """Stages that label units, in one process or in two.
 
     Attributes:
         label: builds the labeller of rows of the listing in an actor, which is called for two units at once, in two

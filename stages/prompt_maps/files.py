@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 HOW = {"row_group_size": 1, "compression": "lz4", "use_dictionary": False, "write_statistics": _IDENTITY}
-"""How files of prompt maps are written: each row in a group of its own, to be read alone."""
+"""Options with which files of prompt maps are written: each row in a group of its own, to be read alone."""
 
 
 def list_rows(folders: Sequence[str]) -> tuple[list[Place], set[tuple[str, str]]]:

@@ -33,7 +33,7 @@ _SUMS = COLUMNS[8:]
 
 @dataclass
 class Gathered:
-    """What the rows of some label files hold.
+    """Sums, samples and failures of the rows of some label files.
 
     Attributes:
         status, reason: images by these.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BadInput(Exception):
-    """What a command was given cannot be used; the message is for its user."""
+    """Input of a command that cannot be used; the message is for its user."""
 
 
 class CannotWrite(OSError):
