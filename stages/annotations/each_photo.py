@@ -1,4 +1,4 @@
-"""Run the work of a job on annotated photos, on the engine: one photo at a time, results in parts, problems beside them."""
+"""Run the work of a job on annotated photos, one at a time, on the engine: results in parts, problems beside them."""
 
 from __future__ import annotations
 
