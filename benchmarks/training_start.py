@@ -1,25 +1,24 @@
-"""Cost of beginning to train the predictor on many files of prompt maps, and of reading a row of them.
+"""Cost of beginning a training on many files: of prompt maps, or of photos without annotations.
 
-    python benchmarks/map_files.py --files 20000 --out OUT
-    python benchmarks/map_files.py --files 2000 --out OUT --s3
+    python benchmarks/training_start.py --kind maps --files 20000 --out OUT
+    python benchmarks/training_start.py --kind photos --files 1000 --out OUT --s3
 
-Makes a folder of as many files of sixteen rows below OUT (90 kB each; with --s3 they are put into a store of S3's kind
-on this machine, too), and in a process of its own each:
+Makes as many files below OUT, which must not exist: files of sixteen prompt maps (90 kB each), or tars of twenty photos
+(those of samples/, 1.5 MB). With --s3 they are put into a store of S3's kind on this machine, too. Then, each in a
+process of its own:
 
-1. without an index, as older folders are: seconds until the task is built and has made its first batch, the most memory
-   that it took, requests to the store,
-2. the index being written,
-3. with the index: as in 1,
-4. requests and seconds a row, of --rows rows in the order of training.
-
-OUT must not exist.
+- start: seconds until a training task is built and has made its first batch (the predictor's; of photos, decoupled
+  distillation of `tiny`), MiB of memory at most above that of the imports, requests to the store;
+- index (maps): the index of the maps being written, after which start is measured again;
+- rows (maps): the same, then seconds and requests a row of --rows more rows in the order of training.
 """
 
 from __future__ import annotations
 
-import aopsam  # isort: skip  # noqa: F401 - beside a CPU torch it comes before segment_anything
+import aopsam  # isort: skip
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -42,11 +42,13 @@ import s3fs
 from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.sampling import Sampling
 from aopsam.training.predictor import PredictorRecipe
+from aopsam.training.student import StudentRecipe
 from schemas.prompt_maps import SCHEMA
-from stages.prompt_maps.files import HOW
+from stages.prompt_maps.files import HOW, write_index
+from stages.train.distillation import DistillationJob, distillation_task
 from stages.train.predictor import PredictorJob, predictor_task
 
-ROWS = 16
+ROWS, PHOTOS = 16, 20
 TOKEN = "@FILE@@"
 
 
@@ -62,17 +64,27 @@ def template() -> bytes:
     return bytes(sink.getvalue())
 
 
-def make(folder: Path, files: int) -> None:
-    """Write the files."""
-    folder.mkdir(parents=True)
+def make_maps(folder: Path, files: int) -> None:
+    """Write files of prompt maps."""
     content = template()
     for number in range(files):
         (folder / f"part-{number:07}.parquet").write_bytes(content.replace(TOKEN.encode(), f"{number:07}".encode()))
 
 
+def make_tars(folder: Path, files: int) -> None:
+    """Write tars of photos."""
+    photos = [path.read_bytes() for path in sorted((Path(aopsam.__file__).parents[1] / "samples").glob("*.jpg"))]
+    for number in range(files):
+        with tarfile.open(folder / f"{number:06}.tar", "w") as tar:
+            for photo in range(PHOTOS):
+                content = photos[photo % len(photos)]
+                (info := tarfile.TarInfo(f"{number:06}_{photo:02}.jpg")).size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
 def measured(what: str, uri: str, *more: str) -> None:
     """Do a thing in a process of its own and print what it says."""
-    command = [sys.executable, __file__, "--out", uri, "--files", "0", "--do", what, *more]
+    command = [sys.executable, __file__, "--out", uri, "--kind", "maps", "--files", "0", "--do", what, *more]
     print(what, subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
 
 
@@ -81,9 +93,12 @@ def do(what: str, uri: str, rows: int) -> dict[str, Any]:
     requests = count_requests()
     before, began = peak_mib(), time.perf_counter()
     if what == "index":
-        from stages.prompt_maps.files import write_index
-
         write_index(uri)
+    elif what == "photos":
+        recipe = StudentRecipe(picture_px=64, batch=8)
+        student = distillation_task(DistillationJob((uri,), recipe, "out"))
+        student.pool.begin(0, 1)
+        student.batch(0)
     else:
         task = predictor_task(PredictorJob((uri,), PredictorRecipe(), Sampling(), 100))
         task.batch(0)
@@ -117,14 +132,6 @@ def count_requests() -> Counter[str]:
         return await call(self, method, *given, **named)
 
     s3fs.S3FileSystem._call_s3 = counting
-    pages = s3fs.S3FileSystem._iterdir
-
-    async def counting_pages(self: Any, *given: Any, **named: Any) -> Any:
-        async for page in pages(self, *given, **named):
-            counted["listed"] += 1
-            yield page
-
-    s3fs.S3FileSystem._iterdir = counting_pages
     return counted
 
 
@@ -141,28 +148,29 @@ def to_store(folder: Path) -> str:
     store = s3fs.S3FileSystem()
     store.mkdir("made")
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda path: store.pipe_file(f"made/maps/{path.name}", path.read_bytes()), folder.iterdir()))
-    return "s3://made/maps"
+        list(threads.map(lambda path: store.pipe_file(f"made/data/{path.name}", path.read_bytes()), folder.iterdir()))
+    return "s3://made/data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=("maps", "photos"), required=True)
     parser.add_argument("--files", type=int, required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--s3", action="store_true")
     parser.add_argument("--rows", type=int, default=160)
-    parser.add_argument("--old", action="store_true", help="a program that knows no index: measure 1 and 4 alone")
-    parser.add_argument("--do", choices=("start", "index", "rows"), help=argparse.SUPPRESS)
+    parser.add_argument("--do", choices=("start", "index", "rows", "photos"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.do:
         print(json.dumps(do(arguments.do, arguments.out, arguments.rows)))
         return 0
-    folder = Path(arguments.out) / "maps"
-    make(folder, arguments.files)
+    folder = Path(arguments.out) / "data"
+    folder.mkdir(parents=True)
+    {"maps": make_maps, "photos": make_tars}[arguments.kind](folder, arguments.files)
     uri = to_store(folder) if arguments.s3 else str(folder)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {arguments.files} files", flush=True)
-    for what in ("start", "rows") if arguments.old else ("start", "index", "start", "rows"):
+    for what in ("start", "index", "start", "rows") if arguments.kind == "maps" else ("photos",):
         measured(what, uri, "--rows", str(arguments.rows))
     os._exit(0)  # the store's thread does not end by itself
 
