@@ -7,8 +7,8 @@ Makes as many files below OUT, which must not exist: files of sixteen prompt map
 (those of samples/, 1.5 MB). With --s3 they are put into a store of S3's kind on this machine, too. Then, each in a
 process of its own:
 
-- start: seconds until a training task is built and has made its first batch (the predictor's; of photos, decoupled
-  distillation of `tiny`), MiB of memory at most above that of the imports, requests to the store;
+- start: seconds, and those of the CPU, until a training task is built and has made its first batch (the predictor's;
+  of photos, decoupled distillation of `tiny`), MiB of memory at most above that of the imports, requests to the store;
 - index (maps): the index of the maps being written, after which start is measured again;
 - rows (maps): the same, then seconds and requests a row of --rows more rows in the order of training.
 """
@@ -91,7 +91,7 @@ def measured(what: str, uri: str, *more: str) -> None:
 def do(what: str, uri: str, rows: int) -> dict[str, Any]:
     """Do a thing; return seconds, peak memory above that of the imports in MiB, and requests by kind."""
     requests = count_requests()
-    before, began = peak_mib(), time.perf_counter()
+    before, began, used = peak_mib(), time.perf_counter(), time.process_time()
     if what == "index":
         write_index(uri)
     elif what == "photos":
@@ -102,7 +102,9 @@ def do(what: str, uri: str, rows: int) -> dict[str, Any]:
     else:
         task = predictor_task(PredictorJob((uri,), PredictorRecipe(), Sampling(), 100))
         task.batch(0)
-    found = {"seconds": round(time.perf_counter() - began, 2), "MiB": peak_mib() - before, "requests": dict(requests)}
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    found: dict[str, Any] = {"seconds": round(seconds, 2), "CPU seconds": round(cpu, 2)}
+    found |= {"MiB": peak_mib() - before, "requests": dict(requests)}
     if what == "rows":
         requests.clear()
         began, each = time.perf_counter(), task.recipe.batch

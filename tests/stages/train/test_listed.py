@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +106,36 @@ def test_large_sources_are_a_window_that_depends_on_the_update_alone(
     assert windows(1, range(10))[0] != unbroken[:10]
 
 
+NAMES = [f"{number:03}.jpg" for number in range(300)]
+
+
+def grey(sample: Sample, findings: Findings) -> Annotated:
+    """A photo of a member of `make_tar`."""
+    assert sample.jpeg == sample.id.rpartition("#")[2].encode().ljust(1000)
+    return Annotated(sample.id, np.zeros((1, 1, 3), np.uint8), [], np.zeros((0, 2)), np.zeros(0))
+
+
 def test_a_remote_tar_is_read_by_one_request(tmp_path: Path) -> None:
-    names = [f"{number:03}.jpg" for number in range(300)]
-    (tmp_path / "s.tar").write_bytes(make_tar(*names))
-
-    def check(sample: Sample, findings: Findings) -> Annotated:
-        assert sample.jpeg == sample.id.rpartition("#")[2].encode().ljust(1000)
-        return Annotated(sample.id, np.zeros((1, 1, 3), np.uint8), [], np.zeros((0, 2)), np.zeros(0))
-
+    (tmp_path / "s.tar").write_bytes(make_tar(*NAMES))
     with serve(tmp_path) as (address, asked):
-        first, _ = read_listed([f"http://{address}/s.tar"], check, pytest.fail, seed=0)
-        assert first.photos.ids == [f"s.tar#{name}" for name in names]
+        first, _ = read_listed([f"http://{address}/s.tar"], grey, pytest.fail, seed=0)
+        assert first.photos.ids == [f"s.tar#{name}" for name in NAMES]
         assert len([one for one in asked if one[0] == "GET"]) <= 3
+
+
+def test_a_forked_process_goes_on_in_a_remote_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_BYTES", 50_000)
+    (tmp_path / "s.tar").write_bytes(make_tar(*NAMES))
+    with serve(tmp_path) as (address, _):
+        first, behind = read_listed([f"http://{address}/s.tar"], grey, pytest.fail, seed=0)
+        expected = f"s.tar#{NAMES[len(first.photos)]}"
+
+        def go_on() -> None:
+            sample = behind.next()
+            os._exit(0 if sample is not None and sample.id == expected else 1)
+
+        child = multiprocessing.get_context("fork").Process(target=go_on)
+        child.start()
+        child.join(60)
+        child.kill()
+        assert child.exitcode == 0
