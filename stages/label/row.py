@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import Photo
 from schemas import labels
 from schemas.labels import Reason, Status
 from stages.engine.journal import Lost
-
-if TYPE_CHECKING:  # it imports torch, which processes that open photos can do without
-    from aopsam.everything.ledger import Labelled
 
 _STATUS_OF: dict[Reason, Status] = {
     Reason.TOO_MANY_PIXELS: Status.REJECTED,
