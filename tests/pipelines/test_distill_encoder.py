@@ -20,6 +20,7 @@ from stages.annotations.held_out import is_held_out
 from stages.config.command_line import parse
 from stages.train.distillation import DistillationJob, distillation_task
 from stages.train.finetune import FinetuneJob, finetune_task
+from tests.helpers.in_process import training_without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 NAMES = [f"photo_{number}" for number in range(12)]
@@ -87,10 +88,10 @@ def test_a_large_corpus_is_a_window_and_a_run_goes_on_in_it(tmp_path: Path, monk
     assert all(torch.equal(resumed.batch(update).student, unbroken[update]) for update in updates[30:])
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
-def test_from_photos_to_a_student(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny: Sam) -> None:
+def test_from_photos_to_a_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Sam
+) -> None:
+    training_without_ray(monkeypatch)
     more = ["--steps", "4", "--batch", "4", "--picture-px", "64", "--threads", "1"]
     assert distill_encoder.main(command(tmp_path, data(tmp_path / "data"), *more)) == 0
     said = capsys.readouterr()
