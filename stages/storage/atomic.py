@@ -85,8 +85,8 @@ def _reason(error: BaseException | None) -> str:
     """Return a refusal in words; a store's own text may repeat the URI with its keys."""
     if isinstance(error, CannotWrite):
         return _reason(error.__cause__)
-    if isinstance(error, FileNotFoundError) and not error.errno:
-        return "no such bucket"
+    if isinstance(error, FileNotFoundError | PermissionError) and not error.errno:  # a store's
+        return "no such bucket" if isinstance(error, FileNotFoundError) else "permission denied"
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
