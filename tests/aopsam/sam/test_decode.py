@@ -10,6 +10,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.sam.decode import decode_passing, decode_prompts, masks_on_cells, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.fast_decoder import Made
 from aopsam.sam.model import assemble
 from aopsam.sam.prompts import Prompts
 from tests.helpers.small_sams import SmallEncoder
@@ -123,13 +124,13 @@ def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeyp
     expected = decode_prompts(photo, points)
     sizes, decoder = [], photo.decoder
 
-    def short_of_memory(sparse: torch.Tensor, **options: object) -> tuple[torch.Tensor, ...]:
+    def short_of_memory(sparse: torch.Tensor, counts: list[int], **options: object) -> list[Made]:
         sizes.append(len(sparse))
         if len(sparse) > 2:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
             )
-        return decoder(sparse, **options)
+        return decoder(sparse, counts, **options)
 
     monkeypatch.setitem(photo.__dict__, "decoder", short_of_memory)
     logits, iou = decode_prompts(photo, points)
@@ -137,7 +138,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeyp
     assert torch.allclose(logits, expected[0], atol=1e-5)
     assert torch.allclose(iou, expected[1], atol=1e-6)
 
-    def broken(sparse: torch.Tensor, **options: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("something else")
 
     monkeypatch.setitem(photo.__dict__, "decoder", broken)
