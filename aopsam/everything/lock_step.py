@@ -94,6 +94,7 @@ def _groups(waiting: Sequence[_Photo[Result]], points_per_batch: int) -> Iterato
     before others are decoded: it gains nothing by company."""
     if images := [way for way in waiting if isinstance(way.request, Image)]:
         yield images
+    # By now those have gone on, to their first rounds.
     rounds = [(way, way.request) for way in waiting if isinstance(way.request, Round)]
     for places in decodable_together([asked for _, asked in rounds], points_per_batch):
         yield [rounds[place][0] for place in places]

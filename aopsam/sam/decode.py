@@ -121,12 +121,13 @@ def decodable_together(rounds: Sequence[Round], points_per_batch: int) -> list[l
     open_groups: dict[tuple[bool, int], tuple[list[int], int]] = {}
     for place, asked in enumerate(rounds):
         kind, count = (asked.prompts.are_boxes, asked.prompts.labels.shape[1]), len(asked.prompts)
+        most = _at_once(asked.photo, points_per_batch)
         group, room = open_groups.get(kind, ([], 0))
         if not count or count > room:
-            group, room = [], _at_once(asked.photo, points_per_batch)
+            group, room = [], most
             groups.append(group)
         group.append(place)
-        if count:
+        if 0 < count < most:
             open_groups[kind] = group, room - count
     return groups
 
