@@ -47,8 +47,8 @@ class Arguments(RunArguments):
     """CPU threads of a model."""
     openers: Annotated[int, Limits(0)] | None = None
     """Processes that open photos apart from the models'; by default, beside GPUs, one for each CPU of other nodes."""
-    photos_at_once: Count | None = None
-    """Photos that a model labels together; by default 1 on a CPU, 4 on a GPU."""
+    photos_at_once: Count = 1
+    """Photos that a model labels together, for GPUs; masks may differ from those of a photo alone by rounding."""
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     retry_failed: bool = False

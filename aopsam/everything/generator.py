@@ -15,7 +15,7 @@ from aopsam._as_loaded import as_loaded
 from aopsam._options import Count, Limits, checked
 from aopsam.everything.candidates import Candidate, flat, whole
 from aopsam.everything.ledger import Labelled, Ledger
-from aopsam.everything.lock_step import Steps, in_lock_step, photos_at_once
+from aopsam.everything.lock_step import Steps, in_lock_step
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.parts import label_crops, label_tiles
 from aopsam.everything.rounds import PhotoRun
@@ -146,21 +146,20 @@ class AutoMaskGenerator:
         """
         return self.label(image).records
 
-    def generate_batch(self, images: Sequence[np.ndarray], at_once: int | None = None) -> list[list[dict[str, Any]]]:
+    def generate_batch(self, images: Sequence[np.ndarray], at_once: int = 1) -> list[list[dict[str, Any]]]:
         """Return `generate` of each photo; a photo's masks do not depend on the others.
 
         Args:
             images: (H, W, 3) uint8 RGB each.
-            at_once: photos labelled together (`label_together`); by default 1 on a CPU and some on a GPU.
+            at_once: photos labelled together (`label_together`).
 
         Raises:
             ValueError: one is no such photo, or `at_once` is below 1.
         """
-        checked({"at_once": Count | None}, {"at_once": at_once})
-        step = at_once or photos_at_once(self.model.device)
+        checked({"at_once": Count}, {"at_once": at_once})
         found = []
-        for start in range(0, len(images), step):
-            for outcome in self.label_together(images[start : start + step]):
+        for start in range(0, len(images), at_once):
+            for outcome in self.label_together(images[start : start + at_once]):
                 if isinstance(outcome, Exception):
                     raise outcome
                 found.append(outcome.records)

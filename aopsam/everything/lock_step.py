@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import torch
 from segment_anything.modeling import Sam
 
 from aopsam.everything.ledger import Ledger
 from aopsam.sam.decode import DecodedMasks, Round, decodable_together, decode_passing, decode_together
 from aopsam.sam.encode import EncodedPhoto, encode_together
-
-ON_A_GPU = 4
-"""Photos labelled together on a GPU by default: rounds of `aop` have 16 prompts, and 64 are decoded at once."""
 
 Result = TypeVar("Result")
 
@@ -35,11 +31,6 @@ class Image:
 Request = Image | Round
 Steps = Generator[Request, Any, Result]
 """The way of a photo: yields an `Image` and is sent an `EncodedPhoto`, or a `Round` and is sent `DecodedMasks`."""
-
-
-def photos_at_once(device: torch.device) -> int:
-    """Return how many photos are labelled together by default: one on a CPU, which gains nothing by more."""
-    return ON_A_GPU if device.type == "cuda" else 1
 
 
 class _Photo(Generic[Result]):

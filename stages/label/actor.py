@@ -16,7 +16,6 @@ import torch
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
-from aopsam.everything.lock_step import photos_at_once
 from aopsam.predictor.weights import load_predictor
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
@@ -67,11 +66,11 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
 class _Model:
     """Generator in a thread of its own, since each thread that computes with torch would have helpers of its own."""
 
-    def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int | None) -> None:
+    def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int) -> None:
         keep_freed_memory()
         self.thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
         self.generator = self.thread.submit(make_generator, config, device).result()
-        self._at_once = at_once or photos_at_once(self.generator.model.device)
+        self._at_once = at_once
         self._free_since: float | None = None
 
     def label_all(self, photos: Iterator[Opened], number: int) -> Iterator[Future[dict[str, Any]]]:
@@ -128,7 +127,7 @@ class LabelPhotos:
         device: str = "cpu",
         threads: int = 1,
         readers: int = 1,
-        at_once: int | None = None,
+        at_once: int = 1,
     ) -> None:
         """Load the model.
 
@@ -138,8 +137,7 @@ class LabelPhotos:
             device: torch device.
             threads: CPU threads of the model; explicit, since Ray gives a worker one.
             readers: threads that read and decode photos ahead of the model.
-            at_once: photos of a call that are labelled together, some 32 megapixels at most; None for the device's
-                number (`aopsam.everything.lock_step`).
+            at_once: photos of a call that are labelled together, some 32 megapixels at most.
         """
         self._prefetch = Prefetch(images, config.max_pixels, readers)
         self._calls_in_order = threading.Lock()
@@ -162,7 +160,7 @@ class LabelPhotos:
 class LabelOpened:
     """Labels photos that were opened elsewhere (`stages.label.opened`), as `LabelPhotos` does."""
 
-    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1, at_once: int | None = None) -> None:
+    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1, at_once: int = 1) -> None:
         """Load the model; see `LabelPhotos`."""
         self._model = _Model(config, device, threads, at_once)
 

@@ -43,14 +43,14 @@ class LabelJob:
         flow: the corpus, OUT, and which label files there are.
         failed: rows by image id that are to be made again, in their files.
         configuration: all that decides which masks come out, as the manifest records it.
-        photos_at_once: labelled together by an actor; None for its device's number.
+        photos_at_once: labelled together by an actor.
     """
 
     config: LabelConfig
     flow: Flow
     failed: Mapping[str, FailedRow]
     configuration: dict[str, Any]
-    photos_at_once: int | None = None
+    photos_at_once: int = 1
 
     @classmethod
     def prepare(
@@ -60,7 +60,7 @@ class LabelJob:
         out: str,
         threads: int,
         retry_failed: bool = False,
-        photos_at_once: int | None = None,
+        photos_at_once: int = 1,
     ) -> LabelJob:
         """Check everything that can be checked before work begins; write nothing.
 
@@ -70,7 +70,7 @@ class LabelJob:
             out: folder of the run.
             threads: CPU threads of a model.
             retry_failed: take up photos again whose failure may have passed (`schemas.labels.PASSING`).
-            photos_at_once: photos that an actor labels together; None for its device's number.
+            photos_at_once: photos that an actor labels together.
 
         Raises:
             ValueError: a configuration that does not work, an OUT of another one or that cannot be written, or no
@@ -84,7 +84,7 @@ class LabelJob:
         weights = weights_of(make_generator(config))
         # Threads too, and photos at once: they change the order of sums, and with it the last digits.
         configuration = config.as_dict() | {"images": redact(images), "weights": weights, "threads": threads}
-        configuration |= {} if photos_at_once is None else {"photos_at_once": photos_at_once}
+        configuration |= {} if photos_at_once == 1 else {"photos_at_once": photos_at_once}
         check_configuration(out, configuration)
         _check_photos(images, out)
         refuse_foreign_tables(f"{out}/labels")
