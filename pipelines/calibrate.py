@@ -28,6 +28,8 @@ from stages.calibrate.output import check_out, config_of, write_calibration
 from stages.calibrate.search import MeasureSettings, Rule, Trial, calibrate, default_sweeps, measure_both, open_photos
 from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import parse_strategies, parse_values
+from stages.registry.reference import predictor_file
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 
@@ -50,7 +52,7 @@ class Arguments(ModelArguments):
     out: Uri
     """Folder or URI of the results."""
     predictor: Uri | None = None
-    """Weights of the prompt predictor, where not the bundled ones."""
+    """Weights of the prompt predictor, or REGISTRY@VERSION; by default the bundled ones."""
     limit: Count = 20
     """Photos, the first ones."""
     threads: Count = 2
@@ -70,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_out(arguments.out)
         bases = parse_strategies(arguments.prompts)
         given = dict(parse_values(text) for text in arguments.sweep)
-        model = load_sam(arguments.sam, arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-        predictor = load_predictor(arguments.predictor) if arguments.predictor else None
+        model = load_sam(arguments.sam, local_file(arguments.checkpoint)).to(
+            "cuda" if torch.cuda.is_available() else "cpu"
+        )
+        predictor = load_predictor(predictor_file(arguments.predictor)) if arguments.predictor else None
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
     if not any(photo.annotations for photo in choosing):

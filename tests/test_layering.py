@@ -20,6 +20,7 @@ ALLOWED = {
 }
 FLOORS = (
     {"storage"},
+    {"registry"},
     {"config"},
     {"engine"},
     {"corpus"},
@@ -28,6 +29,7 @@ FLOORS = (
     {"annotations"},
     {"prompt_maps", "edge_maps", "curate", "evaluate"},
     {"calibrate", "train"},
+    {"retrain"},
 )
 """Rooms of `stages/` from the ground up; a room imports rooms below its floor."""
 INSIDE = {

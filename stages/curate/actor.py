@@ -20,6 +20,7 @@ from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
+from stages.storage.fetched import local_file
 
 THUMBNAIL = 144
 """Longer side of the pictures in the contact sheet, px."""
@@ -66,7 +67,7 @@ class DescribePhotos:
 
     def __init__(self, recipe: DescriptionRecipe) -> None:
         torch.set_num_threads(recipe.threads)
-        self.model = load_sam(recipe.sam, recipe.checkpoint).to(recipe.device)
+        self.model = load_sam(recipe.sam, local_file(recipe.checkpoint)).to(recipe.device)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Describe a photo; tell which annotations cannot be used.
