@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
@@ -58,9 +58,9 @@ class Arguments(ModelArguments):
     threads: Count = 2
     """CPU threads."""
 
-    def rule(self) -> Rule:
-        """Return the rule that chooses among settings."""
-        return Rule(self.within / 100, self.at_most_prompts)
+    def model(self) -> Any:
+        """Return the SAM, on a GPU where there is one."""
+        return load_sam(self.sam, local_file(self.checkpoint)).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @command
@@ -72,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_out(arguments.out)
         bases = parse_strategies(arguments.prompts)
         given = dict(parse_values(text) for text in arguments.sweep)
-        model = load_sam(arguments.sam, local_file(arguments.checkpoint)).to(
-            "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        model = arguments.model()
         predictor = load_predictor(predictor_file(arguments.predictor)) if arguments.predictor else None
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
@@ -84,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with checking_input():
         measure = MeasureSettings(model, choosing, predictor)
         sweeps = (lambda name: given) if given else partial(default_sweeps, model)
-        trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), _tell)
+        trials, chosen = calibrate(
+            measure, bases, sweeps, Rule(arguments.within / 100, arguments.at_most_prompts), _tell
+        )
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
     facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}

@@ -1,4 +1,4 @@
-"""Predictors as --predictor names them: a file anywhere, or a version of a registry (`REGISTRY@7`, `REGISTRY@latest`)."""
+"""Find the predictor that --predictor names: a file anywhere, or a version of a registry (`REGISTRY@7`, `@latest`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A registry: REGISTRY/versions/N, each whole or not to be seen, and REGISTRY/latest.json, which says which is in use."""
+"""Keep versions in REGISTRY/versions/N, each whole or not to be seen; REGISTRY/latest.json says which is in use."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ class Version:
     passed: bool
     reason: str
     configuration: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        origin = "the first" if self.parent is None else f"from version {self.parent}"
+        return (
+            f"version {self.number}, {origin}, run {self.run}: {'passed' if self.passed else 'refused'}, {self.reason}"
+        )
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,9 @@ class Registry:
             False where somebody else was first.
         """
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        before = instead_of and instead_of.number
+        before, tag = (None, None) if instead_of is None else (instead_of.number, instead_of.tag)
         content = _json(version=number, before=before, by=by, at=at, token=uuid.uuid4().hex)
-        return write_if(f"{self.uri}/latest.json", content, instead_of and instead_of.tag) is not None
+        return write_if(f"{self.uri}/latest.json", content, tag) is not None
 
     def take(self, number: int | None, by: str) -> int:
         """Take a version into use, or the parent of the one in use; return its number.

@@ -60,8 +60,8 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
     """Build the predictor's training task.
 
     Raises:
-        ValueError: too few rows, prompt maps or shards that cannot be used, weights other than the maps', or a predictor
-            to begin with of another SAM.
+        ValueError: too few rows, prompt maps or shards that cannot be used, weights other than the maps', or a start of
+            another SAM.
         OSError: a file cannot be read.
     """
     training, held_out = PromptMapRows(job.folders).split()
