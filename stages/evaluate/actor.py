@@ -20,7 +20,6 @@ from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.network import PromptPredictor
-from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import find_strategy
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
@@ -30,7 +29,7 @@ from stages.config.strategy_spec import PREDICTOR, StrategySpec, options_here
 from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
 from stages.evaluate.ground_truth import Annotation, usable_annotations
 from stages.evaluate.peak_memory import peak_memory
-from stages.registry.reference import predictor_file
+from stages.registry.reference import open_predictor
 from stages.storage.fetched import local_file
 
 if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
@@ -88,7 +87,7 @@ def generator_of(
     """
     options = options_here(spec.name, spec.strategy_options)
     if own := options.pop(PREDICTOR, None):
-        predictor = load_predictor(predictor_file(own))
+        predictor = open_predictor(own)
     after = spec.generator_options
     if "scorer" in after:
         after["scorer"] = local_file(after["scorer"])
@@ -121,7 +120,7 @@ class EvaluatePhotos:
         torch.set_num_threads(evaluation.threads)
         keep_freed_memory()
         self.evaluation = evaluation
-        predictor = load_predictor(predictor_file(evaluation.predictor)) if evaluation.predictor else None
+        predictor = open_predictor(evaluation.predictor)
         checkpoint = local_file(evaluation.checkpoint)
         self.models = [load_sam(name, checkpoint).to(evaluation.device) for name in evaluation.sams]
         self.generators: dict[tuple[str, str], AutoMaskGenerator] = {}

@@ -15,7 +15,6 @@ import torch
 
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
-from aopsam.predictor.weights import load_predictor
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
@@ -28,7 +27,7 @@ from stages.engine.steps import alive
 from stages.label.opened import photos_of
 from stages.label.prefetch import Opened, Prefetch
 from stages.label.row import blank_row, given_up, labelled, labels_table, with_reason
-from stages.registry.reference import predictor_file
+from stages.registry.reference import open_predictor
 from stages.storage.fetched import local_file
 
 
@@ -52,7 +51,7 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
         model,
         output_mode="coco_rle",
         prompts=config.prompts,
-        predictor=None if config.predictor is None else load_predictor(predictor_file(config.predictor)),
+        predictor=open_predictor(config.predictor),
         strategy_options=options_here(config.prompts, config.strategy_options),
         **asdict(config.options) | {"scorer": local_file(config.options.scorer)},
     )

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import overload
 
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.weights import load_predictor
 from aopsam.sam.checkpoints import file_sha256
 from stages.registry.versions import WEIGHTS, Registry
 from stages.storage.fetched import local_file
@@ -35,6 +37,11 @@ def resolve_predictor(predictor: str | None) -> str | None:
     if latest is None:
         raise ValueError(f"{registry}: no version is in use; pipelines/retrain.py makes the first")
     return f"{found['registry']}@{latest.number}"
+
+
+def open_predictor(predictor: str | None) -> PromptPredictor | None:
+    """Load the predictor of a name (`predictor_file`); None for the bundled one stays None."""
+    return None if predictor is None else load_predictor(predictor_file(predictor))
 
 
 def predictor_file(predictor: str | None) -> str | None:

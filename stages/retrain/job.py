@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 
 from aopsam._options import Count
 from aopsam.predictor.weights import BUNDLED, load_predictor
-from aopsam.sam.registry import load_sam
 from aopsam.training.predictor import PredictorRecipe
 from stages.annotations.shards import list_shards
 from stages.config.command_line import ModelArguments, Uri
 from stages.config.label_config import LabelConfig
 from stages.config.manifest import check_configuration, finished_manifest, write_manifest
 from stages.config.strategy_spec import PREDICTOR, StrategySpec
+from stages.corpus.listing import open_corpus
 from stages.engine.resources import Resources
+from stages.label.actor import make_generator, weights_of
 from stages.registry.versions import Registry, Version
 from stages.retrain.gate import Gate
 from stages.storage.atomic import check_writable
 from stages.storage.errors import RunFailed
-from stages.storage.fetched import local_file, read_file
+from stages.storage.fetched import read_file
 from stages.storage.location import redact
 
 FOUND = "found"
@@ -144,11 +145,10 @@ class RetrainJob:
         settings = self.settings
         given = {name: [redact(text) for text in getattr(settings, name)] for name in ("annotated", "sparse")}
         given["corpus"], given["eval"] = [redact(self.corpus)], [redact(each) for each in self.judged]
-        weights = {"sam_sha256": load_sam(settings.sam, local_file(settings.checkpoint)).sha256}
         return {
             **asdict(settings),
             **given,
-            **weights,
+            "weights": weights_of(make_generator(self.teacher())),
             "checkpoint": settings.checkpoint and redact(settings.checkpoint),
         }
 
@@ -167,7 +167,7 @@ class RetrainJob:
             raise ValueError(f"--run {self.name}: a name is letters, digits, '.', '_' and '-'")
         for uri in (*(source.uri for source in self.settings.sources), *self.judged):
             list_shards(uri)
-        self.teacher().with_written_options()
+        open_corpus(self.corpus)
         check_writable(self.registry.uri, "latest.json", "versions/", f"runs/{self.name}/")
         check_configuration(self.run, self.configuration, FOUND)
         begun = _manifest(self.run)
@@ -191,9 +191,14 @@ class RetrainJob:
         write_manifest(self.run, self.configuration, "finished", facts)
 
     def teacher(self) -> LabelConfig:
-        """Return how photos without annotations are labelled."""
+        """Return how photos without annotations are labelled.
+
+        Raises:
+            ValueError: no strategy.
+        """
         settings = self.settings
-        return LabelConfig(sam=settings.sam, checkpoint=settings.checkpoint, prompts=settings.teacher_prompts)
+        config = LabelConfig(sam=settings.sam, checkpoint=settings.checkpoint, prompts=settings.teacher_prompts)
+        return config.with_written_options()
 
     def before(self) -> StrategySpec | None:
         """Return the strategy until now: with the parent, else with the bundled predictor if it is of this very SAM.
@@ -202,7 +207,7 @@ class RetrainJob:
         """
         if self.parent is not None:
             return StrategySpec(f"version {self.parent}", "aop", {PREDICTOR: f"{self.registry.uri}@{self.parent}"})
-        bundled = load_predictor().sam_sha256 == self.configuration["sam_sha256"]
+        bundled = load_predictor().sam_sha256 == self.configuration["weights"]["sam"]["sha256"]
         return StrategySpec("bundled", "aop", {PREDICTOR: str(BUNDLED)}) if bundled else None
 
     def ancestors(self) -> list[Version]:

@@ -8,7 +8,6 @@ from functools import partial
 
 import pyarrow.compute as pc
 
-from aopsam.predictor.weights import load_predictor
 from aopsam.training.calibration import median_prompts
 from aopsam.training.predictor import PredictorTask, confidence_maps
 from stages.config.strategy_spec import PREDICTOR
@@ -16,7 +15,7 @@ from stages.label.job import LabelJob
 from stages.prompt_maps.actor import MapRecipe
 from stages.prompt_maps.run import build_maps, prepare_maps
 from stages.prompt_maps.sheet import write_sheet
-from stages.registry.reference import predictor_file
+from stages.registry.reference import open_predictor
 from stages.registry.versions import WEIGHTS
 from stages.results.finish import finish_run
 from stages.results.summary import describe, exit_status
@@ -100,7 +99,7 @@ def train(job: RetrainJob, folders: Sequence[str], means: Means) -> str:
 
 
 def _prompts(task: PredictorTask, start: str | None) -> int:
-    if start is None or task.held_out is None:
+    old = open_predictor(start)
+    if old is None or task.held_out is None:
         return PROMPTS
-    old = load_predictor(predictor_file(start))
     return median_prompts(confidence_maps(old, task.held_out), old.sampling)

@@ -88,7 +88,7 @@ def compare(job: RetrainJob, weights: str, means: Means) -> Compared:
 def release(
     job: RetrainJob, weights: str, compared: Compared, found: Found, photos: Sequence[Mapping[str, Any]], lease: Lease
 ) -> str:
-    """Make the version, take it into use if it passed and nobody else was first, and return a line that says so.
+    """Make the version, take it into use if it passed and nobody else was first, and return lines that say so.
 
     Args:
         job: the run.
@@ -116,7 +116,7 @@ def release(
     job.registry.publish(version, files, table)
     outcome = _take_into_use(job, compared)
     job.end(number, outcome)
-    return outcome
+    return f"{outcome}\npage     {redact(job.registry.folder(number))}/{PAGE}"
 
 
 def _take_into_use(job: RetrainJob, compared: Compared) -> str:
@@ -140,13 +140,13 @@ def _card(version: Version, compared: Compared, photos: int) -> str:
     configuration = version.configuration
     recipe = "\n".join(f"| {name} | {value} |" for name, value in configuration["recipe"].items())
     tables = markdown(facts_of(compared.entries, compared.specs), fill(compared.entries, compared.specs))
-    origin = "no version" if version.parent is None else f"version {version.parent}"
+    sam = configuration["weights"]["sam"]
     places = ", ".join([*configuration["corpus"], *configuration["annotated"], *configuration["sparse"]])
     return f"""# Prompt predictor, version {version.number}
 
 {"Passed" if version.passed else "Refused"}: {version.reason}.
 
-- For: {configuration["sam"]} ({configuration["sam_sha256"][:12]}). Trained on from {origin}, by run {version.run}.
+- For: {sam["name"]} ({sam["sha256"][:12]}). Trained on from {_origin(compared)}, by run {version.run}.
 - Data: {photos} photos of {places}; photos.parquet has the digest of each. Their terms are those of their owners.
 - Annotations: those of the annotated sources, else masks of `{configuration["teacher_prompts"]}`.
 - Made: {datetime.now(UTC).date().isoformat()}. Weights: {version.weights_sha256}.
@@ -158,6 +158,10 @@ def _card(version: Version, compared: Compared, photos: int) -> str:
 {tables}"""
 
 
+def _origin(compared: Compared) -> str:
+    return compared.specs[0].text if len(compared.specs) > 1 else "random weights"
+
+
 def _page(job: RetrainJob, version: Version, compared: Compared) -> str:
     """Return the page of a version: verdict, tables, charts, and photos on which it gains and loses most."""
     specs, entries = compared.specs, compared.entries
@@ -167,7 +171,7 @@ def _page(job: RetrainJob, version: Version, compared: Compared) -> str:
     gains = worst_losses(metrics, specs, SHOWN) if len(specs) > 1 else []
     lines = [
         f"{'Passed' if version.passed else 'Refused'}: {version.reason}.",
-        f"Run {version.run}, trained on from {(version.parent and f'version {version.parent}') or 'no version'}.",
+        f"Run {version.run}, trained on from {_origin(compared)}.",
         *facts_of(entries, specs),
     ]
     return evaluation_html(

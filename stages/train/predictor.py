@@ -10,7 +10,7 @@ import torch
 
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
-from aopsam.predictor.weights import load_predictor, save_predictor
+from aopsam.predictor.weights import save_predictor
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, annotated
 from aopsam.training.calibration import calibrate_threshold
@@ -19,7 +19,7 @@ from aopsam.training.prompted_photos import PromptedPhotos
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
-from stages.registry.reference import predictor_file
+from stages.registry.reference import open_predictor
 from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
@@ -85,12 +85,10 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
 
 
 def _start(job: PredictorJob, training: PromptMapRows) -> PromptPredictor | None:
-    if job.start is None:
-        return None
-    start = load_predictor(predictor_file(job.start))
-    if start.sam_sha256 != training.sam_sha256:
+    start = open_predictor(job.start)
+    if start is not None and start.sam_sha256 != training.sam_sha256:
         raise ValueError(
-            f"{redact(job.start)}: a predictor of {start.sam} ({start.sam_sha256[:12]}) cannot go on with maps of"
+            f"{redact(str(job.start))}: a predictor of {start.sam} ({start.sam_sha256[:12]}) cannot go on with maps of"
             f" {training.sam} ({training.sam_sha256[:12]})"
         )
     return start
