@@ -11,16 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.conform import conform
 from schemas.lineage import SCHEMA
 from stages.storage.atomic import write_bytes, write_text
 from stages.storage.conditional import check_conditional, read_tagged, write_if
 from stages.storage.errors import RunFailed
-from stages.storage.fetched import local_file, read_file
+from stages.storage.fetched import read_file
 from stages.storage.location import open_filesystem, redact
-from stages.storage.tables import table_bytes
+from stages.storage.tables import read_table, table_bytes
 
 WEIGHTS, CARD, METRICS, PHOTOS, PAGE, LINEAGE = (
     "predictor.safetensors",
@@ -147,8 +146,7 @@ class Registry:
 
     def photos(self, number: int) -> pa.Table:
         """Read the photos of a version: schemas/lineage.py."""
-        with open(local_file(f"{self.folder(number)}/{PHOTOS}"), "rb") as file:  # noqa: PTH123
-            return conform(pq.read_table(file), SCHEMA)
+        return conform(read_table(self.folder(number), PHOTOS), SCHEMA)
 
     def reserve(self, run: str) -> int:
         """Return the number of a run's version: the one that it has reserved, else the next that is free."""

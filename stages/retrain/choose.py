@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import posixpath
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from aopsam.photos.sa1b import Sample
 from schemas.curation import SCHEMA, Reason
@@ -32,9 +32,8 @@ from stages.curate.output import write_curation
 from stages.retrain.find import Found, new_files
 from stages.retrain.job import FOUND, Means, RetrainJob, accept
 from stages.storage.atomic import write_path
-from stages.storage.fetched import local_file
 from stages.storage.location import redact
-from stages.storage.tables import list_names
+from stages.storage.tables import list_names, read_table
 
 CHOSEN = "chosen"
 """Folder of a run with the photos that the teacher labels."""
@@ -59,8 +58,7 @@ class ReadNew(ReadSamples):
             def report(line: str, about: dict[str, str] = about) -> None:
                 problems.append(about | {"problem": line})
 
-            with open(local_file(uri), "rb") as file:  # noqa: PTH123
-                rows = pq.read_table(file)
+            rows = read_table(*posixpath.split(uri))
             for name, photo in _contents(rows, self.corpus, report):
                 yield about["shard"], Sample(name, photo, 0, 0, [])
 
@@ -101,8 +99,7 @@ def choose_photos(job: RetrainJob, found: Found, means: Means) -> pa.Table:
         descriptions, _ = usable_descriptions(done.tables)
         write_curation(out, descriptions, curate(descriptions, Keep(images=settings.keep), seed), seed)
         work.finish(done)
-    with open(local_file(f"{out}/curation.parquet"), "rb") as file:  # noqa: PTH123
-        curation = pq.read_table(file)
+    curation = read_table(out, "curation.parquet")
     print(f"{pc.sum(curation['chosen']).as_py()} of {found.new.num_rows} new photos are chosen", flush=True)
     return curation
 

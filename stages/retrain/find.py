@@ -24,7 +24,7 @@ from stages.retrain.job import FOUND, Means, RetrainJob
 from stages.storage.atomic import write_text
 from stages.storage.fetched import read_file
 from stages.storage.location import redact
-from stages.storage.tables import list_names, read_each, write_table
+from stages.storage.tables import list_names, read_table, write_table
 
 LISTED_A_UNIT = 256
 """Listed photos of a unit of work."""
@@ -157,10 +157,9 @@ def read_found(job: RetrainJob) -> Found:
     """
     folder = f"{job.run}/{FOUND}"
     said = json.loads(read_file(f"{folder}/{FOUND}.json"))
-    new = list(read_each(folder, new_files(said["new"]), lambda file: file.read()))
+    new = [read_table(folder, name) for name in new_files(said["new"])]
     annotated = {
-        number: next(read_each(folder, [f"annotated-{number}.parquet"], lambda file: file.read()))
-        for number, _ in enumerate(job.settings.sources)
+        number: read_table(folder, f"annotated-{number}.parquet") for number, _ in enumerate(job.settings.sources)
     }
     empty = SCHEMA.append(pa.field("content_sha256", pa.string())).empty_table()
     return Found(pa.concat_tables(new) if new else empty, annotated, said["inputs_sha256"])

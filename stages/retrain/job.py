@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from aopsam._options import Count
+from aopsam._options import Count, check
 from aopsam.predictor.weights import BUNDLED, load_predictor
 from aopsam.training.predictor import PredictorRecipe
 from stages.annotations.shards import list_shards
@@ -67,7 +67,11 @@ class AnnotatedSource(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ModelArguments):
-    """What is trained on and how: all that decides what comes out besides the photos and the parent."""
+    """What is trained on and how: all that decides what comes out besides the photos and the parent.
+
+    Raises:
+        ValueError: a value of the wrong type or out of its limits.
+    """
 
     annotated: tuple[Uri, ...] = ()
     """URI[=WEIGHT] of photos annotated all over, such as corrections: tars, folders, globs, instance files."""
@@ -87,6 +91,9 @@ class Settings(ModelArguments):
     """When the new version is taken into use."""
     recipe: PredictorRecipe = field(default_factory=PredictorRecipe)
     """Hyper-parameters."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def sources(self) -> list[AnnotatedSource]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from aopsam.report.evaluation_page import evaluation_html
 from aopsam.sam.checkpoints import file_sha256
@@ -31,6 +30,7 @@ from stages.retrain.gate import Verdict, judge
 from stages.retrain.job import Means, RetrainJob, accept
 from stages.storage.fetched import local_file, read_file
 from stages.storage.location import redact
+from stages.storage.tables import read_table
 
 SHOWN = 4
 """Photos on the page on which the new weights gain most, and as many on which they lose most."""
@@ -166,8 +166,7 @@ def _origin(compared: Compared) -> str:
 def _page(job: RetrainJob, version: Version, compared: Compared) -> str:
     """Return the page of a version: verdict, tables, charts, and photos on which it gains and loses most."""
     specs, entries = compared.specs, compared.entries
-    with open(local_file(f"{job.run}/evaluation/metrics.parquet"), "rb") as file:  # noqa: PTH123
-        metrics = pq.read_table(file)
+    metrics = read_table(f"{job.run}/evaluation", "metrics.parquet")
     losses = worst_losses(metrics, list(reversed(specs)), SHOWN)
     gains = worst_losses(metrics, specs, SHOWN) if len(specs) > 1 else []
     lines = [

@@ -91,6 +91,6 @@ def train_here(
 
 def training_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every training pipeline that is imported train here."""
-    for name in ("train_sam", "train_predictor", "train_detector", "distill_encoder"):
-        if f"pipelines.{name}" in sys.modules:
-            monkeypatch.setattr(f"pipelines.{name}.train_on_ray", train_here)
+    pipelines = ("train_sam", "train_predictor", "train_detector", "distill_encoder")
+    for module in {"stages.retrain.learn", *(f"pipelines.{name}" for name in pipelines)} & sys.modules.keys():
+        monkeypatch.setattr(f"{module}.train_on_ray", train_here)

@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from aopsam.training.task import Task
-from aopsam.training.trainer import train
 from pipelines import label_corpus, registry, retrain
 from stages.registry.lease import hold
 from stages.registry.versions import Registry
-from tests.helpers.in_process import without_ray
+from tests.helpers.in_process import training_without_ray, without_ray
 from tests.helpers.made_scenes import made_scene
 from tests.helpers.made_shard import annotation, rectangle, write_shard
 from tests.helpers.planted_copies import encoded
@@ -33,11 +30,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import stages.label.run  # noqa: F401 - all that `without_ray` is to find
 
     without_ray(monkeypatch)
-
-    def train_here(name: str, make: object, task: Task, arguments: Any) -> dict[str, torch.Tensor]:
-        return train(task, Path(arguments.out) / "here", loader_workers=0)
-
-    monkeypatch.setattr("stages.retrain.learn.train_on_ray", train_here)
+    training_without_ray(monkeypatch)
     (tmp_path / "corpus").mkdir()
     for seed in range(3):
         (tmp_path / f"corpus/{seed}.jpg").write_bytes(photo(seed))
