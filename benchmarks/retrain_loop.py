@@ -33,7 +33,7 @@ from PIL import Image
 
 from aopsam.masks import rle
 from stages.registry.versions import Registry
-from stages.storage.location import open_filesystem
+from stages.storage.atomic import write_bytes
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 PHASES = {
@@ -132,15 +132,12 @@ class Loop:
 
 def add_photos(loop: Loop, photos: Sequence[Path]) -> None:
     """Copy photos into the corpus."""
-    filesystem, root = open_filesystem(f"{loop.out}/corpus")
-    filesystem.makedirs(root, exist_ok=True)
     for path in photos:
-        filesystem.pipe_file(f"{root}/{path.name}", path.read_bytes())
+        write_bytes(f"{loop.out}/corpus/{path.name}", path.read_bytes())
 
 
 def write_spoiled(loop: Loop, photos: Sequence[Path]) -> str:
     """Write photos with one small mask in the same corner of each as a shard; return its URI."""
-    filesystem, root = open_filesystem(loop.out)
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
             for path in photos:
@@ -160,7 +157,7 @@ def write_spoiled(loop: Loop, photos: Sequence[Path]) -> str:
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
         file.seek(0)
-        filesystem.pipe_file(f"{root}/spoiled.tar", file.read())
+        write_bytes(f"{loop.out}/spoiled.tar", file.read())
     return f"{loop.out}/spoiled.tar"
 
 
