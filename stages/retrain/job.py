@@ -215,7 +215,7 @@ class RetrainJob:
         if self.parent is not None:
             return StrategySpec(f"version {self.parent}", "aop", {PREDICTOR: f"{self.registry.uri}@{self.parent}"})
         bundled = load_predictor().sam_sha256 == self.configuration["weights"]["sam"]["sha256"]
-        return StrategySpec("bundled", "aop", {PREDICTOR: str(BUNDLED)}) if bundled else None
+        return StrategySpec("the bundled one", "aop", {PREDICTOR: str(BUNDLED)}) if bundled else None
 
     def ancestors(self) -> list[Version]:
         """Return the versions that the run goes on from, newest first."""

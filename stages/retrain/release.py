@@ -181,4 +181,5 @@ def _page(job: RetrainJob, version: Version, compared: Compared) -> str:
         charts_of(entries, specs),
         show([*losses, *gains], compared.sources, compared.stage),
         {"configuration": version.configuration},
+        ("Photos", "on which the new version loses most, then those on which it gains most"),
     )

@@ -166,6 +166,7 @@ def test_a_second_process_of_a_run_ends_with_a_line(work: Path, capsys: pytest.C
         (["--eval", "nowhere"], "nowhere: no shard"),
         (["--annotated", "judged.tar=0"], "a weight lies above 0 and up to 100"),
         (["--registry", "memory://r"], "only a folder or s3://"),
+        (["--registry", "/proc/r"], "/proc/r: cannot be written"),
         (["--run", "../a"], "--run ../a: a name is letters"),
         (["--teacher-prompts", "gird-3"], "gird-3"),
         (["--sam", "huge"], "unknown SAM 'huge'"),
