@@ -16,6 +16,7 @@ from aopsam.photos.decode import MAX_PIXELS
 from aopsam.sam.encode import PRECISIONS
 from stages.config.strategy_spec import parse_strategies
 from stages.storage.fetched import read_file
+from stages.storage.location import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,16 @@ class LabelConfig:
         return replace(self, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, of `GeneratorOptions` among the others."""
+        """Return plain values for JSON, of `GeneratorOptions` among the others; URIs without their secrets."""
         values = asdict(self)
-        return values | values.pop("options")
+        return _redacted(values | values.pop("options"))
+
+
+def _redacted(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: redact(value) if isinstance(value, str) else _redacted(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
 
 
 def digest(configuration: Mapping[str, Any]) -> str:

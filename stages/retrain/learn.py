@@ -32,12 +32,14 @@ def label_photos(job: RetrainJob, photos: str | None, means: Means) -> str | Non
     if photos is None:
         return None
     labelling = LabelJob.prepare(job.teacher(), photos, f"{job.run}/teacher", means.resources.threads)
-    if not labelling.finished():
+    if (finished := labelling.finished()) is not None:
+        summary = finished[0]
+    else:
         labelling.begin()
         progress = labelling.label(means.resources, None, means.max_seconds)
         summary, _ = finish_run(labelling, progress, means.resources.actors)
         print(describe(summary), flush=True)
-        accept("teacher", exit_status(summary, means.max_failed))
+    accept("teacher", exit_status(summary, means.max_failed))
     return labelling.out
 
 
