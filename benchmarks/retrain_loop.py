@@ -2,6 +2,7 @@
 
     python benchmarks/retrain_loop.py --photos PHOTOS --eval SHARD --out OUT
     python benchmarks/retrain_loop.py --photos PHOTOS --eval SHARD --out s3://bucket/loop --each 8 -- --steps 200
+    python benchmarks/retrain_loop.py --photos PHOTOS --eval FEW --out OUT --each 4 -- --tolerance 10 --more-prompts 20
 
 The photos of a local folder, --each a time, become the corpus OUT/corpus, and pipelines/retrain.py, to which goes what
 follows `--`, makes of it the registry OUT/registry; OUT must not exist. Four acts: (1) a first version, the run killed
@@ -38,14 +39,17 @@ from stages.storage.atomic import write_bytes
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 PHASES = {
     "find": "",
-    "choose": "photos, ",
-    "label": " new photos are chosen",
-    "maps": "bound by ",
-    "train": "prompt maps of ",
-    "compare": " steps done",
+    "choose": "found: ",
+    "label": "chosen: ",
+    "maps": "labelled: ",
+    "train": "maps: ",
+    "compare": "trained: ",
     "release": "compared: ",
 }
-"""Phase, and what stands in the output when it begins."""
+"""Phase, and what a line begins with that is written when the one before has ended."""
+
+
+TRIES = 3
 
 
 @dataclass
@@ -106,9 +110,12 @@ class Loop:
         return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
 
     def run(self, run: str, *more: str) -> tuple[int, str]:
-        """Run to the end; return exit status and output."""
-        process = self.begin(run, *more)
-        output, _ = process.communicate()
+        """Run to the end, again where a loaded machine did not let Ray start; return exit status and output."""
+        for _ in range(TRIES):
+            process = self.begin(run, *more)
+            output, _ = process.communicate()
+            if "Ray did not start" not in output:
+                break
         return process.returncode, output
 
     def kill_in(self, phase: str, run: str, wait: float, *more: str) -> str | None:
@@ -118,7 +125,7 @@ class Loop:
         if mark:
             for line in process.stdout:
                 said.append(line)
-                if mark in line:
+                if line.startswith(mark):
                     break
         try:
             process.wait(wait)

@@ -100,7 +100,7 @@ def choose_photos(job: RetrainJob, found: Found, means: Means) -> pa.Table:
         write_curation(out, descriptions, curate(descriptions, Keep(images=settings.keep), seed), seed)
         work.finish(done)
     curation = read_table(out, "curation.parquet")
-    print(f"{pc.sum(curation['chosen']).as_py()} of {found.new.num_rows} new photos are chosen", flush=True)
+    print(f"chosen: {pc.sum(curation['chosen']).as_py()} of {found.new.num_rows} new photos", flush=True)
     return curation
 
 

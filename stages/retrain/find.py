@@ -60,7 +60,9 @@ def find_new(job: RetrainJob, means: Means) -> Found | str:
         ValueError: photos that are not there.
     """
     if f"{FOUND}.json" in list_names(f"{job.run}/{FOUND}"):
-        return read_found(job)
+        found = read_found(job)
+        print(f"found: {found.new.num_rows} new photos", flush=True)
+        return found
     contents, listing = _read(job, means.resources)
     by_source = {name: contents.filter(pc.equal(contents["source"], name)) for name in _sources(job)}
     judged = by_source[JUDGED]["content_sha256"]
@@ -77,7 +79,7 @@ def find_new(job: RetrainJob, means: Means) -> Found | str:
     fresh = pairs - _pairs(seen)
     inputs = [job.parent, sorted(new["content_sha256"].to_pylist()), sorted(pairs), job.configuration]
     found = Found(new, annotated, digest({"inputs": inputs}))
-    print(f"{listing.num_rows} photos, {new.num_rows} of them new; {len(fresh)} new annotations", flush=True)
+    print(f"found: {new.num_rows} new photos of {listing.num_rows}, {len(fresh)} new annotations", flush=True)
     for version in job.registry.versions():
         if version.inputs_sha256 == found.inputs_sha256 and version.run != job.name:
             return f"nothing new since {version}"

@@ -22,6 +22,7 @@ from stages.results.summary import describe, exit_status
 from stages.retrain.find import Found
 from stages.retrain.job import FOUND, Means, RetrainJob, accept
 from stages.storage.errors import RunFailed
+from stages.storage.location import redact
 from stages.storage.tables import list_names
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from stages.train.predictor import PROMPTS, SAMPLING, PredictorJob, finish_predictor, predictor_task
@@ -40,6 +41,7 @@ def label_photos(job: RetrainJob, photos: str | None, means: Means) -> str | Non
         summary, _ = finish_run(labelling, progress, means.resources.actors)
         print(describe(summary), flush=True)
     accept("teacher", exit_status(summary, means.max_failed))
+    print(f"labelled: {summary['images']} photos", flush=True)
     return labelling.out
 
 
@@ -67,7 +69,7 @@ def build_all_maps(job: RetrainJob, found: Found, photos: str | None, labels: st
             photos_used = done.used
         else:
             photos_used = manifest["photos"] - manifest["failed"]
-        print(f"prompt maps of {photos_used} photos: {name}", flush=True)
+        print(f"maps: {photos_used} photos, {name}", flush=True)
         folders += [out] if photos_used else []
     return folders
 
@@ -81,8 +83,13 @@ def train(job: RetrainJob, folders: Sequence[str], means: Means) -> str:
         RunFailed: there are no maps to train on, or too few.
     """
     out = f"{job.run}/predictor"
-    if WEIGHTS in list_names(out):
-        return out
+    if WEIGHTS not in list_names(out):
+        _train(job, folders, means, out)
+    print(f"trained: {redact(out)}/{WEIGHTS}", flush=True)
+    return out
+
+
+def _train(job: RetrainJob, folders: Sequence[str], means: Means, out: str) -> None:
     before, settings = job.before(), job.settings
     start = None if before is None else str(before.options[PREDICTOR])
     training = PredictorJob(
@@ -97,7 +104,6 @@ def train(job: RetrainJob, folders: Sequence[str], means: Means) -> str:
     weights = train_on_ray("retrain", partial(predictor_task, training), task, arguments)
     assert weights is not None
     finish_predictor(training, task, weights, f"{out}/{WEIGHTS}")
-    return out
 
 
 def _prompts(task: PredictorTask, start: str | None) -> int:
