@@ -16,7 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
 from stages.storage.errors import BadInput, CannotWrite, RunFailed
-from stages.storage.location import absolute
+from stages.storage.location import absolute, redact
 
 Arguments = TypeVar("Arguments")
 
@@ -87,11 +87,27 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
 @contextmanager
 def checking_input() -> Iterator[None]:
-    """Say that what is wrong inside the block is wrong with the input: ValueError and OSError become `BadInput`."""
+    """Say that what is wrong inside the block is wrong with the input.
+
+    Raises:
+        BadInput: in place of a ValueError or OSError, or of what the client of a store raises.
+    """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        of_store = type(error).__module__.partition(".")[0] in _CLIENTS
+        if not of_store and not isinstance(error, ValueError | OSError):
+            raise
+        if of_store or (isinstance(error, PermissionError) and not error.errno):
+            said = " ".join(redact(word) for word in str(error).split())
+            raise BadInput(
+                f"the store refuses or is not there ({said}); are its credentials and address right?"
+            ) from error
         raise BadInput(str(error)) from error
+
+
+_CLIENTS = {"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure"}
+"""Packages that speak to stores; their exceptions have no common base."""
 
 
 @dataclass(frozen=True, kw_only=True)

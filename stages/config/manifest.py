@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.config.label_config import difference, digest
 from stages.storage import atomic
-from stages.storage.location import open_filesystem, redact
+from stages.storage.location import absolute, open_filesystem, redact
 
 
 class OtherConfiguration(ValueError):
@@ -42,6 +42,8 @@ def check_configuration(
         raise OtherConfiguration(
             f"{redact(out)}/manifest.json is not the manifest of a run: choose another {flag}"
         ) from error
+    if isinstance(before.get("images"), str):
+        before["images"] = absolute(before["images"])  # older runs kept a slash at a URI's end
     lines = difference(before, configuration)
     if lines:
         listed = "\n  ".join(lines)

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from stages.storage.errors import CannotWrite
-from stages.storage.location import open_filesystem, redact
+from stages.storage.location import has_folders, open_filesystem, redact
 
 PART = ".part"
 """Suffix of a file that is still being written, whose name starts with a dot."""
@@ -54,8 +54,9 @@ def write_path(uri: str) -> Iterator[Path]:
     parent, _, name = path.rpartition("/")
     is_local = isinstance(filesystem, LocalFileSystem)
     part = Path(parent if is_local else tempfile.gettempdir()) / f".{name}.{uuid.uuid4().hex}{PART}"
-    with _refusals(uri, Exception):
-        filesystem.makedirs(parent, exist_ok=True)
+    if has_folders(filesystem):
+        with _refusals(uri, Exception):
+            filesystem.makedirs(parent, exist_ok=True)
     try:
         with _refusals(uri, OSError):
             yield part
@@ -84,6 +85,8 @@ def _reason(error: BaseException | None) -> str:
     """Return a refusal in words; a store's own text may repeat the URI with its keys."""
     if isinstance(error, CannotWrite):
         return _reason(error.__cause__)
+    if isinstance(error, FileNotFoundError | PermissionError) and not error.errno:  # a store's
+        return "no such bucket" if isinstance(error, FileNotFoundError) else "permission denied"
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
@@ -114,7 +117,7 @@ def check_writable(out: str, *names: str) -> None:
 
 def _try_to_write(folder: str) -> None:
     filesystem, path = open_filesystem(folder)
-    missing = _missing_folders(filesystem, path)
+    missing = _missing_folders(filesystem, path) if has_folders(filesystem) else []
     probe = f".probe-{uuid.uuid4().hex}{PART}"
     try:
         write_bytes(f"{folder}/{probe}", b"probe")

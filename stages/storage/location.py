@@ -19,9 +19,21 @@ _LOCAL = re.compile(r"^(?:file|local)://(?:localhost(?=/))?")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]+")
 
 
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Protocols of stores without folders, to which a missing bucket is the only missing folder."""
+
+
 def absolute(uri: str) -> str:
-    """Make a local path absolute, since workers run in folders of their own; leave any other URI as it is."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+    """Make a local path absolute, since workers run in folders of their own; drop a slash at any other URI's end."""
+    if "://" not in uri:
+        return str(Path(uri).expanduser().absolute())
+    return uri.rstrip("/") if uri.rpartition("://")[2].strip("/") else uri
+
+
+def has_folders(filesystem: AbstractFileSystem) -> bool:
+    """Tell whether a file needs its folder to be made first; where not, making it would make a missing bucket."""
+    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
+    return not protocols & _OBJECT_STORES
 
 
 def open_filesystem(uri: str) -> tuple[AbstractFileSystem, str]:

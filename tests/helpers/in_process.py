@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -84,9 +85,10 @@ def train_here(
 ) -> dict[str, torch.Tensor]:
     """Train in this process as `stages.train.on_ray.train_on_ray` does with one worker, to which `make` travels."""
     task = cloudpickle.loads(cloudpickle.dumps(make))()
+    folder = Path(mkdtemp() if "://" in arguments.out else arguments.out) / "train"
     every = {"checkpoint_every": arguments.checkpoint_every, "validate_every": arguments.validate_every}
     reports = Reports(problem=lambda line: print(f"left out: {line}", file=sys.stderr))
-    return train(task, Path(arguments.out) / "train", loader_workers=0, reports=reports, **every)
+    return train(task, folder, loader_workers=0, reports=reports, **every)
 
 
 def training_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from aopsam._options import Count, Share
 from pipelines import curate, label_corpus
@@ -77,3 +78,20 @@ def test_what_fails_later_is_no_bad_input() -> None:
 
     with pytest.raises(ValueError, match="a defect of ours"):
         main([])
+
+
+@pytest.mark.parametrize(
+    "fault", [EndpointConnectionError(endpoint_url="http://k:s@host/b"), PermissionError("http://k:s@host/b: denied")]
+)
+def test_a_store_that_refuses_or_is_not_there_is_said_without_its_keys(fault: Exception) -> None:
+    with (
+        pytest.raises(BadInput, match=r"^the store refuses .*host/b.*credentials and address") as said,
+        checking_input(),
+    ):
+        raise fault
+    assert "k:s@" not in str(said.value)
+
+
+def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError), checking_input():
+        raise KeyError("x")

@@ -12,6 +12,7 @@ import pytest
 
 from stages.storage import atomic
 from stages.storage.atomic import check_writable
+from stages.storage.errors import CannotWrite
 
 NAMES = ("labels/", "plots/deep/a.svg", "manifest.json")
 
@@ -103,3 +104,14 @@ def test_a_store_is_left_as_it_was() -> None:
     check_writable("memory://writable", *NAMES)
     assert sorted(memory.find("/", withdirs=True)) == before
     memory.rm("/writable", recursive=True)
+
+
+def test_a_missing_bucket_is_not_made(bucket: str) -> None:
+    missing = f"{bucket}-missing"
+    with pytest.raises(ValueError, match=rf"^{missing}/out: cannot be written \(no such bucket\)"):
+        check_writable(f"{missing}/out", *NAMES)
+    with pytest.raises(CannotWrite, match="no such bucket"):
+        atomic.write_bytes(f"{missing}/out/x.txt", b"")
+    assert not fsspec.filesystem("s3").exists(missing)
+    check_writable(f"{bucket}/new/out", *NAMES)
+    assert fsspec.filesystem("s3").find(bucket) == []

@@ -80,6 +80,14 @@ def test_shards_below_odd_folders_are_read(tmp_path: Path, name: str) -> None:
     assert problems == []
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("s3://b/p/", "s3://b/p"), ("s3://b/p", "s3://b/p"), ("file:///", "file:///"), ("zip://::f.zip", "zip://::f.zip")],
+)
+def test_a_slash_at_the_end_of_a_uri_says_nothing(given: str, meant: str) -> None:
+    assert absolute(given) == meant
+
+
 def test_a_relative_path_with_colons_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute("run::2") == f"{tmp_path}/run::2"

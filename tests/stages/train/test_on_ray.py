@@ -27,7 +27,7 @@ from tests.helpers.training_tasks import WINDOW_BYTES, Line, cannot_build, small
 RECIPE = Recipe(steps=4, average=0.9)
 
 
-def options(out: Path, *more: str) -> TrainingArguments:
+def options(out: Path | str, *more: str) -> TrainingArguments:
     return parse(TrainingArguments, ["--out", str(out), "--threads", "1", *more])
 
 
@@ -57,7 +57,7 @@ def test_a_run_goes_on_from_its_end_and_a_plan_writes_nothing(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Photos of shards of which a tenth is in the window at one time; one is broken, and met while training."""
     monkeypatch.setattr(stream, "WINDOW_BYTES", WINDOW_BYTES)
@@ -70,7 +70,7 @@ def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
     alone = small_window(shards, replace(recipe, accumulate=2))
     one = train(alone, tmp_path / "alone", loader_workers=0)
     make = partial(small_window, shards, recipe)
-    two = train_on_ray("train_colour", make, make(), options(tmp_path / "out", "--workers", "2"))
+    two = train_on_ray("train_colour", make, make(), options(f"{bucket}/out", "--workers", "2"))
     assert two is not None
     torch.testing.assert_close(two["colour"], one["colour"])
     said = capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""Every pipeline from and to a disk and a store of S3's kind, each on what those before it wrote."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fsspec.core import url_to_fs
+
+from stages.annotations.held_out import is_held_out
+from tests.helpers import ROOT
+from tests.helpers.in_process import training_without_ray, without_ray
+from tests.helpers.made_edges import save_random_hed, save_random_nanodet
+from tests.helpers.made_shard import jpeg, two_objects, write_shard
+
+HELD_OUT = next(name for name in map(str, range(100)) if is_held_out(name))
+FEW = ["--threads", "1"]
+STEPS = ["--steps", "1", *FEW]
+PIPELINES: dict[str, Callable[[Callable[[str], str], Path], list[str]]] = {
+    "build_prompt_maps": lambda at, _: ["--data", at("s.tar"), "--out", at("maps"), *FEW],
+    "train_predictor": lambda at, _: [
+        "--data",
+        at("maps"),
+        "--validate",
+        at("s.tar"),
+        "--out",
+        at("predictor"),
+        *STEPS,
+    ],
+    "train_detector": lambda at, _: ["--data", at("maps"), "--out", at("detector"), *STEPS],
+    "build_edge_maps": lambda at, weights: [
+        *("--data", at("s.tar"), "--unlabelled", at("photos"), "--out", at("edges")),
+        *("--hed", str(save_random_hed(weights / "hed.safetensors"))),
+    ],
+    "train_sam": lambda at, weights: [
+        *("--data", at("s.tar"), "--edges", at("edges"), "--unlabelled", at("photos"), "--out", at("sam"), *STEPS),
+        *("--trunk", str(save_random_nanodet(weights / "nanodet.safetensors"))),
+        *("--dense-steps", "0", "--windows", "1"),
+    ],
+    "train_scorer": lambda at, _: [
+        *("--data", at("s.tar"), "--out", at("scorer"), "--prompts", "2", "--free", "1", "--steps", "5", *FEW),
+    ],
+    "distill_encoder": lambda at, _: [
+        *("--method", "decoupled", "--teacher", "tiny", "--student", "tiny", "--picture-px", "64", "--batch", "1"),
+        *("--data", at("photos"), "--out", at("student"), *STEPS),
+    ],
+    "curate": lambda at, _: ["--data", at("s.tar"), "--keep", "2", "--out", at("curation"), *FEW],
+    "evaluate": lambda at, _: [
+        "--data",
+        at("s.tar"),
+        "--sam",
+        "tiny",
+        "--prompts",
+        "gt-point",
+        "--out",
+        at("evaluation"),
+        *FEW,
+    ],
+    "calibrate": lambda at, _: [
+        *("--data", at("s.tar"), "--prompts", "grid-1,grid-2", "--sweep", "box_nms_thresh=0.7", "--limit", "2"),
+        *("--out", at("calibration")),
+    ],
+    "label_corpus": lambda at, _: ["--images", at("photos"), "--out", at("out"), "--prompts", "grid-1", *FEW],
+    "verify_labels": lambda at, _: ["--images", at("photos"), "--labels", at("out")],
+    "export_labels": lambda at, _: ["--labels", at("out"), "--to", "coco", "--out", at("coco")],
+}
+"""Arguments of each pipeline, of a function that names places and a folder on this machine for weights."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_every_pipeline(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mains = {name: importlib.import_module(f"pipelines.{name}").main for name in PIPELINES}
+    without_ray(monkeypatch)
+    training_without_ray(monkeypatch)
+    source = tmp_path / "source"
+    (source / "photos").mkdir(parents=True)
+    photos = {name: (jpeg(seed, (96, 128)), two_objects()) for seed, name in enumerate(["a", "b", "c", HELD_OUT])}
+    write_shard(source / "s.tar", photos)
+    for name in ("d", "e"):
+        (source / f"photos/{name}.jpg").write_bytes(jpeg(ord(name), (96, 128)))
+    root = str(tmp_path / "disk") if place == "disk" else request.getfixturevalue("bucket")
+    if place == "disk":
+        shutil.copytree(source, root)
+    else:
+        filesystem, path = url_to_fs(root)
+        filesystem.put(f"{source}/", path, recursive=True)
+    for name, arguments in PIPELINES.items():
+        assert mains[name](arguments(lambda part: f"{root}/{part}", tmp_path)) == 0, name
+
+
+def test_no_pipeline_is_left_out() -> None:
+    assert set(PIPELINES) == {path.stem for path in (ROOT / "pipelines").glob("*.py")}
