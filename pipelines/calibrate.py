@@ -85,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with checking_input():
         measure = MeasureSettings(model, choosing, predictor)
         sweeps = (lambda name: given) if given else partial(default_sweeps, model)
-        trials, chosen = calibrate(
-            measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr, flush=True)
-        )
+        trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
     facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
