@@ -12,7 +12,9 @@ import copy
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,12 +46,16 @@ class CannedGenerator:
         labelled.seconds |= dict.fromkeys(STAGES, 0.0) | {"encode": time.perf_counter() - began}
         return labelled
 
+    def label_together(self, images: Sequence[np.ndarray], working: Callable[[float], None]) -> list[Labelled]:
+        """Return `label` of each photo."""
+        return [self.label(image) for image in images]
+
 
 class CannedPhotos(LabelPhotos):
     """Label actor with its model replaced."""
 
-    def __init__(self, config: LabelConfig, images: str, device: str, threads: int, readers: int) -> None:
-        super().__init__(config, images, device, threads, readers)
+    def __init__(self, config: LabelConfig, images: str, device: str, threads: int, readers: int, *more: Any) -> None:
+        super().__init__(config, images, device, threads, readers, *more)
         canned = self._model.thread.submit(CannedGenerator, self.generator, float(os.environ[SECONDS]))
         self._model.generator = canned.result()  # type: ignore[assignment]
 

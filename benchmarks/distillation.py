@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,19 +52,6 @@ ALONE = FinetuneRecipe(windows=2, prompts=8, average=0.99, cross_entropy=0.0)
 DECOUPLED = StudentRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99)
 SAMI = SamiRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99, decoder_blocks=2, decoder_width=256)
 """With a smaller decoder than the paper's, which would cost three quarters of a step."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Photos without their annotations."""
-
-    photos: StoredPhotos
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        return self.photos[number].rgb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,13 +90,12 @@ def _train(arm: str, seed: int, steps: int, teacher: Sam, photos: StoredPhotos) 
         torch.manual_seed(seed)
         student = share_decoder(assemble(TinyEncoder()), teacher)
     before = 0 if arm == "alone" else steps // 2
-    pictures = Pictures(photos)
     if arm == "decoupled":
         recipe = replace(DECOUPLED, seed=seed, steps=before)
-        student.image_encoder.load_state_dict(_run(DecoupledTask(recipe, teacher, student, pictures)))
+        student.image_encoder.load_state_dict(_run(DecoupledTask(recipe, teacher, student, photos)))
     elif arm == "sami":
         masked = replace(SAMI, seed=seed, steps=before)
-        student.image_encoder.load_state_dict(_run(SamiTask(masked, teacher, student, pictures)))
+        student.image_encoder.load_state_dict(_run(SamiTask(masked, teacher, student, photos)))
     student.load_state_dict(_run(FinetuneTask(replace(ALONE, seed=seed, steps=steps - before), student, photos)))
     return student.eval()
 

@@ -8,8 +8,9 @@ On a cluster (absolute paths or URIs that every node reaches):
 
 Data: tars in SA-1B's layout; instance files of COCO or LVIS (.json) with the photos in a folder beside them (with
 --sparse); or OUT of label_corpus.py: what a costly strategy kept, weighted by its scores. Writes OUT/*.parquet
-(schemas/prompt_maps.py), OUT/manifest.json and OUT/sheet.png, a look at twelve maps. The same command again finishes
-what a kill left undone. Exit codes: 0, 2 for wrong arguments, 3 if no photo could be used or too many failed.
+(schemas/prompt_maps.py), OUT/index, by which a training finds their rows, OUT/manifest.json and OUT/sheet.png, a look
+at twelve maps. The same command again finishes what a kill left undone. Exit codes: 0, 2 for wrong arguments, 3 if no
+photo could be used or too many failed.
 """
 
 from __future__ import annotations

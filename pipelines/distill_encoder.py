@@ -11,7 +11,7 @@ Methods: `decoupled`, student embedding -> teacher embedding (MobileSAM); `sami`
 picture (EfficientSAM). Data: folders, globs, tars (SA-1B's too; its JSONs are not read) or Parquet files of photos; one
 in ten is held out. Writes OUT/student.safetensors: the student's encoder with the teacher's prompt encoder and mask
 decoder, for `--sam STUDENT --checkpoint` and to be fine-tuned. Checkpoints lie in OUT/train, and the same command again
-goes on from the last; photos that could not be read are named in OUT/left_out. Exit codes: 0, 2, 3 if none can.
+goes on from the last. Exit codes: 0, 2, 3 if no photo can be read.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from aopsam._options import Count, Limits, OneOf
 from aopsam.sam.registry import TRAINABLE
 from aopsam.training.sami import SamiRecipe
 from aopsam.training.student import StudentRecipe
-from aopsam.training.views import readable
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.distillation import DistillationJob, distillation_task, finish_student, left_out
+from stages.train.distillation import DistillationJob, distillation_task, finish_student
 from stages.train.on_ray import TrainingArguments, train_on_ray
 
 
@@ -76,23 +75,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
     with checking_input():
-        arguments.check_out("student.safetensors", "left_out/")
+        arguments.check_out("student.safetensors")
         job = arguments.job()
         task = distillation_task(job, problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
-    try:
-        readable(task.photos, 0)
-    except ValueError as error:
-        print(f"distill_encoder: {error}", file=sys.stderr)
+    if not len(task.photos):
+        print("distill_encoder: no photo that can be trained on", file=sys.stderr)
         return 3
-    print(f"{len(task.photos)} photos to train on", file=sys.stderr)
+    print(task.pool.describe(), file=sys.stderr)
     weights = train_on_ray("distill_encoder", partial(distillation_task, job), task, arguments)
     if weights is None:
         return 0
-    print("".join(f"left out: {line}\n" for line in left_out(arguments.out)), end="", file=sys.stderr)
     path = f"{arguments.out.rstrip('/')}/student.safetensors"
     finish_student(task, weights, path, arguments.method)
-    print(f"{redact(path)}: {arguments.student}, {len(left_out(arguments.out))} photos left out")
+    print(f"{redact(path)}: {arguments.student}")
     return 0
 
 

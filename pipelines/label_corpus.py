@@ -47,6 +47,8 @@ class Arguments(RunArguments):
     """CPU threads of a model."""
     openers: Annotated[int, Limits(0)] | None = None
     """Processes that open photos apart from the models'; by default, beside GPUs, one for each CPU of other nodes."""
+    photos_at_once: Count | None = None
+    """Photos that a model labels together; by default 1 on a CPU, 4 on a GPU."""
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     retry_failed: bool = False
@@ -71,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     threads = arguments.threads or 1
     with checking_input():
-        job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, threads, arguments.retry_failed)
+        how = threads, arguments.retry_failed, arguments.photos_at_once
+        job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, *how)
     wanted = arguments.actors, threads, None, arguments.device, arguments.openers
     if arguments.plan:
         print(plan_labelling(job, choose_resources(*wanted), arguments.price))

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 import torch
 from tyro.conf import OmitArgPrefixes
 
+from aopsam._options import Count
 from aopsam.training.scorer import NothingToLearn, ScorerRecipe
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.engine.resources import start
 from stages.storage.location import redact
-from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, prepare_examples
+from stages.train.scorer import PHOTOS, ScorerJob, collect_examples, finish_scorer, prepare_examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class Arguments(RunArguments):
     """Model whose masks are scored."""
     checkpoint: Uri | None = None
     """Weights of the SAM, where not the bundled or official ones."""
+    photos: Count = PHOTOS
+    """Photos to learn from, at most: the first of each shard, of all shards as many."""
     recipe: OmitArgPrefixes[ScorerRecipe] = field(default_factory=ScorerRecipe)
     """Hyper-parameters."""
     out: Uri
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with checking_input():
         if not arguments.data and not arguments.sparse:
             raise ValueError("needs annotated photos: --data, --sparse or both")
-        job = ScorerJob(arguments.data, arguments.sparse, arguments.sam, arguments.checkpoint, arguments.recipe)
+        given = arguments.sam, arguments.checkpoint, arguments.recipe, arguments.photos
+        job = ScorerJob(arguments.data, arguments.sparse, *given)
         work = prepare_examples(job, out)
     if (status := work.nothing_to_do("scorer.safetensors", arguments.max_failed)) is not None:
         return status

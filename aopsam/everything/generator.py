@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from aopsam._as_loaded import as_loaded
 from aopsam._options import Count, Limits, checked
 from aopsam.everything.candidates import Candidate, flat, whole
 from aopsam.everything.ledger import Labelled, Ledger
+from aopsam.everything.lock_step import Steps, in_lock_step, photos_at_once
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.parts import label_crops, label_tiles
 from aopsam.everything.rounds import PhotoRun
@@ -145,11 +146,26 @@ class AutoMaskGenerator:
         """
         return self.label(image).records
 
-    def generate_batch(self, images: list[np.ndarray]) -> list[list[dict[str, Any]]]:
-        """Return `generate` of each photo; a photo's masks never depend on the others."""
-        return [self.generate(image) for image in images]
+    def generate_batch(self, images: Sequence[np.ndarray], at_once: int | None = None) -> list[list[dict[str, Any]]]:
+        """Return `generate` of each photo; a photo's masks do not depend on the others.
 
-    @torch.inference_mode()
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            at_once: photos labelled together (`label_together`); by default 1 on a CPU and some on a GPU.
+
+        Raises:
+            ValueError: one is no such photo, or `at_once` is below 1.
+        """
+        checked({"at_once": Count | None}, {"at_once": at_once})
+        step = at_once or photos_at_once(self.model.device)
+        found = []
+        for start in range(0, len(images), step):
+            for outcome in self.label_together(images[start : start + step]):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                found.append(outcome.records)
+        return found
+
     def label(self, image: np.ndarray, encoded: EncodedPhoto | None = None) -> Labelled:
         """Return the records of `generate` with the counts and times of the photo.
 
@@ -160,14 +176,41 @@ class AutoMaskGenerator:
         Raises:
             ValueError: `image` is no such photo.
         """
-        check_photo(image)
-        with as_loaded(self.model):
-            return self._label(image, encoded)
+        (outcome,) = self._in_lock_step([(image, encoded)], lambda spent: None)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _label(self, image: np.ndarray, encoded: EncodedPhoto | None) -> Labelled:
-        run = PhotoRun(self.model, self.options, image, Ledger(self.model.device), encoded, scorer=self.scorer)
+    def label_together(
+        self, images: Sequence[np.ndarray], working: Callable[[float], None] = lambda spent: None
+    ) -> list[Labelled | Exception]:
+        """Return `label` of each photo, or what it raised; all are in memory at once, encoded in one batch, and their
+        small rounds are decoded together.
+
+        In company, numbers differ from those of a photo alone by rounding, since other kernels multiply larger
+        matrices. `benchmarks/batches.py` says whether masks are equal on a machine.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            working: called before each piece of work with the seconds that its photo has taken so far.
+        """
+        return self._in_lock_step([(image, None) for image in images], working)
+
+    @torch.inference_mode()
+    def _in_lock_step(
+        self, photos: Sequence[tuple[np.ndarray, EncodedPhoto | None]], working: Callable[[float], None]
+    ) -> list[Labelled | Exception]:
+        ledgers = [Ledger(self.model.device) for _ in photos]
+        ways = [(ledger, self._label(*photo, ledger)) for photo, ledger in zip(photos, ledgers, strict=True)]
+        with as_loaded(self.model):
+            return in_lock_step(self.model, ways, self.options.points_per_batch, working)
+
+    def _label(self, image: np.ndarray, encoded: EncodedPhoto | None, ledger: Ledger) -> Steps[Labelled]:
+        check_photo(image)
+        run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer)
         run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
-        candidates = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)
+        parts = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)
+        candidates = yield from parts
         if self.options.min_mask_region_area > 0:
             candidates = self._without_small_regions(run, candidates)
         with run.ledger.stage("filter"):

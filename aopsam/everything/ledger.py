@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -18,6 +18,8 @@ STAGES = ("encode", "prompt", "decode", "filter", "rle")
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -65,15 +67,41 @@ class Ledger:
         self.masks_dropped: Counter[str] = Counter()
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
+    @property
+    def spent(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Charge the time until the block is left to a stage."""
+        with self.shared([self], name, [1]):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def shared(ledgers: Sequence[Ledger], name: str, parts: Sequence[int]) -> Iterator[None]:
+        """Charge the time until the block is left to a stage of several photos, by their parts of the work."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._wait()
-            self.seconds[name] += time.perf_counter() - start
+            ledgers[0]._wait()
+            seconds = time.perf_counter() - start
+            for ledger, part in zip(ledgers, parts, strict=True):
+                ledger.seconds[name] += seconds * part / (sum(parts) or 1)
+
+    def steps(self, name: str, steps: Generator[Request, Answer, Result]) -> Generator[Request, Answer, Result]:
+        """Go through steps and charge to a stage what they take themselves, without the time for their requests."""
+        answer: Any = None
+        while True:
+            with self.stage(name):
+                try:
+                    request = steps.send(answer)
+                except StopIteration as end:
+                    found: Result = end.value
+                    return found
+            answer = yield request
 
     def close(self, records: list[dict[str, Any]]) -> Labelled:
         """Return the photo's records with its counts; proposed is what was decoded and what was dropped."""

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from aopsam.everything.candidates import Candidate, Crop, Filters, select
+from aopsam.everything.lock_step import Steps
 from aopsam.masks.refine import Rule, added_points
-from aopsam.sam.decode import DecodedMasks, decode_passing
+from aopsam.sam.decode import DecodedMasks, Round
 from aopsam.sam.prompts import Prompts
 
 Boundary = Literal["negative", "positive"]
@@ -27,9 +28,8 @@ def refine(
     filters: Filters,
     rule: Rule,
     boundary: Boundary,
-    points_per_batch: int,
     score_masks: Callable[[Crop, Prompts, DecodedMasks], tuple[DecodedMasks, torch.Tensor | None]],
-) -> tuple[list[Candidate], int]:
+) -> Steps[tuple[list[Candidate], int]]:
     """Decode each mask again with two more points; keep the one with the higher score, or predicted IoU without one.
 
     Each candidate's first prompt and its two added points are one prompt. Of its answers (three masks for a point, one
@@ -43,7 +43,6 @@ def refine(
         rule: the reading of the paper's choice of a strategy (`aopsam.masks.refine.wants_centre`).
         boundary: label of points just outside the mask. The paper does not say: as background they hold it back, as
             foreground they let it grow.
-        points_per_batch: prompts decoded at once.
         score_masks: scores decoded masks and drops those of too low a score, if masks rank by a score.
 
     Returns:
@@ -67,7 +66,7 @@ def refine(
         )
         scored = candidates[rows[0]].mask_score is not None
         least = filters.min_iou if scored else min(candidates[i].predicted_iou for i in rows)
-        decoded = decode_passing(crop.photo, prompts, min_iou=least, points_per_batch=points_per_batch)
+        decoded: DecodedMasks = yield Round(crop.photo, prompts, least)
         asked += len(prompts)
         decoded, scores = score_masks(crop, prompts, decoded)
         number, alternative = decoded.index.unbind(1)

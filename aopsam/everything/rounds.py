@@ -1,4 +1,7 @@
-"""The loop of everything mode on one photo, whole or a part of it: propose → decode → filter → send back."""
+"""The loop of everything mode on one photo, whole or a part of it: propose → decode → filter → send back.
+
+Where it needs the model it waits (`yield`), so that photos can be labelled together: see `lock_step.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from segment_anything.modeling import Sam
 
 from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, scored_by_agreement, select
 from aopsam.everything.ledger import Ledger, timed
+from aopsam.everything.lock_step import Image, Steps
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.refinement import refine
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.prompting.strategy import Decoded, Strategy
-from aopsam.sam.decode import DecodedMasks, decode_passing
-from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.decode import DecodedMasks, Round
+from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 from aopsam.scoring.network import MaskScorer
 
@@ -28,7 +31,6 @@ class PhotoRun:
     """One photo on its way through everything mode.
 
     Attributes:
-        model: the SAM that encodes and decodes.
         options: with the model's thresholds.
         image: (H, W, 3) uint8 RGB.
         ledger: counts and times of this photo.
@@ -37,7 +39,6 @@ class PhotoRun:
         scorer: scores masks, if they are to rank by a score.
     """
 
-    model: Sam
     options: GeneratorOptions
     image: np.ndarray
     ledger: Ledger
@@ -50,14 +51,14 @@ class PhotoRun:
         """Rows and columns of the photo."""
         return self.image.shape[0], self.image.shape[1]
 
-    def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> list[Candidate]:
+    def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> Steps[list[Candidate]]:
         """Run a strategy's rounds on one part of the photo; return its masks, without duplicates, refined if asked."""
-        crop = self.encode(box)
+        crop = yield from self.encode(box)
         rounds = strategy.rounds(crop.photo, self.ledger.dropped)
         candidates: list[Candidate] = []
         answer = None
         while (prompts := self.propose(rounds, answer)) is not None:
-            decoded = self.decode(crop, prompts, filters)
+            decoded = yield from self.decode(crop, prompts, filters)
             found, answer = self.filter(crop, prompts, decoded, filters)
             candidates += found
         if self.tiled:
@@ -65,16 +66,16 @@ class PhotoRun:
         candidates = self.without_duplicates(candidates, self.options.duplicates_thresh)
         if self.options.refine is None:
             return candidates
-        refined = self.ask_again(crop, candidates, filters)
+        refined = yield from self.ask_again(crop, candidates, filters)
         return self.without_duplicates(refined, self.options.duplicates_thresh)  # refined masks may meet
 
-    @timed("encode")
-    def encode(self, box: BoxXYXY) -> Crop:
+    def encode(self, box: BoxXYXY) -> Steps[Crop]:
         """Encode a part of the photo."""
         x0, y0, x1, y1 = box
         if self.encoded is not None and box == (0, 0, self.hw[1], self.hw[0]):
             return Crop(self.encoded, box, self.hw)
-        return Crop(encode(self.model, self.image[y0:y1, x0:x1]), box, self.hw)
+        encoded: EncodedPhoto = yield Image(self.image[y0:y1, x0:x1])
+        return Crop(encoded, box, self.hw)
 
     @timed("prompt")
     def propose(self, rounds: Rounds, answer: Decoded | None) -> Prompts | None:
@@ -84,12 +85,11 @@ class PhotoRun:
         except StopIteration:
             return None
 
-    @timed("decode")
-    def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> DecodedMasks:
+    def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> Steps[DecodedMasks]:
         """Decode one round; return the masks whose predicted IoU passes."""
         self.ledger.decoded += len(prompts)
-        batch = self.options.points_per_batch
-        return decode_passing(crop.photo, prompts, min_iou=filters.min_iou, points_per_batch=batch)
+        decoded: DecodedMasks = yield Round(crop.photo, prompts, filters.min_iou)
+        return decoded
 
     @timed("filter")
     def filter(
@@ -116,12 +116,12 @@ class PhotoRun:
         """Score the masks of a tile by how many of its masks agree with each."""
         return scored_by_agreement(candidates)
 
-    @timed("decode")
-    def ask_again(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> list[Candidate]:
+    def ask_again(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> Steps[list[Candidate]]:
         """Refine the masks (Adaptive Mask Refinement)."""
         assert self.options.refine is not None
-        settings = (self.options.refine, self.options.refine_boundary, self.options.points_per_batch)
-        refined, asked = refine(crop, candidates, filters, *settings, self.score_masks)
+        settings = (self.options.refine, self.options.refine_boundary)
+        steps = refine(crop, candidates, filters, *settings, self.score_masks)
+        refined, asked = yield from self.ledger.steps("decode", steps)
         self.ledger.refinements += asked
         return refined
 

@@ -47,7 +47,8 @@ class Context:
 
 
 class Strategy(ABC):
-    """Proposes prompts for one photo at a time; holds no state between photos.
+    """Proposes prompts for photos, each by rounds of its own: those of several photos may be under way, so that what
+    belongs to one is held by its `rounds`, not by the strategy.
 
     Its options are its keyword-only fields or parameters of `__init__`, with types and limits (`aopsam._options`). One
     of type `Path` is a file; one named `seed` decides what is drawn at random.

@@ -47,7 +47,8 @@ def head_count(attention: nn.Module) -> int:
 
 @contextmanager
 def keeping_queries_and_keys(encoder: nn.Module, heads: frozenset[Head]) -> Iterator[dict[Head, torch.Tensor]]:
-    """Keep the (2, N, c) queries and keys of heads while one photo is encoded, in the dict that it yields."""
+    """Keep the (2, N, c) queries and keys of heads while photos are encoded, in the dict that it yields; N counts the
+    cells of all of them, photo by photo."""
     kept: dict[Head, torch.Tensor] = {}
 
     def keep(attention: nn.Module, wanted: Head, module: nn.Module, inputs: object, qkv: torch.Tensor) -> None:

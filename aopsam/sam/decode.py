@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from aopsam._as_loaded import as_loaded
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
+from aopsam.sam.fast_decoder import Made, PromptedDecoder
 from aopsam.sam.prompts import Prompts
 
 PROMPTS_IN_CACHE = 16
@@ -32,6 +34,21 @@ class DecodedMasks:
     predicted_iou: torch.Tensor
     index: torch.Tensor
     logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Round:
+    """Prompts of one photo that are to be decoded.
+
+    Attributes:
+        photo: the encoded photo.
+        prompts: N points or N boxes, original pixels.
+        min_iou: masks whose predicted IoU is not above it are not made.
+    """
+
+    photo: EncodedPhoto
+    prompts: Prompts
+    min_iou: float = -math.inf
 
 
 @torch.inference_mode()
@@ -59,11 +76,8 @@ def decode_passing(
 def _decode(
     photo: EncodedPhoto, prompts: Prompts, min_iou: float, points_per_batch: int, multimask: bool | None
 ) -> DecodedMasks:
-    model = photo.model
     several = not prompts.are_boxes if multimask is None else multimask
-    height, width = photo.hw
-    scale = torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height], dtype=torch.float32)
-    step = points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
+    step = _at_once(photo, points_per_batch)
     rows, columns = photo.mask_cells
     iou = [torch.zeros(0, 3 if several else 1, dtype=torch.float32)]
     index = [torch.zeros(0, 2, dtype=torch.int64)]
@@ -71,16 +85,8 @@ def _decode(
     start = 0
     while start < len(prompts):
         batch = prompts[start : start + step]
-        coords = (torch.from_numpy(batch.coords_px) * scale).to(model.device)
         try:
-            labels = torch.from_numpy(batch.labels).to(model.device)
-            if prompts.are_boxes:
-                further = (coords[:, 2:], labels[:, 2:]) if coords.shape[1] > 2 else None
-                corners = coords[:, :2].reshape(-1, 4)
-                sparse, _ = model.prompt_encoder(points=further, boxes=corners, masks=None)
-            else:  # the padding slot is segment-anything's own: it appends it where no box is given
-                sparse, _ = model.prompt_encoder(points=(coords[:, :-1], labels[:, :-1]), boxes=None, masks=None)
-            scores, masks, passed = photo.decoder(sparse.to(photo.embedding), multimask=several, min_iou=min_iou)
+            ((scores, masks, passed),) = _run([Round(photo, batch, min_iou)], several)
         except RuntimeError as error:
             if step == 1 or not is_out_of_memory(error):
                 raise
@@ -92,6 +98,65 @@ def _decode(
         start += len(batch)
     device = photo.embedding.device
     return DecodedMasks(*(torch.cat([part.to(device) for part in parts]) for parts in (iou, index, logits)))
+
+
+@torch.inference_mode()
+def decode_together(rounds: Sequence[Round]) -> list[DecodedMasks]:
+    """Run the prompt encoder and the mask decoder once on prompts of several photos, as `decode_passing` does on each.
+
+    Each photo's masks are those that it has alone, up to rounding.
+
+    Args:
+        rounds: one of `decodable_together`'s groups.
+    """
+    with as_loaded(rounds[0].photo.model):
+        made = _run(rounds, multimask=not rounds[0].prompts.are_boxes)
+    return [DecodedMasks(scores.float(), passed, masks) for scores, masks, passed in made]
+
+
+def decodable_together(rounds: Sequence[Round], points_per_batch: int) -> list[list[int]]:
+    """Group rounds, given by their places, so that each group is decoded at once: the same kind of prompts, at most
+    `points_per_batch` in all. A round of as many or more is a group of its own, and so is one without prompts."""
+    groups: list[list[int]] = []
+    open_groups: dict[tuple[bool, int], tuple[list[int], int]] = {}
+    for place, asked in enumerate(rounds):
+        kind, count = (asked.prompts.are_boxes, asked.prompts.labels.shape[1]), len(asked.prompts)
+        most = _at_once(asked.photo, points_per_batch)
+        group, room = open_groups.get(kind, ([], 0))
+        if not count or count > room:
+            group, room = [], most
+            groups.append(group)
+        group.append(place)
+        if 0 < count < most:
+            open_groups[kind] = group, room - count
+    return groups
+
+
+def _at_once(photo: EncodedPhoto, points_per_batch: int) -> int:
+    return points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
+
+
+def _run(rounds: Sequence[Round], multimask: bool) -> list[Made]:
+    """Run the prompt encoder and the mask decoder once on rounds of the same kind of prompts."""
+    first = rounds[0].photo
+    model, boxes = first.model, rounds[0].prompts.are_boxes
+    coords = torch.cat([torch.from_numpy(asked.prompts.coords_px) * _scale(asked.photo) for asked in rounds])
+    labels = torch.cat([torch.from_numpy(asked.prompts.labels) for asked in rounds]).to(model.device)
+    coords = coords.to(model.device)
+    if boxes:
+        further = (coords[:, 2:], labels[:, 2:]) if coords.shape[1] > 2 else None
+        sparse, _ = model.prompt_encoder(points=further, boxes=coords[:, :2].reshape(-1, 4), masks=None)
+    else:  # the padding slot is segment-anything's own: it appends it where no box is given
+        sparse, _ = model.prompt_encoder(points=(coords[:, :-1], labels[:, :-1]), boxes=None, masks=None)
+    decoder = PromptedDecoder.joined([asked.photo.decoder for asked in rounds])
+    counts, least = [len(asked.prompts) for asked in rounds], [asked.min_iou for asked in rounds]
+    return decoder(sparse.to(first.embedding), counts, multimask=multimask, min_iou=least)
+
+
+def _scale(photo: EncodedPhoto) -> torch.Tensor:
+    """Return pixels of the model's square per original pixel, (2,) XY float32."""
+    height, width = photo.hw
+    return torch.tensor([photo.input_hw[1] / width, photo.input_hw[0] / height], dtype=torch.float32)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -114,8 +114,6 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     """Encode one photo, pre-processed as the model's authors do: segment-anything resizes the long side to the model's
     size and pads with zeros, a `StretchedSam` fills its square.
 
-    Photos are encoded one at a time, so that an embedding never depends on what else is in a batch.
-
     Args:
         model: any SAM of the registry.
         rgb: (H, W, 3) uint8.
@@ -123,25 +121,52 @@ def encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
     Raises:
         ValueError: `rgb` is not an (H, W, 3) uint8 array with at least one pixel.
     """
-    check_photo(rgb)
+    return encode_together(model, [rgb])[0]
+
+
+@torch.inference_mode()
+def encode_together(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
+    """Encode photos in one batch; each as `encode` does, up to rounding: `benchmarks/batches.py` says where exactly.
+
+    Raises:
+        ValueError: as `encode`.
+    """
+    for rgb in photos:
+        check_photo(rgb)
     with as_loaded(model):
-        return _encode(model, np.ascontiguousarray(rgb))  # torch takes no mirrored view
+        return _encode(model, [np.ascontiguousarray(rgb) for rgb in photos])  # torch takes no mirrored view
 
 
-def _encode(model: Sam, rgb: np.ndarray) -> EncodedPhoto:
-    size = model.image_encoder.img_size
-    if isinstance(model, StretchedSam):
-        pixels, input_hw = _stretch(model, rgb), (size, size)
-    else:
-        resized = _resize(rgb, size)
-        tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
-        pixels, input_hw = model.preprocess(tensor.to(model.pixel_mean.dtype)), (resized.shape[0], resized.shape[1])
+def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
+    squares, inputs_hw = zip(*(_square(model, rgb) for rgb in photos), strict=True)
+    pixels = torch.cat(squares)
     with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
         encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
     if isinstance(model, Sam2):
-        embedding, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
-        return EncodedPhoto(rgb, model, embedding, input_hw, tuple(finer), kept)
-    return EncodedPhoto(rgb, model, encoded.to(pixels.dtype), input_hw, queries_keys=kept)
+        embeddings, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
+    else:
+        embeddings, finer = encoded.to(pixels.dtype), []
+    return [
+        EncodedPhoto(
+            rgb,
+            model,
+            embeddings[i : i + 1],
+            inputs_hw[i],
+            tuple(level[i : i + 1] for level in finer),
+            {head: of_all.chunk(len(photos), dim=1)[i] for head, of_all in kept.items()},
+        )
+        for i, rgb in enumerate(photos)
+    ]
+
+
+def _square(model: Sam, rgb: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return the square (1, 3, S, S) that a model reads of a photo, and its rows and columns that show the photo."""
+    size = model.image_encoder.img_size
+    if isinstance(model, StretchedSam):
+        return _stretch(model, rgb), (size, size)
+    resized = _resize(rgb, size)
+    tensor = torch.as_tensor(resized, device=model.device).permute(2, 0, 1).contiguous()[None]
+    return model.preprocess(tensor.to(model.pixel_mean.dtype)), (resized.shape[0], resized.shape[1])
 
 
 def keep_head(model: Sam, head: Head) -> None:

@@ -15,18 +15,26 @@ with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `sc
 - the first convolution of the upscaling is one more product.
 
 Exact up to rounding.
+
+Prompts of several photos run together, those of one photo after those of another (`joined`): what is a photo's alone is
+multiplied photo by photo, with `counts` prompts each, everything else at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional
+
+PerPhoto = tuple[Tensor, ...]
+"""One tensor of each photo."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class Cells:
     scale: Tensor
     factors: Tensor
     values: tuple[Tensor, ...]
+
+    def of_photo(self, start: int, stop: int) -> Cells:
+        """Return the cells of one photo's prompts, without a copy."""
+        values = tuple(value[start:stop] for value in self.values)
+        return Cells(self.scale[start:stop], self.factors[start:stop], values)
 
     def of(self, prompts: Tensor, cut: Callable[[Tensor], Tensor]) -> Cells:
         """Return the cells of some prompts, only those that `cut` keeps."""
@@ -79,21 +92,29 @@ class CellsAsKeys:
         self._attention, self._heads = attention, attention.num_heads
         self._keys = _Scores(attention, attention.k_proj, base, constant, place, maps)
         value = attention.v_proj.weight.float().T
-        self._base = _by_head(base @ value, self._heads)
+        self._base: PerPhoto = (_by_head(base @ value, self._heads),)
         self._rows = _Rows(maps, value)
         self._constant = constant @ value + attention.v_proj.bias.float()
 
-    def __call__(self, queries: Tensor, cells: Cells | None) -> Tensor:
+    @classmethod
+    def joined(cls, photos: Sequence[CellsAsKeys]) -> CellsAsKeys:
+        """Return the attention to the cells of several photos."""
+        both = copy(photos[0])
+        both._keys = _Scores.joined([photo._keys for photo in photos])
+        both._base = _all(photo._base for photo in photos)
+        return both
+
+    def __call__(self, queries: Tensor, cells: Cells | None, counts: Sequence[int]) -> Tensor:
         """Attend with queries (B, T, C) to the cells; return what they read, (B, T, C)."""
         heads = self._heads
         q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1)).transpose(1, 2)
-        weights = torch.softmax(self._keys(q, cells), dim=-1)
+        weights = torch.softmax(self._keys(q, cells, counts), dim=-1)
         if cells is None:
-            read = _shared_product(weights.transpose(0, 1), self._base).transpose(0, 1)
+            read = _by_photo(weights.transpose(0, 1), self._base, counts).transpose(0, 1)
         else:
             scaled = torch.empty_like(weights.transpose(0, 1), memory_format=torch.contiguous_format)
             torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # in the layout of the next product
-            read = _shared_product(scaled, self._base).transpose(0, 1)
+            read = _by_photo(scaled, self._base, counts).transpose(0, 1)
             of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (heads, -1))
             read = read + of_rows @ self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
         read = read.transpose(1, 2).flatten(2) + self._constant
@@ -128,29 +149,40 @@ class CellsAsQueries:
             maps = [*maps, constant[None], written]
         base, maps = _centred(base), [_centred(rows) for rows in maps]
         self._rows = _Rows(maps)
-        self._square = base.square().sum(1)
+        self._square: PerPhoto = (base.square().sum(1),)
         # Inner products of the rows with the base: by head for values, (1, N) for constants.
-        self._cross = [rows @ base.T for rows in maps]
+        self._cross: list[PerPhoto] = [(rows @ base.T,) for rows in maps]
         gain = norm.weight.float()
         self.base, self.maps, self.constant = base * gain, [rows * gain for rows in maps], norm.bias.float()
 
-    def __call__(self, keys: Tensor, values: Tensor, cells: Cells | None) -> Cells:
+    @classmethod
+    def joined(cls, photos: Sequence[CellsAsQueries]) -> CellsAsQueries:
+        """Return the attention of the cells of several photos."""
+        both = copy(photos[0])
+        both._scores = _Scores.joined([photo._scores for photo in photos])
+        both._square = _all(photo._square for photo in photos)
+        both._cross = [_all(rows) for rows in zip(*(photo._cross for photo in photos), strict=True)]
+        return both
+
+    def __call__(self, keys: Tensor, values: Tensor, cells: Cells | None, counts: Sequence[int]) -> Cells:
         """Return the cells after their attention to tokens (B, T, C) with these keys and values."""
         heads = self._heads
         k, v = (
             projection(tokens).float().unflatten(2, (heads, -1)).transpose(1, 2)
             for projection, tokens in ((self._attention.k_proj, keys), (self._attention.v_proj, values))
         )
-        factors = torch.softmax(self._scores(k, cells), dim=2).flatten(1, 2)
+        factors = torch.softmax(self._scores(k, cells, counts), dim=2).flatten(1, 2)
         if cells is None:
-            scale = self._deviation(None, factors, (v,))
+            scale = self._deviation(None, factors, (v,), counts)
             return Cells(scale, factors.mul_(scale), (v,))
         factors = torch.cat([cells.factors, torch.ones_like(factors[:, :1]), factors], dim=1)
         all_values = (*cells.values, v)
-        scale = self._deviation(cells.scale, factors, all_values)
+        scale = self._deviation(cells.scale, factors, all_values, counts)
         return Cells(scale * cells.scale, factors.mul_(scale), all_values)
 
-    def _deviation(self, scale: Tensor | None, factors: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    def _deviation(
+        self, scale: Tensor | None, factors: Tensor, values: tuple[Tensor, ...], counts: Sequence[int]
+    ) -> Tensor:
         """Compute 1 / standard deviation of each cell over its channels, (B, 1, N).
 
         With everything centred, |s·b + fᵀR|² = s²|b|² + f · (2 s (R bᵀ) + (R Rᵀ) f).
@@ -159,16 +191,17 @@ class CellsAsQueries:
         inner = torch.bmm(rows @ rows.mT, factors)
         start, waiting = 0, iter(values)
         for cross in self._cross:
-            if cross.ndim == 2:  # a constant's
-                product = cross[None, None]
+            if cross[0].ndim == 2:  # a constant's
+                product = _repeated(cross, counts)[:, None]
             else:
-                product = _shared_product(next(waiting).transpose(0, 1), cross).transpose(0, 1)
+                product = _by_photo(next(waiting).transpose(0, 1), cross, counts).transpose(0, 1)
             count = product.shape[1] * product.shape[2]
             of_rows = inner[:, start : start + count].unflatten(1, product.shape[1:3])
             of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale[:, None], value=2.0)
             start += count
         square = inner.mul_(factors).sum(1, keepdim=True)
-        square += self._square if scale is None else self._square * scale.square()
+        of_base = _repeated(self._square, counts)
+        square += of_base if scale is None else of_base * scale.square()
         return (square / rows.shape[-1] + self._eps).rsqrt_()
 
 
@@ -191,21 +224,29 @@ class _Scores:
         heads = self._heads = attention.num_heads
         weight = projection.weight.float().T
         self._shrink = (weight.shape[1] // heads) ** -0.5
-        self._base = _by_head(base @ weight, heads).mT if maps else None
+        self._base: PerPhoto | None = (_by_head(base @ weight, heads).mT,) if maps else None
         placed = place + constant if maps else place + constant + base
-        self._placed = _by_head(placed @ weight + projection.bias.float(), heads).mT
+        self._placed: PerPhoto = (_by_head(placed @ weight + projection.bias.float(), heads).mT,)
         self._rows = _Rows(maps, weight)
 
-    def __call__(self, tokens: Tensor, cells: Cells | None) -> Tensor:
+    @classmethod
+    def joined(cls, photos: Sequence[_Scores]) -> _Scores:
+        both = copy(photos[0])
+        both._base = None if both._base is None else _all(photo._base or () for photo in photos)
+        both._placed = _all(photo._placed for photo in photos)
+        return both
+
+    def __call__(self, tokens: Tensor, cells: Cells | None, counts: Sequence[int]) -> Tensor:
         """Compute the scores of tokens (B, heads, T, d) for all cells, (B, heads, T, N)."""
         tokens = (tokens * self._shrink).transpose(0, 1).contiguous()
-        placed = _shared_product(tokens, self._placed).transpose(0, 1)
+        placed = _by_photo(tokens, self._placed, counts).transpose(0, 1)
         if cells is None or self._base is None:
             return placed
         rows = self._rows(cells.values).unflatten(2, (self._heads, -1)).permute(0, 2, 3, 1)
         scores = torch.bmm((tokens.transpose(0, 1) @ rows).flatten(1, 2), cells.factors).unflatten(1, (self._heads, -1))
         scores += placed
-        return scores.addcmul_(_shared_product(tokens, self._base).transpose(0, 1), cells.scale[:, None])
+        of_base = _by_photo(tokens, self._base, counts).transpose(0, 1)
+        return scores.addcmul_(of_base, cells.scale[:, None])
 
 
 class Upscale:
@@ -279,6 +320,21 @@ def _by_head(projected: Tensor, heads: int) -> Tensor:
     return projected.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
 
 
-def _shared_product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply (heads, B, T, K) @ (heads, K, N), the same for all prompts → (heads, B, T, N)."""
-    return torch.bmm(left.flatten(1, 2), right).unflatten(1, left.shape[1:3])
+def _by_photo(left: Tensor, rights: PerPhoto, counts: Sequence[int]) -> Tensor:
+    """Multiply (heads, B, T, K) @ (heads, K, N), the same for all prompts of a photo → (heads, B, T, N)."""
+    made = [
+        torch.bmm(part.flatten(1, 2), right).unflatten(1, part.shape[1:3])
+        for part, right in zip(left.split(list(counts), dim=1), rights, strict=True)
+    ]
+    return made[0] if len(made) == 1 else torch.cat(made, dim=1)
+
+
+def _repeated(rows: PerPhoto, counts: Sequence[int]) -> Tensor:
+    """Return each photo's N numbers for each of its prompts, (B, 1, N); of one photo once, (1, 1, N)."""
+    if len(rows) == 1:
+        return rows[0].view(1, 1, -1)
+    return torch.cat([row.view(1, 1, -1).expand(count, -1, -1) for row, count in zip(rows, counts, strict=True)])
+
+
+def _all(photos: Iterable[PerPhoto]) -> PerPhoto:
+    return tuple(chain.from_iterable(photos))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from itertools import accumulate
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -20,6 +19,7 @@ from aopsam.masks import rle
 from aopsam.photos.smaller import at_most
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import POINT, Prompts
+from aopsam.training.joined import Joined
 from aopsam.training.windows import Batch, Window, find_window, jittered
 
 KEPT_BYTES = 4 << 30
@@ -63,21 +63,13 @@ class Decoded(Annotated):
         return self.halves[index]
 
 
-class KeptPhotos(Sequence[Annotated]):
-    """Photos of several sources in turn, each decoded when it is first asked for and then kept.
-
-    Attributes:
-        counts: number of photos of each source.
-    """
+class KeptPhotos(Joined[Annotated]):
+    """Photos of several sources in turn, each decoded when it is first asked for and then kept."""
 
     def __init__(self, sources: Sequence[Sequence[Annotated]]) -> None:
-        self.counts = [len(source) for source in sources]
-        self._sources = sources
+        super().__init__(sources)
         self._kept: dict[int, Decoded] = {}
         self._bytes = 0
-
-    def __len__(self) -> int:
-        return sum(self.counts)
 
     @overload
     def __getitem__(self, index: int) -> Annotated: ...
@@ -85,13 +77,11 @@ class KeptPhotos(Sequence[Annotated]):
     def __getitem__(self, index: slice) -> Sequence[Annotated]: ...
     def __getitem__(self, index: int | slice) -> Annotated | Sequence[Annotated]:
         if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
+            return super().__getitem__(index)
         number = range(len(self))[index]
         if number in self._kept:
             return self._kept[number]
-        ends = list(accumulate(self.counts))
-        source = next(place for place, end in enumerate(ends) if number < end)
-        photo = _decoded(self._sources[source][number - ends[source] + self.counts[source]])
+        photo = _decoded(super().__getitem__(number))
         if self._bytes + photo.rgb.nbytes <= KEPT_BYTES:
             self._kept[number] = photo
             self._bytes += photo.rgb.nbytes
@@ -105,12 +95,10 @@ class KeptPhotos(Sequence[Annotated]):
             gone: how many of the first photos of each source are not in it any more.
         """
         same = KeptPhotos(sources)
-        old, new = (list(accumulate(counts, initial=0)) for counts in (self.counts, same.counts))
         for number, photo in self._kept.items():
-            source = next(place for place, end in enumerate(old[1:]) if number < end)
-            place = number - old[source] - gone[source]
-            if place >= 0:
-                same._kept[new[source] + place] = photo
+            source, place = self.place(number)
+            if place >= gone[source]:
+                same._kept[same.number(source, place - gone[source])] = photo
                 same._bytes += photo.rgb.nbytes
         return same
 

@@ -5,36 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any, overload
+from typing import Any
 
 from aopsam.training import stream
 from aopsam.training.annotated import Annotated, Findings, StoredPhotos
+from aopsam.training.joined import Joined
 from aopsam.training.stream import PARTS, Cursor, PhotoStream, StreamedPhotos
-
-
-class Joined(Sequence[Annotated]):
-    """Photos of several sequences, one after the other."""
-
-    def __init__(self, sequences: Sequence[Sequence[Annotated]]) -> None:
-        self._sequences = sequences
-        self._ends = list(accumulate(map(len, sequences)))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    @overload
-    def __getitem__(self, index: int) -> Annotated: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Annotated]: ...
-    def __getitem__(self, index: int | slice) -> Annotated | Sequence[Annotated]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        number = range(len(self))[index]
-        place = bisect_right(self._ends, number)
-        return self._sequences[place][number - (self._ends[place - 1] if place else 0)]
 
 
 class Pool:

@@ -16,10 +16,9 @@ only the cells under visible patches count as encoder output: the same for all e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import nn
@@ -27,9 +26,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from aopsam.sam.model import EMBED_DIM
+from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
 from aopsam.training.student import StudentRecipe, StudentTask
-from aopsam.training.views import Photos, Views, normalised, shown
+from aopsam.training.views import Views, normalised, shown
 
 HEAD_WIDTH = 32
 """Channels of an attention head of the decoder, as in MAE's (16 heads for 512 channels)."""
@@ -60,7 +60,12 @@ class SamiTask(StudentTask):
     heads: SamiDecoder
 
     def __init__(
-        self, recipe: SamiRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
+        self,
+        recipe: SamiRecipe,
+        teacher: Sam,
+        student: Sam,
+        photos: Sequence[Annotated],
+        held_out: Iterable[Annotated] = (),
     ) -> None:
         """Set up as `StudentTask` does, with a decoder of random weights from the recipe's seed."""
         super().__init__(recipe, teacher, student, photos, held_out)

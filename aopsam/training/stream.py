@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ WINDOW_BYTES = 256 << 20
 PARTS = 4
 """Parts of a window, which moves on by one of them."""
 
-Reader = Callable[[str, Problem], Iterable[Sample]]
+Reader = Callable[[Any, Problem], Iterable[Sample]]
 """Reader of one shard, the same samples at every call; it calls back with one line for each problem."""
 Check = Callable[[Sample, Findings], Annotated | None]
 """Function that makes a photo of a sample, or notes why there is none to train on."""
@@ -49,12 +49,12 @@ class PhotoStream:
     May be forked: a process that did not open the current shard opens it again.
 
     Attributes:
-        shards: names of the shards.
+        shards: names of the shards, or whatever else `Reader` takes.
         at: cursor behind the last sample.
         findings: problems of what is read; replace it at will.
     """
 
-    def __init__(self, shards: Sequence[str], read: Reader, seed: int = 0) -> None:
+    def __init__(self, shards: Sequence[Any], read: Reader, seed: int = 0) -> None:
         self.shards = list(shards)
         self.at = Cursor()
         self.findings = Findings()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import nn
@@ -16,9 +15,11 @@ from torch.nn import functional as F
 from aopsam._options import Count
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.registry import MODELS
+from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
+from aopsam.training.pool import Pool
 from aopsam.training.task import Recipe, Task, Validation, cosine
-from aopsam.training.views import Frame, Photos, Views, normalised, random_views, resized, shown, view
+from aopsam.training.views import Frame, Views, normalised, random_views, resized, shown, view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,15 @@ class StudentTask(Task):
     """
 
     recipe: StudentRecipe
+    pool: Pool
 
     def __init__(
-        self, recipe: StudentRecipe, teacher: Sam, student: Sam, photos: Photos, held_out: Iterable[np.ndarray] = ()
+        self,
+        recipe: StudentRecipe,
+        teacher: Sam,
+        student: Sam,
+        photos: Sequence[Annotated],
+        held_out: Iterable[Annotated] = (),
     ) -> None:
         """Freeze the teacher and store the held-out photos as pictures of the models' sizes.
 
@@ -77,20 +84,22 @@ class StudentTask(Task):
             recipe: hyper-parameters.
             teacher: model whose weights do not change; it moves to the student's device.
             student: model whose image encoder is trained, from its current weights.
-            photos: photos to train on.
-            held_out: (H, W, 3) uint8 photos to validate on.
+            photos: photos to train on, whose annotations are not read; of `StreamedPhotos` those that the run begins
+                with.
+            held_out: photos to validate on.
 
         Raises:
             ValueError: pictures of a size that a model does not accept.
         """
         self.recipe, self.photos = recipe, photos
+        self.pool = Pool([photos], recipe.batch)
         self.teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.student = student
         self.model = student.image_encoder
         self.heads = nn.ModuleList()
         sides = int(student.image_encoder.img_size), int(teacher.image_encoder.img_size)
         self._frame = _frame(recipe, student, teacher)
-        self._held_out = [view(rgb, Frame(*sides, 1.0)) for rgb in held_out]
+        self._held_out = [view(photo.rgb, Frame(*sides, 1.0)) for photo in held_out]
 
     def __len__(self) -> int:
         return -(-len(self.photos) // self.recipe.batch)
@@ -98,9 +107,9 @@ class StudentTask(Task):
     def batch(self, index: int) -> Views:
         """Return random views of the next photos."""
         recipe = self.recipe
-        return random_views(
-            self.photos, self._frame, seed=recipe.seed, index=index, count=recipe.batch, zoom=recipe.zoom
-        )
+        self.pool.move(index)
+        photos = self.pool.sources[0]
+        return random_views(photos, self._frame, seed=recipe.seed, index=index, count=recipe.batch, zoom=recipe.zoom)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW; norms, biases and single vectors do not decay."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,22 +12,9 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
+from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
 from aopsam.training.task import shuffled
-
-
-class Photos(Protocol):
-    """Photos by number, without annotations: a list of arrays, or a corpus that decodes on demand."""
-
-    def __len__(self) -> int:
-        """Return the number of photos."""
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        """Return a photo, (H, W, 3) uint8.
-
-        Raises:
-            ValueError: the photo cannot be read; it is then left out.
-        """
 
 
 class Frame(NamedTuple):
@@ -69,11 +56,9 @@ class Views:
 
 
 def random_views(
-    photos: Photos, frame: Frame, *, seed: int, index: int, count: int, zoom: tuple[float, float]
+    photos: Sequence[Annotated], frame: Frame, *, seed: int, index: int, count: int, zoom: tuple[float, float]
 ) -> Views:
     """Return batch number `index` of an endless shuffled stream; it depends only on the arguments.
-
-    A photo that cannot be read is replaced by the next one.
 
     Args:
         photos: photos to draw from.
@@ -82,34 +67,14 @@ def random_views(
         index: number of the batch.
         count: B.
         zoom: smallest and largest size of the photo relative to a frame that it just fills (log-uniform).
-
-    Raises:
-        ValueError: none of the photos can be read.
     """
     rng = np.random.default_rng([seed, index])
     chosen = shuffled(len(photos), seed, index * count, count)
     zooms = np.exp(rng.uniform(np.log(zoom[0]), np.log(zoom[1]), count))
     places, flips = rng.random((count, 2)), rng.random(count) < 0.5
     return stack(
-        [
-            view(readable(photos, number), frame, float(zooms[i]), places[i], bool(flips[i]))
-            for i, number in enumerate(chosen)
-        ]
+        [view(photos[number].rgb, frame, float(zooms[i]), places[i], bool(flips[i])) for i, number in enumerate(chosen)]
     )
-
-
-def readable(photos: Photos, number: int) -> np.ndarray:
-    """Return photo `number`, or the next one that can be read.
-
-    Raises:
-        ValueError: none of the photos can be read.
-    """
-    for place in range(len(photos)):
-        try:
-            return photos[(number + place) % len(photos)]
-        except ValueError:
-            continue
-    raise ValueError(f"none of {len(photos)} photos can be read")
 
 
 def view(

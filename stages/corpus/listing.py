@@ -80,32 +80,54 @@ class Corpus:
         """Yield the rows of a tar or a Parquet file, as they are read; a remote tar is read once, from its start.
 
         Args:
-            found: of `parts`.
+            found: of `parts_of`.
             others: to which every member is added that has no row, by its suffix.
             listed: told whether the list is whole.
 
         Raises:
             ValueError: the archive was named outright and cannot be used.
         """
+        for row, _ in self._archive(found, others, listed or Listed(), most_bytes=-1):
+            yield row
+
+    def photos_of_archive(
+        self, found: Found, others: Counter[str], most_bytes: int
+    ) -> Iterator[tuple[Row, bytes | None]]:
+        """Yield the rows of an archive as `rows_of_archive` does, with the encoded photos of a tar, read on the way.
+
+        Args:
+            found: of `parts_of`.
+            others: as there.
+            most_bytes: size of the largest photo that is read.
+
+        Yields:
+            A row, and what it stands for: None where `stages.corpus.fetch.fetch` has it, or says why there is none.
+        """
+        return self._archive(found, others, Listed(), most_bytes)
+
+    def _archive(
+        self, found: Found, others: Counter[str], listed: Listed, most_bytes: int
+    ) -> Iterator[tuple[Row, bytes | None]]:
         here, path = Row(found.relative, "file", size=found.size), self.root + b"/" + found.relative
-        listed = listed or Listed()
         try:
             if role(found.relative) is Role.TAR:
                 with self._open_tar(path, found.size) as archive:
-                    yield from _tar_rows(archive, here, others)
+                    for row in _tar_rows(archive, here, others):
+                        yield row, _content(archive, row) if (row.length or 0) <= most_bytes else None
             else:
-                yield from _parquet_rows(self.location, path, here, self.explicit, others)
+                for row in _parquet_rows(self.location, path, here, self.explicit, others):
+                    yield row, None
             listed.whole = True
         except OSError as error:
             # With an errno the system refused, and refuses fetch with the reason; without, the file itself is damaged.
-            yield here._replace(kind="special", offset=None if error.errno else 0)
+            yield here._replace(kind="special", offset=None if error.errno else 0), None
         except _Unusable:
             raise
         except Exception as error:  # a store's own exceptions have no common base
             if self.explicit:
                 reason = f"the archive cannot be read in parts ({type(error).__name__}); copy it to a disk first"
                 raise _Unusable(f"{shown(path)}: {reason}") from None
-            yield here._replace(kind="special")
+            yield here._replace(kind="special"), None
 
     def _open_tar(self, path: bytes, size: int | None) -> BinaryIO:
         filesystem, real = self.location.filesystem, self.location.real(path)
@@ -219,6 +241,14 @@ def list_images(images: str, exclude: str | None = None, others: Counter[str] | 
     for part in parts_of(corpus, found, others):
         rows.extend(part if isinstance(part, list) else corpus.rows_of_archive(part, others))
     return corpus.table(sorted(rows, key=lambda row: row.order))
+
+
+def _content(archive: BinaryIO, row: Row) -> bytes | None:
+    """Return the bytes of a photo in a tar; None for other rows."""
+    if row.kind != "tar" or row.offset is None:
+        return None
+    archive.seek(row.offset)
+    return archive.read(row.length or 0)
 
 
 def _tar_rows(archive: BinaryIO, here: Row, others: Counter[str]) -> Iterator[Row]:

@@ -205,9 +205,10 @@ def _start_journal() -> Any:
     return actor.options(scheduling_strategy=here).remote(node_ids)
 
 
-def alive() -> None:
-    """Give a sign of life: the stage of this process goes on to its next item."""
-    _Watch.sign()
+def alive(spent: float = 0.0) -> None:
+    """Give a sign of life: the stage of this process goes on to its next item, or with one of several that it works on
+    in turns, which has taken `spent` seconds so far."""
+    _Watch.sign(spent)
 
 
 class _Watch:
@@ -221,10 +222,10 @@ class _Watch:
         threading.Thread(target=self._look, daemon=True).start()
 
     @classmethod
-    def sign(cls) -> None:
+    def sign(cls, spent: float) -> None:
         me = threading.get_ident()
         for thread in [me] if me in cls._seen else list(cls._seen):  # a helper's sign is one of all that may use it
-            cls._seen[thread] = time.monotonic()
+            cls._seen[thread] = time.monotonic() - spent
 
     @contextmanager
     def work(self) -> Iterator[None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ import torch
 
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.everything.ledger import Labelled
+from aopsam.everything.lock_step import photos_at_once
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
@@ -25,8 +27,8 @@ from stages.config.strategy_spec import options_here
 from stages.engine.journal import Lost
 from stages.engine.steps import alive
 from stages.label.opened import photos_of
-from stages.label.prefetch import Opened, Prefetch
-from stages.label.row import blank_row, given_up, labelled, labels_table, with_reason
+from stages.label.prefetch import AHEAD_PX, Opened, Prefetch
+from stages.label.row import blank_row, given_up, labelled, labels_table, taken, with_reason
 from stages.registry.reference import open_predictor
 from stages.storage.fetched import local_file
 
@@ -67,36 +69,68 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
 class _Model:
     """Generator in a thread of its own, since each thread that computes with torch would have helpers of its own."""
 
-    def __init__(self, config: LabelConfig, device: str, threads: int) -> None:
+    def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int | None) -> None:
         keep_freed_memory()
         self.thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
         self.generator = self.thread.submit(make_generator, config, device).result()
+        self._at_once = at_once or photos_at_once(self.generator.model.device)
         self._free_since: float | None = None
-
-    def label(self, photos: Iterator[Opened]) -> dict[str, Any]:
-        """Label the next photo, in the model's thread; its row tells how long that waited for it."""
-        alive()
-        free_since = self._free_since or time.perf_counter()
-        photo = next(photos)
-        row = label_photo(self.generator, photo, time.perf_counter() - free_since)
-        self._free_since = time.perf_counter()
-        return row
 
     def label_all(self, photos: Iterator[Opened], number: int) -> Iterator[Future[dict[str, Any]]]:
         """Queue photos behind those of earlier calls; yield their rows as they are to be had."""
-        rows = deque(self.thread.submit(self.label, photos) for _ in range(number))
+        made = self._label(photos)
+        rows = deque(self.thread.submit(next, made) for _ in range(number))
         return (rows.popleft() for _ in range(number))
+
+    def _label(self, photos: Iterator[Opened]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of photos, labelled in groups; runs in the model's thread."""
+        for group in in_groups(self._take(photos), self._at_once):
+            rows = label_photos(self.generator, group)
+            self._free_since = time.perf_counter()
+            yield from rows
+
+    def _take(self, photos: Iterator[Opened]) -> Iterator[Opened]:
+        """Yield the photos; their rows tell how long the model's thread waited for them."""
+        while True:
+            alive()
+            free_since = self._free_since or time.perf_counter()
+            photo = next(photos, None)
+            if photo is None:
+                return
+            self._free_since = time.perf_counter()
+            yield replace(photo, row=taken(photo.row, self._free_since - free_since))
+
+
+def in_groups(photos: Iterator[Opened], at_once: int) -> Iterator[list[Opened]]:
+    """Yield photos in groups of `at_once`, fewer where they would have more than `AHEAD_PX` pixels together."""
+    group: list[Opened] = []
+    for photo in photos:
+        if group and sum(other.pixels for other in group) + photo.pixels > AHEAD_PX:
+            yield group
+            group = []
+        group.append(photo)
+        if len(group) == at_once:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 class LabelPhotos:
-    """Labels the photos of tables of the listing, one at a time; whatever happens to one, it becomes a row.
+    """Labels the photos of tables of the listing; whatever happens to one, it becomes a row.
 
     Made to be called from two threads at once: the model works on the photos of one call at a time, in the order of
     the calls, while other threads read and decode the photos that come next, those of the next call too.
     """
 
     def __init__(
-        self, config: LabelConfig, images: str, device: str = "cpu", threads: int = 1, readers: int = 1
+        self,
+        config: LabelConfig,
+        images: str,
+        device: str = "cpu",
+        threads: int = 1,
+        readers: int = 1,
+        at_once: int | None = None,
     ) -> None:
         """Load the model.
 
@@ -106,10 +140,12 @@ class LabelPhotos:
             device: torch device.
             threads: CPU threads of the model; explicit, since Ray gives a worker one.
             readers: threads that read and decode photos ahead of the model.
+            at_once: photos of a call that are labelled together, some 32 megapixels at most; None for the device's
+                number (`aopsam.everything.lock_step`).
         """
         self._prefetch = Prefetch(images, config.max_pixels, readers)
         self._calls_in_order = threading.Lock()
-        self._model = _Model(config, device, threads)
+        self._model = _Model(config, device, threads, at_once)
         self.generator = self._model.generator
 
     def __call__(self, listing: pa.Table) -> pa.Table:
@@ -126,11 +162,11 @@ class LabelPhotos:
 
 
 class LabelOpened:
-    """Labels photos that were opened elsewhere (`stages.label.opened`), one at a time, as `LabelPhotos` does."""
+    """Labels photos that were opened elsewhere (`stages.label.opened`), as `LabelPhotos` does."""
 
-    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1, at_once: int | None = None) -> None:
         """Load the model; see `LabelPhotos`."""
-        self._model = _Model(config, device, threads)
+        self._model = _Model(config, device, threads, at_once)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """Label rows of `OPENED`; return as many rows of schemas/labels.py, in the same order."""
@@ -142,12 +178,16 @@ class LabelOpened:
         return given_up(next(photos_of(item)).row, why)
 
 
-def label_photo(generator: AutoMaskGenerator, photo: Opened, seconds_wait: float = 0.0) -> dict[str, Any]:
-    """Turn an opened photo into its label row; never raises for what a photo does."""
-    if photo.rgb is None:
-        return photo.row | {"seconds_wait": seconds_wait}
+def label_photos(generator: AutoMaskGenerator, photos: Sequence[Opened]) -> list[dict[str, Any]]:
+    """Turn opened photos into their label rows, together; never raises for what a photo does."""
+    outcomes = iter(generator.label_together([photo.rgb for photo in photos if photo.rgb is not None], alive))
+    return [photo.row if photo.rgb is None else _row(photo, next(outcomes)) for photo in photos]
+
+
+def _row(photo: Opened, outcome: Labelled | Exception) -> dict[str, Any]:
     try:
-        return labelled(photo.row, generator.label(photo.rgb), seconds_wait)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return labelled(photo.row, outcome)
     except Exception as error:
-        row = photo.row | {"seconds_wait": seconds_wait}
-        return with_reason(row, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        return with_reason(photo.row, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")

@@ -44,15 +44,25 @@ class LabelJob:
         flow: the corpus, OUT, and which label files there are.
         failed: rows by image id that are to be made again, in their files.
         configuration: all that decides which masks come out, as the manifest records it.
+        photos_at_once: labelled together by an actor; None for its device's number.
     """
 
     config: LabelConfig
     flow: Flow
     failed: Mapping[str, FailedRow]
     configuration: dict[str, Any]
+    photos_at_once: int | None = None
 
     @classmethod
-    def prepare(cls, config: LabelConfig, images: str, out: str, threads: int, retry_failed: bool = False) -> LabelJob:
+    def prepare(
+        cls,
+        config: LabelConfig,
+        images: str,
+        out: str,
+        threads: int,
+        retry_failed: bool = False,
+        photos_at_once: int | None = None,
+    ) -> LabelJob:
         """Check everything that can be checked before work begins; write nothing.
 
         Args:
@@ -61,6 +71,7 @@ class LabelJob:
             out: folder of the run.
             threads: CPU threads of a model.
             retry_failed: take up photos again whose failure may have passed (`schemas.labels.PASSING`).
+            photos_at_once: photos that an actor labels together; None for its device's number.
 
         Raises:
             ValueError: a configuration that does not work, an OUT of another one or that cannot be written, or no
@@ -73,8 +84,9 @@ class LabelJob:
         if finished_manifest(out) is None:  # a finished run may lie where nothing can be written
             check_writable(out, *WRITTEN)
         weights = weights_of(make_generator(config))
-        # Threads too: they change the order of sums, and with it the last digits.
+        # Threads too, and photos at once: they change the order of sums, and with it the last digits.
         configuration = config.as_dict() | {"images": redact(images), "weights": weights, "threads": threads}
+        configuration |= {} if photos_at_once is None else {"photos_at_once": photos_at_once}
         check_configuration(out, configuration)
         _check_photos(images, out)
         refuse_foreign_tables(f"{out}/labels")
@@ -82,7 +94,7 @@ class LabelJob:
         files = [name for names in done.values() for name in names]
         failed = passing_failures(f"{out}/labels", files) if retry_failed else {}
         flow = Flow(images, out, done, old="images.parquet" in list_names(out))
-        return cls(config, flow, failed, configuration)
+        return cls(config, flow, failed, configuration, photos_at_once)
 
     def __str__(self) -> str:
         again = f" ({len(self.failed)} of them again)" if self.failed else ""
@@ -137,9 +149,9 @@ class LabelJob:
         """Return what is done to the photos on these resources."""
         device, threads, readers = resources.device, resources.threads, resources.readers
         return Labelling(
-            label=partial(LabelPhotos, self.config, self.flow.images, device, threads, readers),
+            label=partial(LabelPhotos, self.config, self.flow.images, device, threads, readers, self.photos_at_once),
             open=partial(OpenPhotos, self.flow.images, self.config.max_pixels, readers),
-            label_opened=partial(LabelOpened, self.config, device, threads),
+            label_opened=partial(LabelOpened, self.config, device, threads, self.photos_at_once),
             max_seconds=max_seconds,
         )
 

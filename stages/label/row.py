@@ -47,8 +47,13 @@ def opened(row: dict[str, Any], photo: Photo, seconds: float) -> dict[str, Any]:
     return row | {"height": height, "width": width, "message": photo.note, "seconds_photo": seconds}
 
 
-def labelled(row: dict[str, Any], found: Labelled, seconds_wait: float) -> dict[str, Any]:
-    """Fill in the masks of an opened photo, what they took, and how long the model waited for it."""
+def taken(row: dict[str, Any], seconds_wait: float) -> dict[str, Any]:
+    """Fill in how long the model waited for a photo, opened or not."""
+    return row | {"seconds_wait": seconds_wait}
+
+
+def labelled(row: dict[str, Any], found: Labelled) -> dict[str, Any]:
+    """Fill in the masks of an opened photo, and what they took."""
     row = row | {f"seconds_{stage}": seconds for stage, seconds in found.seconds.items()}
     row |= {
         "masks": found.records,
@@ -56,7 +61,6 @@ def labelled(row: dict[str, Any], found: Labelled, seconds_wait: float) -> dict[
         "prompts_decoded": found.prompts_decoded,
         "refinements": found.refinements,
         "masks_dropped": sum(found.masks_dropped.values()),
-        "seconds_wait": seconds_wait,
     }
     return with_reason(row, Reason.NONE if found.records else Reason.NO_MASK, row["message"])
 
@@ -102,6 +106,5 @@ def check_columns() -> None:
         ValueError: as for `labels_table`.
     """
     blank = blank_row(dict.fromkeys(("image_id", "uri", "file_name"), ""))
-    labels_table(
-        [labelled(opened(fetched(blank, "", 0.0), Photo(np.zeros((1, 1, 3), np.uint8)), 0.0), Labelled(), 0.0)]
-    )
+    photo = opened(fetched(blank, "", 0.0), Photo(np.zeros((1, 1, 3), np.uint8)), 0.0)
+    labels_table([labelled(taken(photo, 0.0), Labelled())])

@@ -12,7 +12,7 @@ from stages.annotations.samples import ReadSamples, Source
 from stages.annotations.shards import list_shards
 from stages.engine.resources import Resources
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
-from stages.prompt_maps.files import HOW, refuse_to_add
+from stages.prompt_maps.files import HOW, INDEX, refuse_to_add, write_index
 from stages.storage.location import redact
 from stages.storage.parts import digest_of
 
@@ -46,11 +46,14 @@ def prepare_maps(data: Sequence[str], images: str | None, only: str | None, reci
         "rows_per_file": ROWS_PER_FILE,
     }
     job = PhotoJob(out, [Source.of_shard(shard) for shard in shards], reading, SCHEMA, configuration, "", HOW)
-    job.check("sheet.png")
+    job.check("sheet.png", INDEX)
     return job
 
 
 def build_maps(job: PhotoJob, recipe: MapRecipe, resources: Resources, max_seconds: float) -> Done:
-    """Build the maps of photos that have none in OUT yet; `Done` is without their rows."""
+    """Build the maps of photos that have none in OUT yet, and index all; `Done` is without their rows."""
     make = partial(BuildPromptMaps, replace(recipe, threads=resources.threads), resources.device)
-    return job.run(make, resources, max_seconds, rows=False)
+    done = job.run(make, resources, max_seconds, rows=False)
+    if done.used:
+        write_index(job.out)
+    return done

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -120,7 +122,14 @@ def open_sequential(filesystem: AbstractFileSystem, path: str, size: int) -> Seq
         at += len(data)
         return data
 
-    return SequentialFile(more, size, lambda: None if stream is None else sync(filesystem.loop, stream.close))
+    process = os.getpid()
+
+    def close() -> None:
+        # A forgotten reader may be closed where no thread of the loop would answer: in a fork, at a program's end.
+        if stream is not None and os.getpid() == process and not sys.is_finalizing():
+            sync(filesystem.loop, stream.close)
+
+    return SequentialFile(more, size, close)
 
 
 def _stream(filesystem: AbstractFileSystem, path: str) -> Any:

@@ -57,7 +57,7 @@ class PredictorJob:
 
 
 def predictor_task(job: PredictorJob) -> PredictorTask:
-    """Build the predictor's training task.
+    """Build the predictor's training task; its model records the SAM whose embeddings it reads.
 
     Raises:
         ValueError: too few rows, prompt maps or shards that cannot be used, weights other than the maps', or a start of
@@ -81,7 +81,9 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
                 "none of the photos to validate on is held out of training and has a mask; give more shards"
             )
         photos = PromptedPhotos(sam, chosen[: job.photos])
-    return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts, _start(job, training))
+    task = PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts, _start(job, training))
+    task.model.sam, task.model.sam_sha256 = training.sam, training.sam_sha256
+    return task
 
 
 def _start(job: PredictorJob, training: PromptMapRows) -> PromptPredictor | None:
@@ -116,11 +118,10 @@ def finish_predictor(
     """
     predictor = task.model.eval()
     predictor.load_state_dict(weights)
-    rows, held_out = PromptMapRows(job.folders).split()
-    predictor.sam, predictor.sam_sha256 = rows.sam, rows.sam_sha256
-    maps = confidence_maps(predictor, held_out)
+    assert task.held_out is not None
+    maps = confidence_maps(predictor, task.held_out)
     predictor.sampling = calibrate_threshold(maps, job.sampling, job.prompts)
     notes = {f"recipe_{name}": str(value) for name, value in asdict(job.recipe).items()}
     with write_path(uri) as path:
-        save_predictor(predictor, path, notes | {"rows": str(len(rows))})
+        save_predictor(predictor, path, notes | {"rows": str(len(task.dataset))})
     return predictor

@@ -29,12 +29,16 @@ from stages.engine.resources import Resources
 from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
+from stages.storage.parts import digest_of
 
 THRESHOLD_PHOTOS = 16
 """Photos annotated all over that thresholds are chosen on."""
 
 SPARSE = " (sparse)"
 """End of the name of a source of photos with objects that are not annotated."""
+
+PHOTOS = 4000
+"""Photos that examples are made of, at most: four times those of the bundled scorer; 13 kB of examples each."""
 
 ROWS_PER_PART = 4
 
@@ -58,6 +62,7 @@ class ScorerJob:
         sam: name of the SAM whose masks are scored.
         checkpoint: file of its weights, on every node; None for the registry's own.
         recipe: hyper-parameters.
+        photos: the most photos that examples are made of; all examples are in memory together.
     """
 
     dense: tuple[str, ...]
@@ -65,6 +70,7 @@ class ScorerJob:
     sam: str
     checkpoint: str | None
     recipe: ScorerRecipe
+    photos: int = PHOTOS
 
 
 class MakeExamples:
@@ -95,20 +101,24 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
             written.
     """
     sam = load_sam(job.sam, local_file(job.checkpoint))
-    named = [
-        Source(f"{redact(shard)}{kind}", (shard,))
+    named = {
+        f"{redact(shard)}{kind}": shard
         for sources, kind in ((job.dense, ""), (job.sparse, SPARSE))
         for source in sources
         for shard in list_shards(source)
-    ]
+    }
+    # Of more shards than photos some are read, whatever their order.
+    names = list(named) if len(named) <= job.photos else sorted(named, key=digest_of)[: job.photos]
+    sources = [Source(name, (named[name],), job.photos // len(names)) for name in names]
     configuration = {
         "data": sorted(map(redact, job.dense)),
         "sparse": sorted(map(redact, job.sparse)),
         "sam": job.sam,
         "sam_sha256": sam.sha256,
+        "photos": job.photos,
         "rows_per_part": ROWS_PER_PART,
     } | asdict(job.recipe)
-    work = PhotoJob(out, list(dict.fromkeys(named)), ReadSamples(ROWS_PER_PART), MASKS, configuration)
+    work = PhotoJob(out, sources, ReadSamples(ROWS_PER_PART), MASKS, configuration)
     work.check("scorer.safetensors")
     return work
 

@@ -8,6 +8,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from aopsam.sam.model import assemble
+from aopsam.training.annotated import Annotated
 
 
 class SmallEncoder(nn.Module):
@@ -23,9 +24,13 @@ class SmallEncoder(nn.Module):
         return self.patches(x)
 
 
-def photos(count: int = 4) -> list[np.ndarray]:
+def bare(rgb: np.ndarray) -> Annotated:
+    return Annotated("bare", rgb, [], np.zeros((0, 2)), np.zeros(0))
+
+
+def photos(count: int = 4) -> list[Annotated]:
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1) for _ in range(count)]
+    return [bare(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)) for _ in range(count)]
 
 
 def small(seed: int) -> Sam:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import build_prompt_maps
+from stages.prompt_maps.files import INDEX
 from stages.prompt_maps.rows import PromptMapRows
 from tests.helpers import ROOT
 from tests.helpers.in_process import without_ray
@@ -80,6 +81,8 @@ def test_what_out_is_of_is_known(
     assert build_prompt_maps.main(more) == 0
     write_shard(tmp_path / "u.tar", {"c": (jpeg(2, HW), two_objects())})
     assert build_prompt_maps.main(more) == 0  # of a shard that came later
+    indexed = pq.read_table(f"{tmp_path}/more/{INDEX}", columns=["file"]).column(0).to_pylist()
+    assert indexed == sorted(parts(tmp_path / "more"))
     assert PromptMapRows([f"{tmp_path}/more"]).image_ids == ["a", "b", "c"]
     (tmp_path / "more/manifest.json").unlink()
     assert build_prompt_maps.main(more) == 2

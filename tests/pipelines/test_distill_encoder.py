@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from safetensors import safe_open
 from segment_anything.modeling import Sam
 
 from aopsam.sam.registry import load_sam
+from aopsam.training import stream
 from aopsam.training.finetune import FinetuneRecipe
 from aopsam.training.sami import SamiTask
 from aopsam.training.student import StudentRecipe
 from pipelines import distill_encoder
 from stages.annotations.held_out import is_held_out
 from stages.config.command_line import parse
-from stages.train.distillation import DistillationJob, distillation_task, left_out
+from stages.train.distillation import DistillationJob, distillation_task
 from stages.train.finetune import FinetuneJob, finetune_task
 from tests.helpers.in_process import training_without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
@@ -48,25 +50,42 @@ def work(folder: Path) -> DistillationJob:
     return DistillationJob(tuple(data(folder / "data")), recipe, str(folder / "out"))
 
 
-def test_photos_are_read_when_they_are_asked_for_and_some_are_held_out(tmp_path: Path) -> None:
+def test_photos_are_checked_and_some_are_held_out(tmp_path: Path) -> None:
     assert 0 < len(HELD_OUT) < len(NAMES)
     problems: list[str] = []
     task = distillation_task(work(tmp_path), problems.append)
-    assert len(problems) == 2
-    assert problems[0].endswith("s.tar: 2 other files not looked at (.json 2)")
-    assert "folder.png: " in problems[1]
-    assert len(task.photos) == 2 + len(NAMES) - len(HELD_OUT) + 1
-    assert left_out(str(tmp_path / "out")) == []
-    shapes = []
-    for number in range(len(task.photos)):
-        try:
-            shapes.append(task.photos[number].shape)
-        except ValueError:
-            continue
-    assert sorted(shapes) == [(80, 64, 3)] * (len(NAMES) - len(HELD_OUT)) + [(96, 128, 3)] * 2
-    [line] = left_out(str(tmp_path / "out"))
-    assert "loose/damaged.jpg: corrupt_image" in line
+    folder = tmp_path / "data"
+    assert [line.replace(f"{folder}/", "").split(": ")[:2] for line in problems] == [
+        ["s.tar", "2 other files not looked at (.json 2)"],
+        ["damaged.jpg", "corrupt_image"],
+        ["loose/folder.png", "not_a_file"],
+    ]
+    assert [photo.id for photo in task.photos] == [
+        "s.tar#t0.jpg",
+        "s.tar#t1.jpg",
+        *sorted(f"{name}.jpg" for name in NAMES if name not in HELD_OUT),
+    ]
     assert len(task._held_out) == len(HELD_OUT)
+
+
+def test_a_large_corpus_is_a_window_and_a_run_goes_on_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_BYTES", 8_000)
+    job, updates = work(tmp_path), range(40)
+    task = distillation_task(job)
+    assert len(task._held_out) == 1
+    seen: set[str] = set()
+    task.pool.begin(0, 1)
+    unbroken = []
+    for update in updates:
+        unbroken.append(task.batch(update).student)
+        seen |= {photo.id for photo in task.pool.sources[0]}
+    left = {"s.tar#t0.jpg", "s.tar#t1.jpg", *(f"{name}.jpg" for name in NAMES)} - seen
+    assert {f"{name}.jpg" for name in HELD_OUT} <= left
+    assert len(left) <= len(HELD_OUT) + 1  # one more where the first photos hold none of these
+    state, resumed = json.loads(json.dumps(task.pool.state(30))), distillation_task(job)
+    assert state["at"] is not None
+    resumed.pool.begin(30, 1, state)
+    assert all(torch.equal(resumed.batch(update).student, unbroken[update]) for update in updates[30:])
 
 
 def test_from_photos_to_a_student(
@@ -77,8 +96,8 @@ def test_from_photos_to_a_student(
     assert distill_encoder.main(command(tmp_path, data(tmp_path / "data"), *more)) == 0
     said = capsys.readouterr()
     assert "left out: " in said.err
-    assert "loose/damaged.jpg: corrupt_image" in said.err
-    assert "1 photos left out" in said.out
+    assert "damaged.jpg: corrupt_image" in said.err
+    assert f"{2 + len(NAMES) - len(HELD_OUT)} photos to train on, of all 15 in " in said.err
     path = tmp_path / "out" / "student.safetensors"
     student = load_sam("tiny", path)
     assert student.thresholds == tiny.thresholds
@@ -111,4 +130,4 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     assert "multiples of 16" in capsys.readouterr().err
     (tmp_path / "one.jpg").write_bytes(b"no photo")
     assert distill_encoder.main(command(tmp_path, [str(tmp_path / "one.jpg")])) == 3
-    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert "no photo that can be trained on" in capsys.readouterr().err

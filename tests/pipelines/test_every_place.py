@@ -41,7 +41,21 @@ PIPELINES: dict[str, Callable[[Callable[[str], str], Path], list[str]]] = {
         *("--dense-steps", "0", "--windows", "1"),
     ],
     "train_scorer": lambda at, _: [
-        *("--data", at("s.tar"), "--out", at("scorer"), "--prompts", "2", "--free", "1", "--steps", "5", *FEW),
+        *(
+            "--data",
+            at("s.tar"),
+            "--out",
+            at("scorer"),
+            "--photos",
+            "2",
+            "--prompts",
+            "2",
+            "--free",
+            "1",
+            "--steps",
+            "5",
+            *FEW,
+        ),
     ],
     "distill_encoder": lambda at, _: [
         *("--method", "decoupled", "--teacher", "tiny", "--student", "tiny", "--picture-px", "64", "--batch", "1"),
@@ -86,6 +100,7 @@ def test_every_pipeline(
     mains = {name: importlib.import_module(f"pipelines.{name}").main for name in PIPELINES}
     without_ray(monkeypatch)
     training_without_ray(monkeypatch)
+    monkeypatch.setattr("stages.train.sam.THRESHOLD_PHOTOS", 1)
     source = tmp_path / "source"
     (source / "photos").mkdir(parents=True)
     photos = {name: (jpeg(seed, (96, 128)), two_objects()) for seed, name in enumerate(["a", "b", "c", HELD_OUT])}

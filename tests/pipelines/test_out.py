@@ -75,10 +75,11 @@ def test_an_out_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixtu
 
 
 FOLDERS = {
+    "build_prompt_maps": ["index"],
     "curate": ["parts"],
     "evaluate": ["plots", "parts"],
     "label_corpus": ["labels"],
-    "distill_encoder": ["train", "tensorboard", "left_out"],
+    "distill_encoder": ["train", "tensorboard"],
     "train_detector": ["train", "tensorboard"],
     "train_predictor": ["train", "tensorboard"],
     "train_sam": ["train", "tensorboard"],

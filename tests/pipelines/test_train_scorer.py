@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.sam.registry import load_sam
+from aopsam.training.scorer import ScorerRecipe
 from pipelines import train_scorer
+from stages.train.scorer import ScorerJob, prepare_examples
 from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
@@ -35,6 +38,17 @@ def test_a_trained_scorer_ranks_the_masks_of_its_sam(
     assert generator.scorer.sam_sha256 == generator.model.sha256
     assert train_scorer.main(command) == 0
     assert "nothing to do: 12 photos done, 2 of them failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("photos", "used"), [(7, [2, 2, 2]), (2, [1, 1]), (100, [6, 5, 6])])
+def test_photos_are_taken_of_all_shards(tmp_path: Path, command: list[str], photos: int, used: list[int]) -> None:
+    other = {f"other-{n}": (jpeg(n, (96, 128)), two_objects()) for n in range(5)}
+    dense = (f"{tmp_path}/s.tar", str(write_shard(tmp_path / "t.tar", other)))
+    job = ScorerJob(dense, dense[:1], "tiny", None, ScorerRecipe(), photos)
+    work = prepare_examples(job, str(tmp_path / "out"))
+    read = [table for source in work.sources for table in work.reading(source.unit())]
+    names = [name for table in read for name in table.column("source").to_pylist()]
+    assert list(Counter(names).values()) == used
 
 
 def test_what_cannot_be_used_ends_in_a_line(

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from aopsam.sam.decode import decode_passing, decode_prompts, masks_on_cells, upscale
+from aopsam.sam.decode import (
+    Round,
+    decodable_together,
+    decode_passing,
+    decode_prompts,
+    decode_together,
+    masks_on_cells,
+    upscale,
+)
+from aopsam.sam.decoders.efficient_sam import efficient_sam_ti
+from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.fast_decoder import Made
 from aopsam.sam.model import assemble
 from aopsam.sam.prompts import Prompts
 from tests.helpers.small_sams import SmallEncoder
@@ -123,13 +136,13 @@ def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeyp
     expected = decode_prompts(photo, points)
     sizes, decoder = [], photo.decoder
 
-    def short_of_memory(sparse: torch.Tensor, **options: object) -> tuple[torch.Tensor, ...]:
+    def short_of_memory(sparse: torch.Tensor, counts: list[int], **options: object) -> list[Made]:
         sizes.append(len(sparse))
         if len(sparse) > 2:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
             )
-        return decoder(sparse, **options)
+        return decoder(sparse, counts, **options)
 
     monkeypatch.setitem(photo.__dict__, "decoder", short_of_memory)
     logits, iou = decode_prompts(photo, points)
@@ -137,12 +150,42 @@ def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeyp
     assert torch.allclose(logits, expected[0], atol=1e-5)
     assert torch.allclose(iou, expected[1], atol=1e-6)
 
-    def broken(sparse: torch.Tensor, **options: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("something else")
 
     monkeypatch.setitem(photo.__dict__, "decoder", broken)
     with pytest.raises(RuntimeError, match="something else"):
         decode_prompts(photo, points)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize("name", ["sam", "efficient_sam", "sam2"])
+def test_prompts_of_several_photos_decode_as_those_of_each(scene: np.ndarray, name: str, boxes: bool) -> None:
+    torch.manual_seed(0)
+    builders = {"sam": lambda: assemble(SmallEncoder()), "efficient_sam": partial(efficient_sam_ti, 128)}
+    model = (builders | {"sam2": partial(SAM2_MODELS["hiera_t"], 128)})[name]()
+    draw, rounds = np.random.default_rng(0), []
+    for rgb, count in ((scene, 3), (scene[:90, ::-1], 1), (scene[:, :110], 4)):
+        corner = draw.random((count, 2)) * 40
+        prompts = Prompts.from_boxes(np.hstack([corner, corner + 50])) if boxes else Prompts.from_points(corner)
+        photo = encode(model, rgb)
+        estimates = decode_prompts(photo, prompts)[1]
+        rounds.append(Round(photo, prompts, float(estimates.mean()) - 1e-4))  # about half of them pass
+    for together, asked in zip(decode_together(rounds), rounds, strict=True):
+        alone = decode_passing(asked.photo, asked.prompts, min_iou=asked.min_iou)
+        assert torch.allclose(together.predicted_iou, alone.predicted_iou, atol=1e-5)
+        assert together.index.tolist() == alone.index.tolist()
+        assert together.logits.shape == alone.logits.shape
+        assert torch.allclose(together.logits, alone.logits, atol=1e-4)
+
+
+def test_small_rounds_of_a_kind_are_decoded_together(photo: EncodedPhoto) -> None:
+    points, boxes = Prompts.from_points(np.ones((30, 2))), Prompts.from_boxes(np.ones((30, 4)))
+    more = points.with_points(np.ones((30, 1, 2)), np.ones((30, 1), np.int64))
+    prompts = [points[:5], boxes[:4], points[:0], points[:16], points[:8], more[:2], boxes[:9], points[:4]]
+    rounds = [Round(photo, some) for some in prompts]
+    assert decodable_together(rounds, 64) == [[0, 4], [1, 6], [2], [3], [5], [7]]  # 16 at once on a CPU
+    assert decodable_together(rounds, 9) == [[0], [1], [2], [3], [4], [5], [6], [7]]
 
 
 def test_no_prompts_decode_to_nothing(photo: EncodedPhoto) -> None:

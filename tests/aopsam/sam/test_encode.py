@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from aopsam.sam.encode import encode, precision_dtype, set_encoder_precision
+from aopsam.sam.attention import Head
+from aopsam.sam.decoders.efficient_sam import efficient_sam_ti
+from aopsam.sam.decoders.sam2 import SAM2_MODELS
+from aopsam.sam.encode import encode, encode_together, keep_head, precision_dtype, set_encoder_precision
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS
@@ -52,3 +55,27 @@ def test_a_mirrored_view_is_a_photo() -> None:
     model = MODELS["efficient_sam_ti"].build()
     mirrored = RGB[..., ::-1]
     assert torch.equal(encode(model, mirrored).embedding, encode(model, mirrored.copy()).embedding)
+
+
+@pytest.mark.parametrize("name", ["tiny", "efficient_sam_ti", "sam2"])
+def test_photos_encoded_together_are_encoded_as_each(name: str) -> None:
+    torch.manual_seed(0)
+    if name == "tiny":
+        model, head = assemble(TinyEncoder(img_size=64)), Head(1, 2)
+    elif name == "sam2":
+        model, head = SAM2_MODELS["hiera_t"](128), Head(9, 1)
+    else:
+        model, head = efficient_sam_ti(128), Head(11, 2)
+    keep_head(model, head)
+    photos = [RGB, RGB[:20, ::-1], RGB[5:, :30]]
+    for together, rgb in zip(encode_together(model, photos), photos, strict=True):
+        alone = encode(model, rgb)
+        assert np.array_equal(together.rgb, rgb)
+        assert together.input_hw == alone.input_hw
+        assert torch.allclose(together.embedding, alone.embedding, atol=1e-5)
+        assert torch.allclose(together.queries_keys[head], alone.queries_keys[head], atol=1e-4)
+        assert len(together.finer) == len(alone.finer)
+        for one, other in zip(together.finer, alone.finer, strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+    with pytest.raises(ValueError, match="uint8"):
+        encode_together(model, [RGB, RGB[..., 0]])

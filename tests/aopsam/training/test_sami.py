@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import nn
@@ -133,7 +132,7 @@ def test_the_student_learns_and_a_resumed_run_equals_an_unbroken_one(small_sam: 
 
 
 def test_the_papers_decoder_is_the_default(small_sam: Sam) -> None:
-    task = SamiTask(replace(SamiRecipe(), batch=1), small_sam, small(1), [np.zeros((32, 32, 3), np.uint8)])
+    task = SamiTask(replace(SamiRecipe(), batch=1), small_sam, small(1), photos(1))
     assert len(task.heads.blocks) == 8
     assert isinstance(task.heads.head, nn.Linear)
     assert task.heads.head.weight.shape == (256, 512)

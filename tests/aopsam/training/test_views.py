@@ -8,7 +8,8 @@ import torch
 from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
-from aopsam.training.views import Frame, normalised, random_views, readable, resized, shown, stack, view
+from aopsam.training.views import Frame, normalised, random_views, resized, shown, stack, view
+from tests.helpers.small_sams import bare
 
 WHOLE = Frame(128, 128, 1.0)
 
@@ -54,27 +55,10 @@ def test_photos_of_any_shape_fill_at_least_a_cell(hw: tuple[int, int]) -> None:
 
 
 def test_a_batch_is_a_function_of_its_number() -> None:
-    photos = [photo(seed) for seed in range(5)]
+    photos = [bare(photo(seed)) for seed in range(5)]
     batches = [random_views(photos, WHOLE, seed=3, index=index, count=2, zoom=(1.0, 2.0)) for index in (7, 8, 7)]
     assert torch.equal(batches[0].student, batches[2].student)
     assert not torch.equal(batches[0].student, batches[1].student)
-
-
-class SomeBroken:
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        if number != 2:
-            raise ValueError("broken")
-        return np.full((32, 32, 3), 77, np.uint8)
-
-
-def test_what_cannot_be_read_gives_its_place_to_what_can() -> None:
-    views = random_views(SomeBroken(), WHOLE, seed=0, index=0, count=4, zoom=(1.0, 1.0))
-    assert (views.student == 77).all()
-    with pytest.raises(ValueError, match="none of 0 photos"):
-        readable([], 0)
 
 
 def test_resizing_takes_the_photos_part_alone() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,21 @@ import pytest
 import torch
 from PIL import Image
 
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.everything.ledger import Labelled
 from aopsam.everything.options import GeneratorOptions
 from aopsam.masks import rle
+from aopsam.prompting import Decoded
+from aopsam.prompting.grid import Grid
+from aopsam.sam.encode import EncodedPhoto
+from aopsam.sam.prompts import Prompts
 from schemas import labels
 from schemas.labels import MODEL_STAGES, SCHEMA
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
-from stages.label.actor import LabelPhotos, make_generator
+from stages.label.actor import LabelPhotos, in_groups, make_generator
 from stages.label.job import LabelJob
+from stages.label.prefetch import AHEAD_PX, Opened
 from stages.label.row import labels_table
 
 CONFIG = LabelConfig(prompts="grid-2", max_pixels=240 * 320)
@@ -79,22 +88,61 @@ def test_seconds_are_those_spent_on_the_photo(photos: Path) -> None:
             assert (row[f"seconds_{stage}"] is not None) == labelled, (row["file_name"], stage)
 
 
-def test_a_photo_that_breaks_the_model_is_a_row_and_the_next_ones_are_labelled(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    label = LabelPhotos(CONFIG, str(photos))
-    whole = label.generator.label
+class _Fragile(Grid):
+    """A grid that a photo of 120 rows breaks."""
 
-    def fragile(rgb: np.ndarray) -> Any:
-        if rgb.shape[:2] == (120, 320):
+    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+        if photo.hw[0] == 120:
             raise RuntimeError("no\nluck")
-        return whole(rgb)
+        return super().rounds(photo, dropped)
 
-    monkeypatch.setattr(label.generator, "label", fragile)
-    rows = {row["file_name"]: row for row in label(list_images(str(photos))).to_pylist()}
-    assert (rows["1.png"]["status"], rows["1.png"]["message"]) == ("failed", "RuntimeError: no luck")
-    assert rows["1.png"]["width"] == 320
-    assert rows["2.png"]["status"] == "ok"
+
+def test_rows_of_photos_labelled_together_are_those_of_each(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the photos breaks the strategy, one is broken and one too large."""
+    listing, found = list_images(str(photos)), []
+    for at_once in (1, 3):
+        label = LabelPhotos(CONFIG, str(photos), at_once=at_once)
+        label.generator.strategies = [_Fragile.per_side(2)]
+        groups: list[int] = []
+        monkeypatch.setattr(label.generator, "label_together", partial(_noted, label.generator, groups))
+        rows = label(listing).to_pylist()
+        assert max(groups) == at_once
+        assert all((row["seconds_encode"] or 0) > 0 for row in rows if row["status"] == "ok")
+        found.append(rows)
+    one_by_one, together = found
+    assert Counter(row["status"] for row in together) == {"ok": 2, "failed": 2, "rejected": 1}
+    for row, expected in zip(together, one_by_one, strict=True):
+        for mask, other in zip(row["masks"], expected["masks"], strict=True):
+            for name in ("predicted_iou", "stability_score", "score"):
+                assert mask.pop(name) == pytest.approx(other.pop(name), abs=1e-5)
+        seconds = {name for name in row if name.startswith("seconds_")}
+        assert {name: row[name] for name in row if name not in seconds} == {
+            name: expected[name] for name in row if name not in seconds
+        }
+    broken = next(row for row in together if row["file_name"] == "1.png")
+    assert (broken["status"], broken["message"], broken["width"]) == ("failed", "RuntimeError: no luck", 320)
+
+
+def _noted(
+    generator: AutoMaskGenerator, groups: list[int], images: Sequence[np.ndarray], working: Callable[[float], None]
+) -> list[Labelled | Exception]:
+    groups.append(len(images))
+    return AutoMaskGenerator.label_together(generator, images, working)
+
+
+def test_groups_are_bounded_by_photos_and_by_pixels() -> None:
+    sizes = [AHEAD_PX - 1, 2, 3, 4, 5, AHEAD_PX + 1, 6]
+    groups = in_groups((Opened({}, None, pixels) for pixels in sizes), 3)
+    assert [[photo.pixels for photo in group] for group in groups] == [
+        [AHEAD_PX - 1],
+        [2, 3, 4],
+        [5],
+        [AHEAD_PX + 1],
+        [6],
+    ]
+    waiting = iter([Opened({}, None, 1)] * 2)
+    assert len(next(in_groups(waiting, 1))) == 1
+    assert len(list(waiting)) == 1  # a full group does not wait for the photo after it
 
 
 def test_the_encoders_precision_and_runtime_are_the_configurations() -> None:

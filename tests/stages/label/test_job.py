@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from aopsam.everything.generator import AutoMaskGenerator
 from schemas.labels import Reason
 from stages.annotations.own_labels import read_labelled
 from stages.annotations.shards import list_shards
@@ -137,3 +141,22 @@ def test_a_foreign_table_among_the_labels_is_found_before_the_work(tmp_path: Pat
     with pytest.raises(ValueError, match=r"half-uploaded\.parquet"):
         LabelJob.prepare(GRID, str(images), str(out), 1)
     assert (out / "labels/half-uploaded.parquet").exists()
+
+
+def test_photos_at_once_reach_the_actors_and_are_part_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = photos(tmp_path / "photos"), f"{tmp_path}/out"
+    (images / "3.jpg").write_bytes(jpeg(3, (96, 128)))
+    groups, whole = [], AutoMaskGenerator.label_together
+
+    def noted(generator: AutoMaskGenerator, images: Sequence[np.ndarray], working: Any) -> list[Any]:
+        groups.append(len(images))
+        return whole(generator, images, working)
+
+    monkeypatch.setattr(AutoMaskGenerator, "label_together", noted)
+    job = LabelJob.prepare(GRID, str(images), out, 1, photos_at_once=2)
+    assert run(job)[0]["images"] == sum(groups) == 3
+    assert max(groups) == 2
+    with pytest.raises(ValueError, match="photos_at_once"):
+        LabelJob.prepare(GRID, str(images), out, 1)

@@ -26,8 +26,9 @@ from schemas.prompt_maps import SCHEMA
 from stages.annotations.each_photo import Account, EachPhoto, WritePart, accounts
 from stages.annotations.samples import ReadSamples, Source
 from stages.engine.resources import Resources
+from stages.prompt_maps import files
 from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
-from stages.prompt_maps.files import HOW
+from stages.prompt_maps.files import HOW, write_index
 from stages.prompt_maps.plan import plan_maps
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.prompt_maps.run import prepare_maps
@@ -313,6 +314,89 @@ def test_rows_of_a_store_and_of_sixteen_a_group_are_the_same(two_rows: str) -> N
         for name, value in local[index].items():
             np.testing.assert_array_equal(stored[index][name], value, err_msg=name)
         np.testing.assert_array_equal(stored.objects(index)[1], local.objects(index)[1])
+
+
+def _ids(*folders: Path) -> tuple[list[str], np.ndarray]:
+    rows = PromptMapRows([str(folder) for folder in folders])
+    return rows.image_ids, rows._places
+
+
+@pytest.fixture
+def three_files(tmp_path: Path, toy_sam: Path) -> Path:
+    """A folder of three files, of four photos and their mirror images, and its index."""
+    for shard, names in enumerate(("ab", "c", "d")):
+        photos = {name: (jpeg(ord(name), (96, 128)), two_objects()) for name in names}
+        path = write_shard(tmp_path / f"{shard}.tar", photos)
+        _write_maps(tmp_path / "maps", path, MapRecipe(sam="toy", mirror=True, threads=1))
+    write_index(str(tmp_path / "maps"))
+    return tmp_path / "maps"
+
+
+def test_an_index_gives_the_rows_that_the_files_give_and_opens_none(
+    three_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_read_footer", lambda uri, size: pytest.fail(uri))
+    ids, places = _ids(three_files)
+    assert ids == [f"{name}{end}" for name in "abcd" for end in ("", MIRRORED)]
+    write_index(str(three_files))
+    monkeypatch.undo()
+    (three_files / files.INDEX).unlink()
+    for of_index, of_footers in zip((ids, places), _ids(three_files), strict=True):
+        np.testing.assert_array_equal(of_index, of_footers)
+
+
+def test_files_that_an_index_does_not_tell_of_are_opened(three_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read = files._read_footer
+    monkeypatch.setattr(
+        files, "_read_footer", lambda uri, size: (opened.append(uri.rpartition("/")[2]), read(uri, size))[1]
+    )
+    paths = {PromptMapRows([str(path.parent)])._uris.index(str(path)): path for path in three_files.glob("*.parquet")}
+    by_name = {tuple(pq.read_table(path, columns=["image_id"]).column(0).to_pylist()): path for path in paths.values()}
+    _, two, gone = (by_name[names] for names in sorted(by_name))
+    gone.unlink()
+    pq.write_table(pq.read_table(two).slice(1), two)  # of another size
+    pq.write_table(pq.read_table(two), three_files / "added.parquet")  # two in a row group
+    assert _ids(three_files)[0] == ["a", f"a{MIRRORED}", "b", f"b{MIRRORED}", f"c{MIRRORED}", f"c{MIRRORED}"]
+    assert sorted(opened) == sorted(["added.parquet", two.name])
+    write_index(str(three_files))
+    opened.clear()
+    assert len(_ids(three_files)[0]) == 6
+    assert opened == []
+    (three_files / files.INDEX).write_bytes(b"PAR1")
+    assert len(_ids(three_files)[0]) == 6
+
+
+def test_a_store_is_asked_for_names_the_index_and_the_row(
+    three_files: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem, path = fsspec.core.url_to_fs(bucket)
+    filesystem.put(f"{three_files}/", f"{path}/maps", recursive=True)
+    asked: list[str] = []
+    call = type(filesystem)._call_s3
+
+    async def noted(self: Any, method: str, *given: Any, **named: Any) -> Any:
+        asked.append(f"{method} {named.get('Key') or given}")
+        return await call(self, method, *given, **named)
+
+    monkeypatch.setattr(type(filesystem), "_call_s3", noted)
+    rows = PromptMapRows([f"{bucket}/maps"])
+    objects = [line.split()[1] for line in asked if "_object " in line]
+    assert objects == [f"maps/{files.INDEX}"] * 2  # once for its size
+    asked.clear()
+    local = PromptMapRows([str(three_files)])
+    for name, value in local[5].items():
+        np.testing.assert_array_equal(rows[5][name], value, err_msg=name)
+    assert len(asked) <= 2
+    assert all(line.startswith("get_object maps/part-") for line in asked)
+
+
+def test_of_many_held_out_rows_some_are_judged_by(three_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.prompt_maps.rows.is_held_out", lambda name: name in "abc")
+    monkeypatch.setattr("stages.prompt_maps.rows.HELD_OUT_ROWS", 3)
+    training, held_out = PromptMapRows([str(three_files)]).split()
+    assert training.image_ids == ["d", f"d{MIRRORED}"]
+    assert held_out.image_ids == ["a", "b", f"c{MIRRORED}"]
 
 
 def test_maps_of_version_1_train_but_hold_no_objects(two_rows: str) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from stages.storage.sequential import BEHIND, CHUNK, SequentialFile, open_sequential
+from tests.helpers import ROOT
+from tests.helpers.counting_server import serve
 
 DATA = np.random.default_rng(0).bytes(3 * CHUNK + 77)
 
@@ -51,6 +57,28 @@ def test_what_lies_far_behind_and_a_stream_that_ends_early_are_errors() -> None:
     short = SequentialFile(io.BytesIO(b"abc").read, 5)
     with pytest.raises(OSError, match="the stream ends at byte 3 of 5"):
         short.read()
+
+
+FORGETS = """
+import sys, fsspec
+from stages.storage.sequential import open_sequential
+
+def walk():
+    with open_sequential(fsspec.filesystem("http"), sys.argv[1], int(sys.argv[2])) as file:
+        yield file.read(1)
+
+forgotten = [walk()]
+forgotten.append(forgotten)
+next(forgotten[0])
+"""
+
+
+def test_a_program_that_ends_in_the_middle_of_a_file_ends(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(DATA)
+    with serve(tmp_path) as (address, _):
+        command = [sys.executable, "-c", FORGETS, f"http://{address}/s.tar", str(len(DATA))]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        assert subprocess.run(command, timeout=60, env=environment, check=False).returncode == 0
 
 
 class _Counting(MemoryFileSystem):
