@@ -80,7 +80,7 @@ def test_killed_in_each_phase_then_in_use_then_spoiled_then_back(
         real = getattr(__import__(module, fromlist=[name]), name)
         monkeypatch.setattr(place, lambda *given, **named: counted.update([name]) or real(*given, **named))
 
-    for place in ("label.actor.label_photo", "curate.actor.fingerprint", "prompt_maps.actor.photo_target"):
+    for place in ("label.actor.labelled", "curate.actor.fingerprint", "prompt_maps.actor.photo_target"):
         count(f"stages.{place}")
     for phase in PHASES:
         real = getattr(retrain, phase)
@@ -97,7 +97,7 @@ def test_killed_in_each_phase_then_in_use_then_spoiled_then_back(
     capsys.readouterr()
     assert retrain.main(command(work, "a")) == 0
     assert "nothing to do: run a has ended: version 1 is in use now: mIoU" in capsys.readouterr().out
-    assert counted == {"label_photo": 3, "fingerprint": 4, "photo_target": 3}  # each once: 0, 1 or turned, 2
+    assert counted == {"labelled": 3, "fingerprint": 4, "photo_target": 3}  # each once: 0, 1 or turned, 2
     found = Registry(str(work / "r"))
     (first,) = found.versions()
     assert (first.parent, first.run, first.passed) == (None, "a", True)
