@@ -55,6 +55,9 @@ class SideBySide:
     pictures: Sequence[tuple[str, npt.NDArray[np.uint8]]]
 
 
+FAILURES = ("Failures", "photos on which the first strategy loses most")
+
+
 def evaluation_html(
     title: str,
     lines: Sequence[str],
@@ -62,6 +65,7 @@ def evaluation_html(
     charts: Sequence[Chart],
     failures: Sequence[SideBySide],
     details: Mapping[str, Mapping[str, Any]],
+    heading: tuple[str, str] = FAILURES,
 ) -> str:
     """Return the page of an evaluation as HTML text.
 
@@ -70,8 +74,9 @@ def evaluation_html(
         lines: lines below the title that say what was evaluated.
         tables: in order.
         charts: in order.
-        failures: photos with the largest losses, in order.
+        failures: photos with the masks of several methods, in order.
         details: name → values (nested ones are flattened), listed at the end.
+        heading: title of the photos, and what they are.
     """
     return render(
         "evaluation.html",
@@ -80,5 +85,6 @@ def evaluation_html(
         tables=tables,
         charts=charts,
         failures=failures,
+        heading=heading,
         details={name: flattened(values) for name, values in details.items()},
     )

@@ -60,6 +60,11 @@ def read_each(folder: str, names: Iterable[str], read: Callable[[pq.ParquetFile]
         yield from threads.map(read_one, names)
 
 
+def read_table(folder: str, name: str) -> pa.Table:
+    """Return the rows of a Parquet file of a folder. Errors as for `read_each`."""
+    return next(read_each(folder, [name], lambda file: file.read()))
+
+
 def read_column(folder: str, names: Iterable[str], column: str) -> pa.ChunkedArray:
     """Return a column of strings of several Parquet files of a folder, in order (see `read_each`)."""
 

@@ -19,6 +19,7 @@ from aopsam.training.stream import StreamedPhotos
 from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
 from stages.annotations.held_out import held_out_ids, is_held_out, listed_id
 from stages.storage.atomic import write_path
+from stages.storage.fetched import local_file
 from stages.train.listed import bare, read_listed
 
 JUDGED = 16
@@ -55,12 +56,12 @@ def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = 
         ValueError: no such data, or weights that do not fit.
     """
     recipe = job.recipe
-    teacher = load_sam(recipe.teacher, job.checkpoint)
+    teacher = load_sam(recipe.teacher, local_file(job.checkpoint))
     recipe = replace(recipe, teacher_sha256=teacher.sha256)
     if job.start is None:
         student = build_student(recipe.student, recipe.seed)
     else:
-        student = load_sam(recipe.student, job.start)
+        student = load_sam(recipe.student, local_file(job.start))
         recipe = replace(recipe, start_sha256=student.sha256)
     share_decoder(student, teacher)
     photos, held_out = _split(job, on_problem)

@@ -58,8 +58,16 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job that is imported run here."""
-    pipelines = ("label_corpus", "curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
-    rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run")
+    pipelines = (
+        "label_corpus",
+        "curate",
+        "evaluate",
+        "build_prompt_maps",
+        "build_edge_maps",
+        "train_scorer",
+        "retrain",
+    )
+    rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run", "retrain.find")
     stand_ins = {
         "run_steps": (run_here, tuple(f"stages.{name}" for name in rooms)),
         "start": (
@@ -85,6 +93,6 @@ def train_here(
 
 def training_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every training pipeline that is imported train here."""
-    for name in ("train_sam", "train_predictor", "train_detector", "distill_encoder"):
-        if f"pipelines.{name}" in sys.modules:
-            monkeypatch.setattr(f"pipelines.{name}.train_on_ray", train_here)
+    pipelines = ("train_sam", "train_predictor", "train_detector", "distill_encoder")
+    for module in {"stages.retrain.learn", *(f"pipelines.{name}" for name in pipelines)} & sys.modules.keys():
+        monkeypatch.setattr(f"{module}.train_on_ray", train_here)

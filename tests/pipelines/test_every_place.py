@@ -77,7 +77,15 @@ PIPELINES: dict[str, Callable[[Callable[[str], str], Path], list[str]]] = {
         *("--data", at("s.tar"), "--prompts", "grid-1,grid-2", "--sweep", "box_nms_thresh=0.7", "--limit", "2"),
         *("--out", at("calibration")),
     ],
-    "label_corpus": lambda at, _: ["--images", at("photos"), "--out", at("out"), "--prompts", "grid-1", *FEW],
+    "retrain": lambda at, _: [
+        *("--corpus", at("photos"), "--registry", at("registry"), "--eval", at("one.tar"), "--sparse", at("s.tar=2")),
+        *("--teacher-prompts", "grid-2", "--tolerance", "100", "--more-prompts", "1000", "--at-least", "2", *STEPS),
+    ],
+    "registry": lambda at, _: ["--registry", at("registry"), "--promote", "1"],
+    "label_corpus": lambda at, _: [
+        *("--images", at("photos"), "--out", at("out"), "--prompts", "grid-1", *FEW),
+        *("--predictor", at("registry@latest")),
+    ],
     "verify_labels": lambda at, _: ["--images", at("photos"), "--labels", at("out")],
     "export_labels": lambda at, _: ["--labels", at("out"), "--to", "coco", "--out", at("coco")],
 }
@@ -97,6 +105,7 @@ def test_every_pipeline(
     (source / "photos").mkdir(parents=True)
     photos = {name: (jpeg(seed, (96, 128)), two_objects()) for seed, name in enumerate(["a", "b", "c", HELD_OUT])}
     write_shard(source / "s.tar", photos)
+    write_shard(source / "one.tar", {"a": photos["a"]})
     for name in ("d", "e"):
         (source / f"photos/{name}.jpg").write_bytes(jpeg(ord(name), (96, 128)))
     root = str(tmp_path / "disk") if place == "disk" else request.getfixturevalue("bucket")

@@ -55,7 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_pipeline_that_writes_is_here() -> None:
-    assert set(FLAGS) == {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"verify_labels"}
+    others = {"verify_labels", "registry", "retrain"}  # these two write into a registry: test_retrain.py
+    assert set(FLAGS) == {path.stem for path in (ROOT / "pipelines").glob("*.py")} - others
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/x", "instead", "/proc/run"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aopsam.predictor.inference import confidence_map
-from aopsam.predictor.weights import load_predictor
+from aopsam.predictor.weights import BUNDLED, load_predictor
 from aopsam.sam.checkpoints import file_sha256
 from pipelines import build_prompt_maps, train_predictor
 from tests.helpers.in_process import without_ray
@@ -40,6 +40,8 @@ def test_from_a_shard_to_a_predictor(
     assert train_predictor.main(command) == 2
     assert "the maps were made with tiny" in capsys.readouterr().err
     command += ["--checkpoint", str(sam)]
+    assert train_predictor.main([*command, "--start", str(BUNDLED)]) == 2
+    assert "cannot go on with maps of tiny" in capsys.readouterr().err
     assert train_predictor.main(command) == 0
     assert "3 steps done, best at" in capsys.readouterr().out
     predictor = load_predictor(tmp_path / "out" / "predictor.safetensors")

@@ -16,7 +16,7 @@ from aopsam.predictor.targets import prompt_map
 from aopsam.prompting.asf import adaptive_sampling
 from aopsam.sam.encode import encode
 from aopsam.training.annotated import Annotated
-from aopsam.training.calibration import calibrate_threshold
+from aopsam.training.calibration import calibrate_threshold, median_prompts
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.map_losses import MAP_LOSSES, masked_mean
 from aopsam.training.predictor import PredictorRecipe, PredictorTask, collate, confidence_maps
@@ -138,6 +138,15 @@ def map_row(sam: Sam, photo: Annotated) -> dict[str, np.ndarray]:
     }
 
 
+def test_a_training_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    before = trained(Discs(2), replace(SHORT, steps=1), tmp_path)
+    task = PredictorTask(Discs(2), replace(SHORT, seed=1), start=before)
+    for name, tensor in task.model.state_dict().items():
+        torch.testing.assert_close(tensor, before.state_dict()[name], rtol=0, atol=0)
+    train(task, tmp_path / "on", stop_at=1, loader_workers=0)
+    assert not torch.equal(task.model.state_dict()["embedding.weight"], before.state_dict()["embedding.weight"])
+
+
 def test_no_rows_are_no_training() -> None:
     with pytest.raises(ValueError, match="no prompt maps"):
         PredictorTask(Discs(0), SHORT)
@@ -149,6 +158,8 @@ def test_the_threshold_gives_the_wanted_median() -> None:
     sampling = calibrate_threshold(maps, Sampling(smoothing_sigma=1.5, spacing=4), prompts=40)
     counts = [len(adaptive_sampling(m, smoothing_sigma=1.5, spacing=4, threshold=sampling.threshold)[0]) for m in maps]
     assert abs(np.median(counts) - 40) <= 2
+    assert median_prompts(maps, sampling) == int(np.median(counts))
+    assert median_prompts([np.zeros((8, 8), np.float32)], sampling) == 1
     with pytest.raises(ValueError, match="no maps"):
         calibrate_threshold([], sampling, 40)
 

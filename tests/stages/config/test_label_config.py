@@ -73,6 +73,12 @@ def test_digest_and_difference() -> None:
     assert difference(before, before) == []
 
 
+def test_a_manifest_has_no_keys_of_stores() -> None:
+    values = {"predictor": "s3://key:secret@b/r@7", "strategy_options": {"detector": "s3://key:secret@b/d.pt"}}
+    kept = LabelConfig.from_mapping(values, "test").as_dict()
+    assert (kept["predictor"], kept["strategy_options"]) == ("s3://b/r@7", {"detector": "s3://b/d.pt"})
+
+
 def test_a_mapping_comes_back_as_it_went() -> None:
     config = LabelConfig.from_mapping({"sam": "vit_b", "tile_size": 512, "overlap": "flat"}, "test")
     assert LabelConfig.from_mapping(config.as_dict(), "test") == config

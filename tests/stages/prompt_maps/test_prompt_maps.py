@@ -160,7 +160,7 @@ def test_a_shard_becomes_rows_and_a_line_for_what_is_left_out(tmp_path: Path, to
         "alone": (jpeg(4, hw), None),
     }
     shard = write_shard(tmp_path / "000000.tar", photos)
-    given = _write_maps(tmp_path / "maps", shard, MapRecipe(sam="toy", mirror=True, threads=1))
+    given = _write_maps(tmp_path / "maps", shard, MapRecipe(sam="toy", mirror=True, weight=3, threads=1))
     assert [(account.photos, account.failed, account.in_part) for account in given] == [(5, 3, True), (1, 1, False)]
     lines = _lines(given)
     named = [problem.removeprefix(f"{shard}: ").split(":")[0] for problem in lines[:4]]
@@ -172,6 +172,7 @@ def test_a_shard_becomes_rows_and_a_line_for_what_is_left_out(tmp_path: Path, to
     assert (rows.sam, rows.sam_sha256) == ("toy", load_sam("toy").sha256)
     plain, mirrored = rows[0], rows[1]
     assert plain["embedding"].shape == (256, 8, 8)
+    assert plain["weight"] == mirrored["weight"] == 3
     _, columns = plain["content_hw"]
     for name in ("image", "map", "valid"):
         np.testing.assert_array_equal(mirrored[name][:, :columns], plain[name][:, :columns][:, ::-1], err_msg=name)
