@@ -197,10 +197,13 @@ def _processes_without_place(manifest: Manifest) -> Iterator[str]:
     )
     if any(node["GPU"] for node in most) != (plan.device == "cuda"):
         yield f"the cluster has {sum(node['GPU'] for node in most):g} GPUs, and the job runs on {plan.device}"
-    grows = cluster.get("enableInTreeAutoscaling", False)
-    need = {"CPU": plan.threads, "GPU": 1 if plan.device == "cuda" else 0, "memory": MEMORY_OF_AN_ACTOR}
-    needs = [need] * (plan.most or plan.actors) + [{"CPU": 1, "GPU": 0, "memory": MEMORY_OF_AN_ACTOR}] * plan.openers
-    yield from _without_place(needs, most if grows else first)
+    there = most if cluster.get("enableInTreeAutoscaling") else first
+    process = {"CPU": plan.threads, "GPU": 1 if plan.device == "cuda" else 0, "memory": MEMORY_OF_AN_ACTOR}
+    opener = {"CPU": 1, "GPU": 0, "memory": MEMORY_OF_AN_ACTOR}
+    yield from _without_place([process] * (plan.most or plan.actors) + [opener] * plan.openers, there)
+    # A training comes after that; its first process of one CPU is Ray Train's own.
+    if workers := getattr(getattr(arguments, "settings", None), "workers", 0):
+        yield from _without_place([opener, *[process] * workers], there)
 
 
 def _without_place(needs: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]) -> Iterator[str]:

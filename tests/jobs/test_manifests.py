@@ -230,6 +230,7 @@ def test_a_mistake_in_a_command_is_found(before: str, after: str, said: str) -> 
 
 
 CPU_JOB, GPU_JOB, SPOT = "label_corpus.yaml", "label_corpus_gpu.yaml", "label_corpus_spot.yaml"
+RETRAIN = "retrain_raycronjob.yaml"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,7 @@ CPU_JOB, GPU_JOB, SPOT = "label_corpus.yaml", "label_corpus_gpu.yaml", "label_co
         (SPOT, "--actors 8", "--actors 9", "no Ray node has room for a process of {'CPU': 1, 'GPU': 1"),
         (SPOT, "--device cuda", "", "has 8 GPUs, and the job runs on cpu"),
         (SPOT, "maxReplicas: 8", "maxReplicas: 9", "pod spot-8"),
+        (RETRAIN, "--eval", "--workers 7 --eval", "no Ray node has room for a process of {'CPU': 2"),
         (SPOT, 'requests: {cpu: "2", memory: 10Gi}', 'requests: {cpu: "3500m", memory: 10Gi}', "pod head"),
     ],
 )
