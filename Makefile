@@ -22,7 +22,7 @@ label: setup
 	$(BIN)/python pipelines/label_corpus.py --images '$(IMAGES)' --out '$(OUT)'
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

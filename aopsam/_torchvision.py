@@ -1,4 +1,4 @@
-"""Make `import segment_anything` work where torchvision's compiled operators do not load.
+"""Import torchvision, also where its compiled operators do not load; for our own use and before segment-anything's.
 
 PyPI's torchvision wheels are built for the CUDA build of torch. Beside a CPU-only torch their operators do not
 load and `import torchvision` fails with "operator torchvision::nms does not exist". segment-anything needs only
@@ -12,31 +12,21 @@ import sys
 
 import torch
 
-_kept_alive: list[torch.library.Library] = []  # a Library's registrations vanish with the object
+from aopsam.masks.nms import box_nms
 
+__all__ = ["torchvision"]
 
-def _nms_cpu(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    from aopsam.masks.nms import box_nms
-
-    return box_nms(boxes_xyxy, scores, iou_threshold)
-
-
-def ensure_torchvision() -> None:
-    """Import torchvision, registering `nms` and the schema of `qnms` first if its own operators do not load."""
-    try:
-        import torchvision
-
-        return
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.impl("nms", _nms_cpu, "CPU")
-    _kept_alive.append(library)
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]  # the half-imported modules of the failed attempt
+try:
+    import torchvision
+except RuntimeError as error:
+    if "torchvision::nms" not in str(error):
+        raise
+    _library = torch.library.Library("torchvision", "DEF")  # its registrations vanish with the object
+    _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _library.impl("nms", box_nms, "CPU")
+    for _name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[_name]  # the half-imported modules of the failed attempt
     import torchvision
     import torchvision.extension
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,12 @@ def test_the_library_has_rooms_and_private_helpers() -> None:
     loose = {path.name for path in (ROOT / "aopsam").glob("*.py")}
     assert all(name.startswith("_") for name in loose)
     assert {path.parent.name for path in (ROOT / "aopsam").glob("*/__init__.py")} == set(INSIDE)
+
+
+def test_the_wheel_holds_every_package_of_the_library() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "aopsam").rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == packages
 
 
 def test_the_library_runs_without_ray_and_arrow() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torchvision.ops import box_convert
 
+from aopsam._torchvision import torchvision
 from aopsam.detector.network import ASPECTS, Level, priors
 
 NEAR = 16
@@ -47,7 +47,7 @@ def near_priors(boxes_xyxy: torch.Tensor, levels: list[Level]) -> torch.Tensor:
         numbers = first[..., None] + torch.arange(len(ASPECTS), device=device)
         found.append(torch.where(outside[..., None], -1, numbers).flatten(1))
     numbers = torch.cat(found, dim=1)
-    at = box_convert(priors(levels, device)[numbers.clamp_min(0)], "cxcywh", "xyxy")
+    at = torchvision.ops.box_convert(priors(levels, device)[numbers.clamp_min(0)], "cxcywh", "xyxy")
     iou = pair_iou(at, boxes_xyxy[:, None]).masked_fill(numbers < 0, -1)
     best = iou.topk(min(NEAR, iou.shape[1]), dim=1)
     return numbers.gather(1, best.indices)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torchvision.ops import nms
 
 from aopsam._as_loaded import as_loaded
+from aopsam._torchvision import torchvision
 from aopsam.detector.network import BoxDetector, levels_of, priors
 from aopsam.sam.encode import EncodedPhoto
 
@@ -51,7 +51,7 @@ def detect_in_frame(
     boxes = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([content[1], content[0]]).repeat(2))
     wide = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     scores, boxes = scores[wide], boxes[wide]
-    kept = nms(boxes, scores, nms_thresh)[:max_boxes]
+    kept = torchvision.ops.nms(boxes, scores, nms_thresh)[:max_boxes]
     return boxes[kept], scores[kept]
 
 

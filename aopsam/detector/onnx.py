@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.ops import nms
 
+from aopsam._torchvision import torchvision
 from aopsam.detector.inference import BEFORE_NMS, MAX_BOXES, NMS_THRESH
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class OnnxDetector:
         wide = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         boxes, scores = boxes[wide], scores[wide]
         best = scores.argsort(descending=True, stable=True)[:BEFORE_NMS]
-        kept = best[nms(boxes[best], scores[best], nms_thresh)[:max_boxes]]
+        kept = best[torchvision.ops.nms(boxes[best], scores[best], nms_thresh)[:max_boxes]]
         return boxes[kept].numpy(), scores[kept].numpy()
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import torch
+if TYPE_CHECKING:  # who reads records needs none
+    import torch
 
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """What is done to a photo, in this order."""
@@ -54,7 +55,11 @@ class Ledger:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        self._wait: Callable[[], None] = lambda: None
+        if device.type == "cuda":
+            from torch import cuda
+
+            self._wait = cuda.synchronize
         self.decoded = self.refinements = 0
         self.dropped: Counter[str] = Counter()
         self.masks_dropped: Counter[str] = Counter()

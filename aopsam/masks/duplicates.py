@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.ops import nms
 
+from aopsam._torchvision import torchvision
 from aopsam.masks.mask_nms import mask_nms
 from aopsam.masks.merge import merge_groups
 from aopsam.masks.runs import Runs, union
@@ -25,7 +25,7 @@ def by_box(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
     """
     boxes = torch.tensor([mask.box_xyxy_px for mask in masks]).view(-1, 4).float()
     kept: dict[object, tuple[int, Runs]] = {}
-    for i in nms(boxes, torch.from_numpy(scores), threshold).tolist():
+    for i in torchvision.ops.nms(boxes, torch.from_numpy(scores), threshold).tolist():
         x0, y0, x1, y1 = masks[i].box_xyxy_px
         is_thin = threshold < 1 and (x0 == x1 or y0 == y1)
         kept.setdefault((masks[i].starts.tobytes(), masks[i].stops.tobytes()) if is_thin else i, (i, masks[i]))

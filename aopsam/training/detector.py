@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from aopsam._options import Count, Share
+from aopsam._torchvision import torchvision
 from aopsam.detector.assignment import Assignment, assign, near_priors
 from aopsam.detector.inference import detect_in_frame
 from aopsam.detector.network import BoxDetector, level_count, levels_of
@@ -142,7 +142,7 @@ class DetectorTask(Task):
             with torch.no_grad():
                 taught = assign(boxes, objects, near_priors(objects, levels))
             parts["score"].append(score_loss(logits, taught, punish[photo]) * batch.weight[photo])
-            box = generalized_box_iou_loss(boxes[taught.answers], objects[taught.objects])
+            box = torchvision.ops.generalized_box_iou_loss(boxes[taught.answers], objects[taught.objects])
             parts["box"].append((box * taught.iou).sum() * batch.weight[photo])
             parts["iou"].append(taught.iou)
             if keys is not None and len(objects):

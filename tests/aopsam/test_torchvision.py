@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from aopsam._torchvision import ensure_torchvision
+from aopsam._torchvision import torchvision
+from tests.helpers import ROOT
 
 USE = """
 import torch, torchvision
@@ -54,8 +55,6 @@ def slow_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> lis
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
 def test_nms_equals_a_slow_reference(threshold: float) -> None:
-    import torchvision
-
     generator = torch.Generator().manual_seed(0)
     corners = torch.randint(0, 40, (300, 2), generator=generator)
     boxes = torch.cat([corners, corners + torch.randint(1, 40, (300, 2), generator=generator)], dim=1).double()
@@ -64,17 +63,12 @@ def test_nms_equals_a_slow_reference(threshold: float) -> None:
 
 
 def test_batched_nms_keeps_classes_apart() -> None:
-    from torchvision.ops import batched_nms
-
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8]])
-    kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]), 0.5)
+    kept = torchvision.ops.batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]), 0.5)
     assert kept.tolist() == [0, 1]
-    assert batched_nms(boxes[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.5).tolist() == []
+    assert torchvision.ops.batched_nms(boxes[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.5).tolist() == []
 
 
-def test_ensuring_twice_changes_nothing() -> None:
-    import torchvision
-
-    nms = torchvision.ops.nms
-    ensure_torchvision()
-    assert torchvision.ops.nms is nms
+def test_opening_photos_needs_no_torch() -> None:
+    code = "import sys, stages.label.opened, stages.label.flow; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=600)

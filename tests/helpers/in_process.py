@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
+from ray import cloudpickle
 
+from aopsam.training.task import Task
+from aopsam.training.trainer import Reports, train
 from stages.engine.journal import Lost
 from stages.engine.resources import Resources
 from stages.engine.steps import Actors, Gather, Tasks
+from stages.train.on_ray import TrainingArguments
 
 
 def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:
@@ -63,3 +69,20 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (stand_in, modules) in stand_ins.items():
         for module in set(modules) & sys.modules.keys():
             monkeypatch.setattr(f"{module}.{name}", stand_in)
+
+
+def train_here(
+    name: str, make: Callable[[], Task], task: Task, arguments: TrainingArguments
+) -> dict[str, torch.Tensor]:
+    """Train in this process as `stages.train.on_ray.train_on_ray` does with one worker, to which `make` travels."""
+    task = cloudpickle.loads(cloudpickle.dumps(make))()
+    every = {"checkpoint_every": arguments.checkpoint_every, "validate_every": arguments.validate_every}
+    reports = Reports(problem=lambda line: print(f"left out: {line}", file=sys.stderr))
+    return train(task, Path(arguments.out) / "train", loader_workers=0, reports=reports, **every)
+
+
+def training_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training pipeline that is imported train here."""
+    for name in ("train_sam", "train_predictor", "train_detector", "distill_encoder"):
+        if f"pipelines.{name}" in sys.modules:
+            monkeypatch.setattr(f"pipelines.{name}.train_on_ray", train_here)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from schemas.labels import SCHEMA, Reason
 from stages.engine.journal import Lost
-from stages.label.actor import LabelPhotos
 from stages.label.opened import OpenPhotos, photos_of
 from stages.label.row import blank_row, given_up, with_reason
+
+if TYPE_CHECKING:  # stand-ins need no torch
+    from stages.label.actor import LabelPhotos
 
 
 class Blank:

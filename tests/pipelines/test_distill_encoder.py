@@ -18,6 +18,7 @@ from stages.annotations.held_out import is_held_out
 from stages.config.command_line import parse
 from stages.train.distillation import DistillationJob, distillation_task, left_out
 from stages.train.finetune import FinetuneJob, finetune_task
+from tests.helpers.in_process import training_without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 NAMES = [f"photo_{number}" for number in range(12)]
@@ -68,10 +69,10 @@ def test_photos_are_read_when_they_are_asked_for_and_some_are_held_out(tmp_path:
     assert len(task._held_out) == len(HELD_OUT)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
-def test_from_photos_to_a_student(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny: Sam) -> None:
+def test_from_photos_to_a_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Sam
+) -> None:
+    training_without_ray(monkeypatch)
     more = ["--steps", "4", "--batch", "4", "--picture-px", "64", "--threads", "1"]
     assert distill_encoder.main(command(tmp_path, data(tmp_path / "data"), *more)) == 0
     said = capsys.readouterr()

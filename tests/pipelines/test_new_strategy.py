@@ -51,6 +51,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for room in ("aopsam", "schemas", "stages", "pipelines"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "aopsam/prompting/corners.py").write_text(CORNERS)
+    shutil.copytree(ROOT / "tests/helpers", root / "tests/helpers", ignore=shutil.ignore_patterns("__pycache__"))
     registry = root / "aopsam/prompting/__init__.py"
     text = registry.read_text()
     text = text.replace(
@@ -60,15 +61,23 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LABEL = """
+import sys, pytest
+from pipelines import label_corpus
+from tests.helpers.in_process import without_ray
+without_ray(pytest.MonkeyPatch())
+sys.exit(label_corpus.main(sys.argv[1:]))
+"""
+
+
 def label(checkout: Path, out: Path, prompts: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "pipelines/label_corpus.py", "--images", str(ROOT / "samples/chelsea.jpg")]
+    command = [sys.executable, "-c", LABEL, "--images", str(ROOT / "samples/chelsea.jpg")]
     command += ["--out", str(out), "--prompts", prompts, "--actors", "1"]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}  # all in the order of its writing
     return subprocess.run(command, **pipes, cwd=checkout, env=environment, check=False)
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_new_strategy_labels_a_corpus(checkout: Path, tmp_path: Path) -> None:
     ended = label(checkout, tmp_path / "out", "corners(inset=0.3,table=corners.bin)")

@@ -10,15 +10,17 @@ from aopsam.prompting import make_strategy
 from aopsam.sam.checkpoints import file_sha256
 from aopsam.sam.registry import load_sam
 from pipelines import build_prompt_maps, train_detector
+from tests.helpers.in_process import training_without_ray, without_ray
 from tests.helpers.made_shard import jpeg, save_random, two_objects, write_shard
 
 SHORT = ["--steps", "3", "--batch", "2", "--threads", "1", "--checkpoint-every", "2", "--validate-every", "2"]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
-def test_from_a_shard_to_a_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_shard_to_a_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_ray(monkeypatch)
+    training_without_ray(monkeypatch)
     sam, _ = save_random("tiny", tmp_path)
     write_shard(tmp_path / "s.tar", {str(number): (jpeg(number, (96, 128)), two_objects()) for number in range(3, 9)})
     maps, out = str(tmp_path / "maps"), str(tmp_path / "out")

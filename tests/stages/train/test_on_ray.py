@@ -17,6 +17,7 @@ from aopsam.training import stream
 from aopsam.training.task import Recipe
 from aopsam.training.trainer import train
 from stages.config.command_line import parse
+from stages.train import on_ray
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from tests.helpers import ROOT
 from tests.helpers.listings import put
@@ -81,7 +82,8 @@ def test_two_workers_see_what_one_with_twice_the_accumulation_sees(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_what_fails_in_a_worker_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_fails_in_a_worker_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "RETRIES", 0)
     with pytest.raises(SystemExit, match=r"^train_line: training failed: .*no such file on this node: maps$"):
         train_on_ray("train_line", cannot_build, Line(RECIPE), options(tmp_path))
 
