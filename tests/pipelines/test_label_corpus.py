@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+def out(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: str) -> Path:
     out = tmp_path_factory.mktemp("out")
     assert label_corpus.main(["--images", str(photos), "--out", str(out), *GRID]) == 0
     return out
@@ -87,14 +88,20 @@ def test_another_configuration_is_refused_with_the_difference(
     assert "prompts: 'grid-3' there, 'random-3' now" in capsys.readouterr().err
 
 
-def test_a_lost_file_is_made_again_with_the_same_masks(photos: Path, out: Path, tmp_path: Path) -> None:
+def test_a_lost_file_is_made_again_with_the_same_masks_and_no_word_of_ray(
+    photos: Path, out: Path, tmp_path: Path, ray_session: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
     lost = next((copy / "labels").glob("*.parquet"))
     lost.write_bytes(b"PAR1 cut")
+    capfd.readouterr()
     assert label_corpus.main(["--images", str(photos), "--out", str(copy), *GRID]) == 0
     masks = [{i: row["masks"] for i, row in _rows(folder).items()} for folder in (out, copy)]
     assert masks[0] == masks[1]
+    written = capfd.readouterr()
+    assert ray_session + written.out.splitlines()[0].split(",")[0] == "labelling photos: tiny"
+    assert not re.search(r"\w\.(cc|h|py):\d+", written.err)
 
 
 @pytest.mark.parametrize(("actors", "unit"), [("2", "1"), ("1", "2")])
