@@ -128,12 +128,6 @@ def count_rows(folder: str, names: Sequence[str]) -> int:
     return sum(read_each(folder, names, lambda file: file.metadata.num_rows))
 
 
-def done_images(folder: str) -> set[str]:
-    """Return ids of the images that have a row; remove what killed writes left behind (see `usable_files`)."""
-    files = usable_files(folder)
-    return set(read_column(folder, [name for names in files.values() for name in names], "image_id").to_pylist())
-
-
 class FailedRow(NamedTuple):
     """A row whose failure may have passed: the file in OUT/labels that holds it, and its reason."""
 

@@ -81,9 +81,9 @@ def verify_run(images: str, labels: str, report: Callable[[str], None], others: 
         if by_key is None:
             held.append(rows)
         else:
-            total += _verify(rows, files, by_key.pop(key, []), report)
+            total += verify_listing(rows, files, by_key.pop(key, []), report)
     rest = list(files.paths) if by_key is None else [path for paths in by_key.values() for path in paths]
-    return total + _verify(pa.concat_tables(held), files, sorted(rest), report)
+    return total + verify_listing(pa.concat_tables(held), files, sorted(rest), report)
 
 
 def _by_key(files: LabelFiles) -> dict[str, list[str]] | None:
@@ -95,24 +95,17 @@ def _by_key(files: LabelFiles) -> dict[str, list[str]] | None:
     return {key: [paths[name] for name in names] for key, names in by_key.items()}
 
 
-def verify_labels(listing: pa.Table, labels: str, report: Callable[[str], None]) -> Verified:
-    """Compare a labels folder with a listing of its images, a batch of rows at a time.
-
-    In memory are the listing and one batch of rows.
+def verify_listing(
+    listing: pa.Table, files: LabelFiles, paths: Sequence[str], report: Callable[[str], None]
+) -> Verified:
+    """Compare label files with a listing of their images, a batch of rows at a time.
 
     Args:
         listing: the images that must have a row each, `schemas.listing.SCHEMA`.
-        labels: `OUT` or `OUT/labels` of a run.
+        files: the labels folder.
+        paths: files of it that hold these rows.
         report: called with one printable line for every mismatch.
-
-    Raises:
-        ValueError: there is no labels folder (see `stages.results.read.find_labels`).
     """
-    files = find_labels(labels)
-    return _verify(listing, files, files.paths, report)
-
-
-def _verify(listing: pa.Table, files: LabelFiles, paths: Sequence[str], report: Callable[[str], None]) -> Verified:
     expected = {image_id: place for place, image_id in enumerate(listing["image_id"].to_pylist())}
     n_rows = np.zeros(listing.num_rows, np.int64)
     mismatches = masks = 0

@@ -17,6 +17,8 @@ from schemas import labels
 from schemas import listing as listing_schema
 from stages.corpus.index import write_part
 from stages.label.account import bound_by
+from stages.label.folder import usable_files
+from stages.storage.tables import read_column
 
 
 def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -176,3 +178,9 @@ def made_out(folder: Path) -> tuple[Path, Path, list[dict[str, Any]]]:
     write_part(str(out), "files-00000", listing(rows))
     (out / "manifest.json").write_text(json.dumps(summary(rows)))
     return images, out, rows
+
+
+def done_images(folder: str) -> set[str]:
+    """Ids of the images that have a row; what killed writes left behind goes (`usable_files`)."""
+    names = [name for mine in usable_files(folder).values() for name in mine]
+    return set(read_column(folder, names, "image_id").to_pylist())

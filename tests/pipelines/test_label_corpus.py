@@ -88,33 +88,33 @@ def test_another_configuration_is_refused_with_the_difference(
     assert "prompts: 'grid-3' there, 'random-3' now" in capsys.readouterr().err
 
 
-def test_a_lost_file_is_made_again_with_the_same_masks_and_no_word_of_ray(
-    photos: Path, out: Path, tmp_path: Path, ray_session: str, capfd: pytest.CaptureFixture[str]
+def test_a_lost_file_is_made_again_with_the_same_masks(
+    photos: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_ray(monkeypatch)
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
     lost = next((copy / "labels").glob("*.parquet"))
     lost.write_bytes(b"PAR1 cut")
-    capfd.readouterr()
     assert label_corpus.main(["--images", str(photos), "--out", str(copy), *GRID]) == 0
     masks = [{i: row["masks"] for i, row in _rows(folder).items()} for folder in (out, copy)]
     assert masks[0] == masks[1]
-    written = capfd.readouterr()
-    assert ray_session + written.out.splitlines()[0].split(",")[0] == "labelling photos: tiny"
-    assert not re.search(r"\w\.(cc|h|py):\d+", written.err)
 
 
-@pytest.mark.parametrize(("actors", "unit"), [("2", "1"), ("1", "2")])
-def test_masks_do_not_depend_on_actors_or_units(
-    photos: Path, out: Path, tmp_path: Path, actors: str, unit: str
+def test_masks_do_not_depend_on_actors_or_units_and_no_line_is_rays(
+    photos: Path, out: Path, tmp_path: Path, ray_session: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--prompts", "grid-3", "--actors", actors, "--threads", "1", "--rows-per-file", unit]
+    arguments = ["--prompts", "grid-3", "--actors", "2", "--threads", "1", "--rows-per-file", "2"]
     assert label_corpus.main(["--images", str(photos), "--out", str(tmp_path), *arguments]) == 0
     masks = [{i: row["masks"] for i, row in _rows(folder).items()} for folder in (out, tmp_path)]
     assert masks[0] == masks[1]
+    written = capfd.readouterr()
+    assert (ray_session + written.out).startswith("labelling photos: tiny, ")
+    assert not re.search(r"\w\.(cc|h|py):\d+", written.err)
 
 
-def test_odd_files_are_rows_with_a_true_status(tmp_path: Path) -> None:
+def test_odd_files_are_rows_with_a_true_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     expected = build_odd_files(images)

@@ -11,10 +11,10 @@ import pytest
 from segment_anything.modeling import Sam
 
 from pipelines import build_prompt_maps, curate, evaluate, label_corpus
-from stages.label.folder import done_images
 from stages.storage import atomic
 from stages.storage.errors import CannotWrite
 from tests.helpers.in_process import without_ray
+from tests.helpers.made_labels import done_images
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 

@@ -16,10 +16,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from segment_anything.modeling import Sam
 
 from pipelines import build_edge_maps, build_prompt_maps, curate, evaluate, export_labels, label_corpus
-from stages.label.folder import done_images
 from stages.results.read import find_labels
 from tests.helpers.in_process import without_ray
 from tests.helpers.made_edges import save_random_hed
+from tests.helpers.made_labels import done_images
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 LABELS = r"labels(/labels-(joined-)?[0-9a-f]{24}\.parquet)?|listing(/files-\d{5}\.parquet)?|manifest\.json|report\.html"

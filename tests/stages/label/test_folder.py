@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.labels import SCHEMA, Reason
-from stages.label.folder import done_images, refuse_foreign_tables, unit_name, write_unit
+from stages.label.folder import refuse_foreign_tables, unit_name, write_unit
 from stages.label.row import blank_row, with_reason
 from stages.storage.tables import write_table
+from tests.helpers.made_labels import done_images
 
 
 def _rows(*ids: str) -> pa.Table:

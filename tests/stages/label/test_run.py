@@ -17,13 +17,14 @@ from stages.engine.resources import Resources, choose_resources
 from stages.engine.steps import Stage
 from stages.label.account import Account
 from stages.label.flow import Flow, News, join_news
-from stages.label.folder import done_images, passing_failures, usable_files, write_unit
+from stages.label.folder import passing_failures, usable_files, write_unit
 from stages.label.retry import label_again
 from stages.label.row import blank_row, with_reason
 from stages.label.run import Labelling, label_corpus
 from stages.results.read import read_labels
 from tests.helpers.labellers import Blank, BlankOpened, InPairs, Opener
 from tests.helpers.listings import make_tar, put
+from tests.helpers.made_labels import done_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

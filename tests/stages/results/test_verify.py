@@ -1,26 +1,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.labels import Reason, Status
-from stages.results.verify import STATUS_OF, Verified, verify_labels
+from stages.results.read import find_labels
+from stages.results.verify import STATUS_OF, Verified, verify_listing
 from tests.helpers.made_labels import listing, made_out, made_rows, write_labels
+
+
+def verify(listed: list[dict[str, Any]], labels: Path, report: Callable[[str], None]) -> Verified:
+    files = find_labels(str(labels))
+    return verify_listing(listing(listed), files, files.paths, report)
 
 
 def verified(rows: list[dict[str, Any]], listed: list[dict[str, Any]], folder: Path) -> tuple[Verified, list[str]]:
     lines: list[str] = []
     write_labels(rows, folder / "labels" / "x.parquet")
-    return verify_labels(listing(listed), str(folder), lines.append), lines
+    return verify(listed, folder, lines.append), lines
 
 
 def test_a_good_run(tmp_path: Path) -> None:
     _, out, rows = made_out(tmp_path)
-    assert verify_labels(listing(rows), str(out), pytest.fail) == Verified(images=7, masks=12, mismatches=0)
-    assert verify_labels(listing(rows), str(out / "labels"), pytest.fail).masks == 12
+    assert verify(rows, out, pytest.fail) == Verified(images=7, masks=12, mismatches=0)
+    assert verify(rows, out / "labels", pytest.fail).masks == 12
 
 
 def test_rows_and_images_are_one_to_one(tmp_path: Path) -> None:
@@ -112,7 +119,7 @@ def test_an_unreadable_file_is_a_mismatch_and_the_others_are_still_read(tmp_path
     _, out, rows = made_out(tmp_path)
     lines: list[str] = []
     (out / "labels" / "run_0-0.parquet").write_bytes(b"PAR1")
-    result = verify_labels(listing(rows), str(out), lines.append)
+    result = verify(rows, out, lines.append)
     assert (result.mismatches, result.masks) == (5, 0)
     assert lines[0].startswith("unreadable table: ")
     assert "run_0-0.parquet" in lines[0]
