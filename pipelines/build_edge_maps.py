@@ -30,6 +30,7 @@ from stages.edge_maps.run import build_edge_maps, list_units
 from stages.edge_maps.sheet import write_sheet
 from stages.engine.resources import start
 from stages.storage.atomic import check_writable
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 
@@ -56,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_writable(out, "sheet.png")
         if not arguments.data and not arguments.unlabelled:
             raise ValueError("needs photos: --data, --unlabelled or both")
-        done = done_photos(out, file_sha256(Path(arguments.hed)))
-        Hed.load(arguments.hed)
+        hed = local_file(arguments.hed)
+        done = done_photos(out, file_sha256(Path(hed)))
+        Hed.load(hed)
         units = list_units(arguments.data, arguments.unlabelled, problems.append)
     print("".join(f"{problem}\n" for problem in problems), end="", file=sys.stderr)
     resources = start(arguments.actors, arguments.threads, device=arguments.device)

@@ -17,17 +17,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
 from aopsam._options import Count, Limits
-from aopsam.predictor.weights import load_predictor
 from aopsam.sam.registry import load_sam
 from stages.calibrate.output import check_out, config_of, write_calibration
-from stages.calibrate.search import MeasureSettings, Rule, Trial, calibrate, default_sweeps, measure_both, open_photos
+from stages.calibrate.search import MeasureSettings, Rule, calibrate, default_sweeps, measure_both, open_photos
 from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import parse_strategies, parse_values
+from stages.registry.reference import open_predictor
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 
@@ -50,7 +51,7 @@ class Arguments(ModelArguments):
     out: Uri
     """Folder or URI of the results."""
     predictor: Uri | None = None
-    """Weights of the prompt predictor, where not the bundled ones."""
+    """Weights of the prompt predictor, or REGISTRY@VERSION; by default the bundled ones."""
     limit: Count = 20
     """Photos, the first ones."""
     threads: Count = 2
@@ -59,6 +60,10 @@ class Arguments(ModelArguments):
     def rule(self) -> Rule:
         """Return the rule that chooses among settings."""
         return Rule(self.within / 100, self.at_most_prompts)
+
+    def model(self) -> Any:
+        """Return the SAM, on a GPU where there is one."""
+        return load_sam(self.sam, local_file(self.checkpoint)).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @command
@@ -70,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_out(arguments.out)
         bases = parse_strategies(arguments.prompts)
         given = dict(parse_values(text) for text in arguments.sweep)
-        model = load_sam(arguments.sam, arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-        predictor = load_predictor(arguments.predictor) if arguments.predictor else None
+        model = arguments.model()
+        predictor = open_predictor(arguments.predictor)
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
     if not any(photo.annotations for photo in choosing):
@@ -80,17 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with checking_input():
         measure = MeasureSettings(model, choosing, predictor)
         sweeps = (lambda name: given) if given else partial(default_sweeps, model)
-        trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), _tell)
+        trials, chosen = calibrate(
+            measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr, flush=True)
+        )
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
     facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
     print(write_calibration(trials, chosen, held_out, config, facts, arguments.out))
     print(f"configuration in {redact(arguments.out)}/config.yaml")
     return 0
-
-
-def _tell(trial: Trial) -> None:
-    print(f"{trial.spec.text}: mIoU {trial.quality:.3f}, {trial.prompts:.1f} prompts", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

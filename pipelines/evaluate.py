@@ -32,6 +32,7 @@ from stages.evaluate.actor import EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
 from stages.evaluate.output import write_evaluation, write_metrics
 from stages.evaluate.run import list_sources, measure, prepare_evaluation
+from stages.registry.reference import resolve_predictor
 from stages.storage.location import redact
 
 
@@ -52,7 +53,7 @@ class Arguments(RunArguments):
     checkpoint: Uri | None = None
     """Weights of the SAM, where not the bundled or official ones."""
     predictor: Uri | None = None
-    """Weights of the prompt predictor, where not the bundled ones."""
+    """Weights of the prompt predictor, or REGISTRY@VERSION; by default the bundled ones."""
     limit: Count | None = None
     """Photos of each --data, the first ones; by default all."""
     failures: Annotated[int, Limits(0)] = 6
@@ -63,7 +64,7 @@ class Arguments(RunArguments):
     def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
         """Return models, strategies and seed to measure."""
         sams = tuple(self.sam.split(","))
-        return Evaluation(sams, tuple(strategies), self.checkpoint, self.predictor, self.seed)
+        return Evaluation(sams, tuple(strategies), self.checkpoint, resolve_predictor(self.predictor), self.seed)
 
 
 @command
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_metrics(results, out)
     losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     given = asdict(arguments) | {"data": [source.name for source in sources], "out": redact(out)}
+    given |= {"predictor": evaluation.predictor and redact(evaluation.predictor)}
     spent = {"seconds": time.monotonic() - began, "resources": asdict(resources)}
     facts = {"configuration": given, "weights": weights} | spent
     outcome = write_evaluation(results, strategies, facts, out, arguments.seed, losses)

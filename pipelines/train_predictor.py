@@ -27,6 +27,7 @@ from aopsam.predictor.sampling import Sampling
 from aopsam.training.predictor import PredictorRecipe
 from stages.annotations.shards import list_shards
 from stages.config.command_line import Uri, checking_input, command, parse
+from stages.registry.reference import resolve_predictor
 from stages.storage.location import redact
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from stages.train.predictor import PROMPTS, SAMPLING, PredictorJob, finish_predictor, predictor_task
@@ -44,6 +45,8 @@ class Arguments(TrainingArguments):
     """Photos to validate on, at most."""
     checkpoint: Uri | None = None
     """Weights of the SAM of the maps, where not the bundled or official ones."""
+    start: Uri | None = None
+    """Predictor to go on from, a file or REGISTRY@VERSION; by default random weights."""
     recipe: OmitArgPrefixes[PredictorRecipe] = field(default_factory=PredictorRecipe)
     """Hyper-parameters."""
     spacing: Count = SAMPLING.spacing
@@ -67,6 +70,7 @@ class Arguments(TrainingArguments):
             shards=tuple(shard for data in self.validate for shard in list_shards(data)),
             photos=self.validate_photos,
             checkpoint=self.checkpoint,
+            start=resolve_predictor(self.start),
         )
 
 

@@ -21,6 +21,7 @@ ALLOWED = {
 }
 FLOORS = (
     {"storage"},
+    {"registry"},
     {"config"},
     {"engine"},
     {"corpus"},
@@ -29,6 +30,7 @@ FLOORS = (
     {"annotations"},
     {"prompt_maps", "edge_maps", "curate", "evaluate"},
     {"calibrate", "train"},
+    {"retrain"},
 )
 """Rooms of `stages/` from the ground up; a room imports rooms below its floor."""
 INSIDE = {

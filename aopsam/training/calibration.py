@@ -11,6 +11,25 @@ from aopsam.predictor.sampling import Sampling
 from aopsam.prompting.asf import adaptive_sampling
 
 
+def median_prompts(confidences: Sequence[np.ndarray], sampling: Sampling) -> int:
+    """Return the median number of prompts of N photos, at least 1; `calibrate_threshold` goes the other way.
+
+    Args:
+        confidences: maps (h, w) in [0, 1].
+        sampling: smoothing, spacing and threshold.
+    """
+    found = [
+        adaptive_sampling(
+            confidence,
+            smoothing_sigma=sampling.smoothing_sigma,
+            spacing=sampling.spacing,
+            threshold=sampling.threshold,
+        )[1]
+        for confidence in confidences
+    ]
+    return max(1, int(np.median([len(values) for values in found])))
+
+
 def calibrate_threshold(confidences: Sequence[np.ndarray], sampling: Sampling, prompts: int) -> Sampling:
     """Choose the threshold at which half of the photos have at least `prompts` prompts.
 

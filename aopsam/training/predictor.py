@@ -107,8 +107,9 @@ class PredictorTask(Task):
         photos: PromptedPhotos | None = None,
         sampling: Sampling | None = None,
         prompts: int = 100,
+        start: PromptPredictor | None = None,
     ) -> None:
-        """Set up an untrained predictor.
+        """Set up a predictor with random weights, or those of another one.
 
         Args:
             dataset: rows to train on.
@@ -117,6 +118,7 @@ class PredictorTask(Task):
             photos: photos whose masks give the validation score; without them, the loss on `held_out` does.
             sampling: sampling of the map for those masks; its threshold is chosen on `held_out` each time.
             prompts: median number of prompts per photo that the threshold is chosen for.
+            start: weights to begin with.
 
         Raises:
             ValueError: the dataset has no rows.
@@ -128,6 +130,8 @@ class PredictorTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = PromptPredictor(dataset[0]["embedding"].shape[0])
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
         self.heads = nn.Module()
 
     def __len__(self) -> int:

@@ -52,6 +52,9 @@ class Trial:
     kept: float
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.spec.text}: mIoU {self.quality:.3f}, {self.prompts:.1f} prompts"
+
     @property
     def quality(self) -> float:
         """Mean best IoU over all ground-truth masks; NaN where there is none."""

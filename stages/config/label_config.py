@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -16,6 +15,7 @@ from aopsam.everything.options import GeneratorOptions
 from aopsam.photos.decode import MAX_PIXELS
 from aopsam.sam.encode import PRECISIONS
 from stages.config.strategy_spec import parse_strategies
+from stages.storage.fetched import read_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class LabelConfig:
     checkpoint: str | None = None
     """Weights of the model; by default the bundled or official ones."""
     predictor: str | None = None
-    """Weights of the prompt predictor; by default the bundled ones."""
+    """Weights of the prompt predictor, or REGISTRY@7, REGISTRY@latest; by default the bundled ones."""
     encoder_precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
     """Of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
     encoder_runtime: Literal["torch", "openvino"] = "torch"
@@ -74,7 +74,7 @@ class LabelConfig:
             OSError: it cannot be read.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = yaml.safe_load(read_file(path).decode())
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such day, too many digits
             raise ValueError(f"{path}: not YAML or JSON ({' '.join(str(error).split())})") from error
         values = {} if values is None else values

@@ -11,13 +11,17 @@ from typing import Any
 from aopsam._options import checked, is_file, options_of
 from aopsam.everything.options import GeneratorOptions
 from aopsam.prompting import find_strategy
+from stages.storage.fetched import local_file
 from stages.storage.location import absolute
 
 Option = bool | int | float | str
 
 _SPEC = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<options>[^()]*)\))?\s*")
-_OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+~/-]+)\s*")
+_OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+~/:@-]+)\s*")
 _INTEGER, _NUMBER = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?")
+
+PREDICTOR = "predictor"
+"""Option by which an evaluation compares predictors: `aop(predictor=REGISTRY@3)`."""
 
 GENERATOR_OPTIONS = options_of(GeneratorOptions)
 """Options of what happens after prompting, whatever the strategy: thresholds, duplicates, crops; with their types."""
@@ -83,8 +87,15 @@ def _spec(entry: str) -> StrategySpec:
         if key in GENERATOR_OPTIONS:
             checked(GENERATOR_OPTIONS, {key: value}, entry.strip())
         # Workers run in folders of their own.
-        options[key] = absolute(option["value"]) if is_file(hints.get(key)) else value
+        options[key] = absolute(option["value"]) if is_file(hints.get(key)) or key == PREDICTOR else value
     return StrategySpec("".join(entry.split()), name, options)
+
+
+def options_here(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a strategy, those that name files with paths on this machine (`local_file`)."""
+    hints = _options_of(name)
+    files = {key for key, value in options.items() if is_file(hints.get(key)) and isinstance(value, str)}
+    return {key: local_file(value) if key in files else value for key, value in options.items()}
 
 
 def _options_of(name: str) -> Mapping[str, Any]:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from aopsam.curation.features import mask_geometry, photo_statistics, pooled_embedding
+from aopsam.curation.features import PhotoStatistics, mask_geometry, photo_statistics, pooled_embedding
 from aopsam.curation.fingerprint import fingerprint
 from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
+from stages.storage.fetched import local_file
 
 THUMBNAIL = 144
 """Longer side of the pictures in the contact sheet, px."""
@@ -34,12 +35,14 @@ class DescriptionRecipe:
         checkpoint: file of its weights; None for the registry's own.
         device: device that it runs on.
         threads: CPU threads of one actor.
+        annotated: whether a photo needs a mask; photos without any differ by their embeddings alone.
     """
 
     sam: str = "tiny"
     checkpoint: str | None = None
     device: str = "cpu"
     threads: int = 2
+    annotated: bool = True
 
 
 DESCRIPTIONS = pa.schema(
@@ -66,14 +69,15 @@ class DescribePhotos:
 
     def __init__(self, recipe: DescriptionRecipe) -> None:
         torch.set_num_threads(recipe.threads)
-        self.model = load_sam(recipe.sam, recipe.checkpoint).to(recipe.device)
+        self.annotated = recipe.annotated
+        self.model = load_sam(recipe.sam, local_file(recipe.checkpoint)).to(recipe.device)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Describe a photo; tell which annotations cannot be used.
 
         Raises:
             PhotoError: the photo cannot be opened.
-            ValueError: it has no usable mask.
+            ValueError: it has no usable mask, and needs one.
         """
         rgb = open_photo(sample["jpeg"]).rgb
         masks = []
@@ -85,8 +89,9 @@ class DescribePhotos:
                 continue
             if mask is not None:
                 masks.append(mask)
-        if not masks:
+        if not masks and self.annotated:
             raise ValueError("no annotated mask")
+        statistics = photo_statistics(masks) if masks else PhotoStatistics(0, 0.0, 0.0)
         yield {
             "image_id": sample["image_id"],
             "shard": sample["shard"],
@@ -96,7 +101,7 @@ class DescribePhotos:
             "fingerprint": fingerprint(rgb).tobytes(),
             "embedding": pooled_embedding(encode(self.model, rgb)).tobytes(),
             "thumbnail": _thumbnail(rgb),
-        } | asdict(photo_statistics(masks))
+        } | asdict(statistics)
 
 
 def _thumbnail(rgb: np.ndarray) -> bytes:

@@ -13,6 +13,7 @@ from stages.annotations.shards import list_shards
 from stages.curate.actor import DESCRIPTIONS, DescribePhotos, DescriptionRecipe
 from stages.curate.output import refuse_to_overwrite
 from stages.engine.resources import Resources
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 ROWS_PER_PART = 16
@@ -39,7 +40,7 @@ def prepare_curation(data: Sequence[str], keep: str, seed: int, recipe: Descript
         "keep": keep,
         "seed": seed,
         "sam": recipe.sam,
-        "sam_sha256": load_sam(recipe.sam, recipe.checkpoint).sha256,
+        "sam_sha256": load_sam(recipe.sam, local_file(recipe.checkpoint)).sha256,
         "rows_per_part": ROWS_PER_PART,
     }
     sources = [Source.of_shard(shard) for shard in shards]

@@ -18,6 +18,7 @@ from stages.annotations.each_photo import WHY
 from stages.edge_maps.files import encode_edges, write_edge_maps
 from stages.engine.journal import Lost
 from stages.engine.steps import alive
+from stages.storage.fetched import local_file
 
 RESULTS = pa.schema([*(entry.with_nullable(True) for entry in SCHEMA), pa.field("problem", pa.string())])
 """Rows of edge maps, or a problem and nothing else."""
@@ -31,6 +32,7 @@ class BuildEdgeMaps:
 
     def __init__(self, hed: str, device: str = "cpu", threads: int = 2) -> None:
         torch.set_num_threads(threads)
+        hed = local_file(hed)
         self.digest = file_sha256(Path(hed))
         precision = precision_dtype("auto", torch.device(device))
         self.hed = Hed.load(hed).to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -20,16 +20,17 @@ from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.network import PromptPredictor
-from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import find_strategy
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
 from schemas.column import column
 from schemas.metrics import SCHEMA
-from stages.config.strategy_spec import StrategySpec
+from stages.config.strategy_spec import PREDICTOR, StrategySpec, options_here
 from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
 from stages.evaluate.ground_truth import Annotation, usable_annotations
 from stages.evaluate.peak_memory import peak_memory
+from stages.registry.reference import open_predictor
+from stages.storage.fetched import local_file
 
 if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
     from segment_anything.modeling import Sam
@@ -50,7 +51,7 @@ class Evaluation:
         sams: names of models in the registry.
         strategies: in the order of the table; `random-match` needs an `aop` before it.
         checkpoint: file of the weights, where there is one SAM; None for the registry's own.
-        predictor: file of the predictor; None for the bundled one.
+        predictor: file of the predictor, or version of a registry; None for the bundled one.
         seed: seed of random strategies.
         device: device that the models run on.
         threads: CPU threads of one actor.
@@ -79,10 +80,17 @@ def generator_of(
 ) -> AutoMaskGenerator:
     """Build the generator of a strategy as it is written in `--prompts`; `seed` is for those that draw at random.
 
+    The strategy's own option `predictor` wins over the argument.
+
     Raises:
         ValueError: an unknown strategy or option.
     """
-    options = spec.strategy_options
+    options = options_here(spec.name, spec.strategy_options)
+    if own := options.pop(PREDICTOR, None):
+        predictor = open_predictor(own)
+    after = spec.generator_options
+    if "scorer" in after:
+        after["scorer"] = local_file(after["scorer"])
     if "seed" in options_of(find_strategy(spec.name)[0]):
         options.setdefault("seed", seed)
     return AutoMaskGenerator(
@@ -91,7 +99,7 @@ def generator_of(
         prompts=spec.name,
         predictor=predictor,
         strategy_options=options,
-        **spec.generator_options,
+        **after,
     )
 
 
@@ -112,8 +120,9 @@ class EvaluatePhotos:
         torch.set_num_threads(evaluation.threads)
         keep_freed_memory()
         self.evaluation = evaluation
-        predictor = load_predictor(evaluation.predictor) if evaluation.predictor else None
-        self.models = [load_sam(name, evaluation.checkpoint).to(evaluation.device) for name in evaluation.sams]
+        predictor = open_predictor(evaluation.predictor)
+        checkpoint = local_file(evaluation.checkpoint)
+        self.models = [load_sam(name, checkpoint).to(evaluation.device) for name in evaluation.sams]
         self.generators: dict[tuple[str, str], AutoMaskGenerator] = {}
         for model in self.models:
             for spec in evaluation.strategies:

@@ -35,6 +35,7 @@ class Loss:
         image_id: id of the photo.
         sam: name of the model.
         first: the first strategy's mIoU.
+        strategy: the first.
         rival: the strategy that does best of the others; None where there is no other.
         best: the rival's mIoU.
     """
@@ -43,6 +44,7 @@ class Loss:
     image_id: str
     sam: str
     first: float
+    strategy: StrategySpec
     rival: StrategySpec | None = None
     best: float = 0.0
 
@@ -70,9 +72,9 @@ def worst_losses(results: pa.Table, specs: Sequence[StrategySpec], count: int) -
         first = values.pop(specs[0].text)
         rival = max(values, key=lambda name: values[name], default=None)
         if rival is None:
-            losses.append(Loss(*key, first))
+            losses.append(Loss(*key, first, specs[0]))
         elif values[rival] > first:
-            losses.append(Loss(*key, first, is_shown[rival], values[rival]))
+            losses.append(Loss(*key, first, specs[0], is_shown[rival], values[rival]))
     return sorted(losses, key=lambda loss: (loss.first - loss.best, loss.image_id))[:count]
 
 
@@ -97,7 +99,6 @@ def show(losses: Sequence[Loss], sources: Sequence[Source], stage: EvaluatePhoto
             if not left:
                 break
     models = {model.name: model for model in stage.models}
-    first = stage.evaluation.strategies[0]
     shown = []
     for loss in losses:
         if (loss.data, loss.image_id) not in samples:
@@ -106,7 +107,7 @@ def show(losses: Sequence[Loss], sources: Sequence[Source], stage: EvaluatePhoto
         photo, small = encode(models[loss.sam], opened.rgb), _shrunk(opened.rgb)
         truths = [{"segmentation": annotation["segmentation"]} for annotation in opened.annotations]
         pictures = [("photo", small), (f"ground truth: {len(truths)} masks", overlay(small, truths))]
-        for spec, miou in ((first, loss.first), (loss.rival, loss.best)):
+        for spec, miou in ((loss.strategy, loss.first), (loss.rival, loss.best)):
             if spec is not None:
                 labelled = stage.label(photo.model, spec, photo)
                 about = f"{spec.text}: mIoU {100 * miou:.1f} %, {labelled.prompts_decoded} prompts"

@@ -15,18 +15,20 @@ import torch
 
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
-from aopsam.predictor.weights import load_predictor
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
 from schemas import labels
 from schemas.labels import Reason
 from stages.config.label_config import LabelConfig
+from stages.config.strategy_spec import options_here
 from stages.engine.journal import Lost
 from stages.engine.steps import alive
 from stages.label.opened import photos_of
 from stages.label.prefetch import Opened, Prefetch
 from stages.label.row import blank_row, given_up, labelled, labels_table, with_reason
+from stages.registry.reference import open_predictor
+from stages.storage.fetched import local_file
 
 
 def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerator:
@@ -35,7 +37,7 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
     Raises:
         ValueError: a model, strategy, option or file that does not exist or does not fit.
     """
-    model = load_sam(config.sam, config.checkpoint).to(device)
+    model = load_sam(config.sam, local_file(config.checkpoint)).to(device)
     if config.encoder_runtime == "openvino":
         if model.device.type != "cpu":
             raise ValueError(f"encoder_runtime: openvino runs on a CPU, not on {device}; use torch")
@@ -49,9 +51,9 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
         model,
         output_mode="coco_rle",
         prompts=config.prompts,
-        predictor=None if config.predictor is None else load_predictor(config.predictor),
-        strategy_options=config.strategy_options,
-        **asdict(config.options),
+        predictor=open_predictor(config.predictor),
+        strategy_options=options_here(config.prompts, config.strategy_options),
+        **asdict(config.options) | {"scorer": local_file(config.options.scorer)},
     )
 
 

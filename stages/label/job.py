@@ -26,6 +26,7 @@ from stages.label.progress import LabelProgress
 from stages.label.retry import label_again
 from stages.label.row import check_columns
 from stages.label.run import Labelling, label_corpus
+from stages.registry.reference import resolve_predictor
 from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 from stages.storage.tables import list_names
@@ -68,6 +69,7 @@ class LabelJob:
         """
         check_columns()
         config, out = config.with_written_options(), out.rstrip("/")
+        config = replace(config, predictor=resolve_predictor(config.predictor))
         if finished_manifest(out) is None:  # a finished run may lie where nothing can be written
             check_writable(out, *WRITTEN)
         weights = weights_of(make_generator(config))

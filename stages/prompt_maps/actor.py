@@ -12,7 +12,7 @@ import torch
 from tyro.conf import Suppress
 
 from aopsam._allocator import keep_freed_memory
-from aopsam._options import OneOf, check
+from aopsam._options import Limits, OneOf, check
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.frame import content_hw, to_frame
 from aopsam.predictor.targets import PRESETS, Combine
@@ -21,6 +21,7 @@ from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
 from stages.prompt_maps.rows import MIRRORED
 from stages.prompt_maps.target import PhotoTarget, Source, photo_target
+from stages.storage.fetched import local_file
 
 if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
     from segment_anything.modeling import Sam
@@ -50,6 +51,8 @@ class MapRecipe:
     mirror: bool = False
     """Add a row for the mirrored photo, encoded on its own: the embedding of a mirrored photo is not the mirrored
     embedding."""
+    weight: Annotated[float, Limits(0, open=True)] = 1.0
+    """Weight of these photos in a training, beside those of other folders."""
     threads: Suppress[int] = 2
     """CPU threads of the encoder."""
 
@@ -63,7 +66,7 @@ def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
     Raises:
         ValueError: the model stretches photos; also what `load_sam` raises.
     """
-    model = load_sam(name, checkpoint)
+    model = load_sam(name, local_file(checkpoint))
     if isinstance(model, StretchedSam):
         raise ValueError(f"{name} stretches photos, the frame of a prompt map is padded: choose another --sam")
     return model
@@ -119,5 +122,5 @@ class BuildPromptMaps:
             "map": target.map.astype(np.float16).tobytes(),
             "valid": target.valid.tobytes(),
             "source": self.recipe.source,
-            "weight": 1.0,
+            "weight": self.recipe.weight,
         } | target.objects.columns()

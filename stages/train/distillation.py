@@ -24,6 +24,7 @@ from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.listing import list_images
 from stages.corpus.others import describe_others
 from stages.storage.atomic import write_bytes, write_path
+from stages.storage.fetched import local_file
 from stages.storage.location import open_filesystem, redact
 
 COLUMNS = ("path", "kind", "offset", "length", "bytes", "uri", "file_name")
@@ -98,12 +99,12 @@ def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = 
         ValueError: no such data, or weights that do not fit.
     """
     recipe = job.recipe
-    teacher = load_sam(recipe.teacher, job.checkpoint)
+    teacher = load_sam(recipe.teacher, local_file(job.checkpoint))
     recipe = replace(recipe, teacher_sha256=teacher.sha256)
     if job.start is None:
         student = build_student(recipe.student, recipe.seed)
     else:
-        student = load_sam(recipe.student, job.start)
+        student = load_sam(recipe.student, local_file(job.start))
         recipe = replace(recipe, start_sha256=student.sha256)
     share_decoder(student, teacher)
     rows = _list(job, on_problem)

@@ -9,6 +9,7 @@ from aopsam.sam.registry import load_sam
 from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
 from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_photos
+from stages.storage.fetched import local_file
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda l
     Raises:
         ValueError: no annotated photo, no mask that is large enough, or weights that are none of the recipe's model.
     """
-    sam = load_sam(job.recipe.student, job.start)
+    sam = load_sam(job.recipe.student, local_file(job.start))
     least = [least_share(sam.image_encoder.img_size, job.recipe.scale)]
     training, held_out = split_photos(job.shards, job.photos, on_problem, least, job.recipe.seed)
     return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)

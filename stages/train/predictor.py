@@ -19,7 +19,10 @@ from aopsam.training.prompted_photos import PromptedPhotos
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
+from stages.registry.reference import open_predictor
 from stages.storage.atomic import write_path
+from stages.storage.fetched import local_file
+from stages.storage.location import redact
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
 """Sampling of the trained map; the paper's 2 and 6 leave too few peaks of ours (aopsam/weights/predictor-tiny.md)."""
@@ -40,6 +43,7 @@ class PredictorJob:
         shards: annotated photos to validate on, of which only those held out are used.
         photos: the most held-out photos to validate on.
         checkpoint: file of the weights of the SAM that made the maps, where not the registry's own.
+        start: file of a predictor of that SAM, or version of a registry, to begin with; None for random weights.
     """
 
     folders: tuple[str, ...]
@@ -49,19 +53,21 @@ class PredictorJob:
     shards: tuple[str, ...] = ()
     photos: int = 12
     checkpoint: str | None = None
+    start: str | None = None
 
 
 def predictor_task(job: PredictorJob) -> PredictorTask:
     """Build the predictor's training task.
 
     Raises:
-        ValueError: too few rows, prompt maps or shards that cannot be used, or weights other than the maps'.
+        ValueError: too few rows, prompt maps or shards that cannot be used, weights other than the maps', or a start of
+            another SAM.
         OSError: a file cannot be read.
     """
     training, held_out = PromptMapRows(job.folders).split()
     photos = None
     if job.shards:
-        sam = load_sam(training.sam, job.checkpoint)
+        sam = load_sam(training.sam, local_file(job.checkpoint))
         if sam.sha256 != training.sam_sha256:
             raise ValueError(
                 f"the maps were made with {training.sam} ({training.sam_sha256[:12]}), not with {sam.sha256[:12]}:"
@@ -75,7 +81,17 @@ def predictor_task(job: PredictorJob) -> PredictorTask:
                 "none of the photos to validate on is held out of training and has a mask; give more shards"
             )
         photos = PromptedPhotos(sam, chosen[: job.photos])
-    return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts)
+    return PredictorTask(training, job.recipe, held_out, photos, job.sampling, job.prompts, _start(job, training))
+
+
+def _start(job: PredictorJob, training: PromptMapRows) -> PromptPredictor | None:
+    start = open_predictor(job.start)
+    if start is not None and start.sam_sha256 != training.sam_sha256:
+        raise ValueError(
+            f"{redact(str(job.start))}: a predictor of {start.sam} ({start.sam_sha256[:12]}) cannot go on with maps of"
+            f" {training.sam} ({training.sam_sha256[:12]})"
+        )
+    return start
 
 
 def _unseen(shard: str, held_out: Collection[str]) -> Iterator[Annotated]:

@@ -24,6 +24,7 @@ from stages.annotations.held_out import split_sources
 from stages.config.command_line import Uri
 from stages.edge_maps.files import EdgeMaps, read_edge_maps
 from stages.storage.atomic import write_path
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 from stages.train.unlabelled import load_unlabelled
 
@@ -110,9 +111,9 @@ def sam_task(job: SamJob, on_problem: Callable[[str], None] = lambda line: None)
     apart = [photo for source in held_out for photo in source.with_edges(edges)]
     photos = [source.with_edges(edges) for source in photos]
     if job.start is not None:
-        start = load_sam("tiny", job.start).state_dict()
+        start = load_sam("tiny", local_file(job.start)).state_dict()
         return SamTask(photos, job.recipe, apart, shares=shares, start=start, workers=job.workers)
-    file = Path(inputs.trunk or "")
+    file = Path(local_file(inputs.trunk) or "")
     try:
         trunk, _ = read_state_dict(file)
         return SamTask(photos, job.recipe, apart, shares=shares, trunk=trunk, workers=job.workers)

@@ -27,6 +27,7 @@ from stages.annotations.samples import ReadSamples, Source, sample_of
 from stages.annotations.shards import list_shards
 from stages.engine.resources import Resources
 from stages.storage.atomic import write_path
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 THRESHOLD_PHOTOS = 16
@@ -72,7 +73,7 @@ class MakeExamples:
     def __init__(self, job: ScorerJob, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.recipe = job.recipe
-        self.sam = load_sam(job.sam, job.checkpoint).to(device)
+        self.sam = load_sam(job.sam, local_file(job.checkpoint)).to(device)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Prompt the SAM on a photo; tell what of it cannot be used."""
@@ -93,7 +94,7 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
         ValueError: photos that are not there, a SAM that cannot be loaded, or an OUT that is another run's or cannot be
             written.
     """
-    sam = load_sam(job.sam, job.checkpoint)
+    sam = load_sam(job.sam, local_file(job.checkpoint))
     named = [
         Source(f"{redact(shard)}{kind}", (shard,))
         for sources, kind in ((job.dense, ""), (job.sparse, SPARSE))
@@ -144,7 +145,7 @@ def finish_scorer(job: ScorerJob, tables: Sequence[pa.Table], path: str) -> str:
         return [Examples(*(torch.from_numpy(values[rows]) for values in (features, iou, asked))) for rows in chosen]
 
     scorer = fit_scorer(examples(held_out=False), job.recipe)
-    sam = load_sam(job.sam, job.checkpoint)
+    sam = load_sam(job.sam, local_file(job.checkpoint))
     scorer.sam, scorer.sam_sha256 = sam.name, sam.sha256
     choose_scorer_thresholds(sam, scorer, _photos(job, apart))
     notes = {"recipe": json.dumps(asdict(job.recipe)), "photos": str(len(by_photo)), "masks": str(len(features))}

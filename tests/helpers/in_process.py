@@ -57,8 +57,16 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job that is imported run here."""
-    pipelines = ("label_corpus", "curate", "evaluate", "build_prompt_maps", "build_edge_maps", "train_scorer")
-    rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run")
+    pipelines = (
+        "label_corpus",
+        "curate",
+        "evaluate",
+        "build_prompt_maps",
+        "build_edge_maps",
+        "train_scorer",
+        "retrain",
+    )
+    rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run", "retrain.find")
     stand_ins = {
         "run_steps": (run_here, tuple(f"stages.{name}" for name in rooms)),
         "start": (

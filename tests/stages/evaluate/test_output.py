@@ -170,7 +170,10 @@ def test_the_page_shows_failures_read_again(tmp_path: Path, monkeypatch: pytest.
     stage = EvaluatePhotos(Evaluation(("toy",), tuple(specs), threads=1))
     torch.set_num_threads(threads)
     table = results_of(done_here(stage, SCHEMA, [source]))
-    losses = [Loss("made up", hostile, "toy", 0.1, specs[1], 0.2), Loss("made up", "gone", "toy", 0.1)]
+    losses = [
+        Loss("made up", hostile, "toy", 0.1, specs[0], specs[1], 0.2),
+        Loss("made up", "gone", "toy", 0.1, specs[0]),
+    ]
     shown = show(losses, [source], stage)
     assert [len(each.pictures) for each in shown] == [4]  # photo, ground truth, and two strategies
     assert all(picture.shape == (*HW, 3) and picture.dtype == np.uint8 for _, picture in shown[0].pictures)

@@ -1,0 +1,1 @@
+"""Versions of a predictor in a folder or bucket, and which of them is in use."""
