@@ -15,13 +15,16 @@ class OtherConfiguration(ValueError):
     """OUT holds the work of another configuration; the message is one line a difference."""
 
 
-def check_configuration(out: str, configuration: Mapping[str, Any], folder: str = "labels") -> None:
+def check_configuration(
+    out: str, configuration: Mapping[str, Any], folder: str = "labels", flag: str = "--out"
+) -> None:
     """Refuse to mix two configurations in one folder.
 
     Args:
         out: folder of the run.
         configuration: all that decides what comes out, as values of JSON.
         folder: in OUT, where the work is.
+        flag: of OUT, for messages.
 
     Raises:
         OtherConfiguration: OUT was made with another configuration, or holds work and does not say which.
@@ -30,20 +33,20 @@ def check_configuration(out: str, configuration: Mapping[str, Any], folder: str 
     if not filesystem.exists(f"{root}/manifest.json"):
         if filesystem.exists(f"{root}/{folder}") and filesystem.ls(f"{root}/{folder}"):
             raise OtherConfiguration(
-                f"{redact(out)}/{folder} has files but {redact(out)}/manifest.json is missing: choose another --out"
+                f"{redact(out)}/{folder} has files but {redact(out)}/manifest.json is missing: choose another {flag}"
             )
         return
     try:
         before = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
     except (ValueError, KeyError, TypeError) as error:
         raise OtherConfiguration(
-            f"{redact(out)}/manifest.json is not the manifest of a run: choose another --out"
+            f"{redact(out)}/manifest.json is not the manifest of a run: choose another {flag}"
         ) from error
     lines = difference(before, configuration)
     if lines:
         listed = "\n  ".join(lines)
         raise OtherConfiguration(
-            f"{redact(out)} holds {folder} of another configuration; choose another --out\n  {listed}"
+            f"{redact(out)} holds {folder} of another configuration; choose another {flag}\n  {listed}"
         )
 
 

@@ -169,7 +169,7 @@ class RetrainJob:
             list_shards(uri)
         open_corpus(self.corpus)
         check_writable(self.registry.uri, "latest.json", "versions/", f"runs/{self.name}/")
-        check_configuration(self.run, self.configuration, FOUND)
+        check_configuration(self.run, self.configuration, FOUND, "--run")
         begun = _manifest(self.run)
         if begun is not None:
             return replace(self, parent=begun["parent"])

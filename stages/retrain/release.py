@@ -82,6 +82,7 @@ def compare(job: RetrainJob, weights: str, means: Means) -> Compared:
         work.finish(done)
     entries = json.loads(read_file(f"{out}/evaluation.json"))["results"]
     verdict = judge(entries, None if old is None else old.text, new.text, settings.gate)
+    print(f"compared: {verdict.reason}", flush=True)
     return Compared(number, specs, entries, verdict, stage, sources)
 
 
