@@ -7,6 +7,7 @@ import aopsam  # isort: skip  # noqa: F401 - beside a CPU torch it comes before 
 import logging
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
 
@@ -86,12 +87,23 @@ def bucket(s3_server: None) -> str:
 
 
 @pytest.fixture(scope="session")
-def ray_session(s3_port: int) -> Iterator[None]:
-    """One Ray on this machine for all tests that need it, as the pipelines start it."""
+def ray_session(s3_port: int) -> Iterator[str]:
+    """One Ray on this machine for all tests that need it, as the pipelines start it; what was written meanwhile."""
     import ray
 
     from stages.engine.resources import start
 
-    start(actors=2, threads=1)
-    yield
+    with tempfile.TemporaryFile("w+") as said:
+        kept = os.dup(1), os.dup(2)
+        try:
+            for stream in (1, 2):
+                os.dup2(said.fileno(), stream)
+            start(actors=2, threads=1)
+        finally:
+            for stream, before in zip((1, 2), kept, strict=True):
+                os.dup2(before, stream)
+                os.close(before)
+        said.seek(0)
+        text = said.read()
+    yield text
     ray.shutdown()

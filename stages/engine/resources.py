@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +30,9 @@ MANY_NODES = 1000
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """Seconds between two looks at the nodes of a cluster."""
+
+NO_ERROR = re.compile(rb"\[[-\d]+ [\d:,]+ [DIW] \d+ \d+\] \w+\.(cc|h):\d+: ")
+"""How a line of Ray's C++ begins that is a detail, an information or a warning."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def start(
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         try:
-            with _quiet_stderr():  # Ray says there that it will say nothing
+            with _quiet_logging():
                 _connect(actors or 1, threads or 1)
         except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
             reason = " ".join(str(error).split())
@@ -91,18 +96,23 @@ def start(
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Drop what this process writes to its standard error, C++ included."""
+def _quiet_logging() -> Iterator[None]:
+    """Hold back what this process writes to its standard error, and drop what Ray's C++ says there that is no error.
+
+    One such line is that it will say nothing, `logging.cc`: there is no setting against that.
+    """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not NO_ERROR.match(line)))
 
 
 def _connect(actors: int, threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+def out(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: str) -> Path:
     out = tmp_path_factory.mktemp("out")
     assert label_corpus.main(["--images", str(photos), "--out", str(out), *GRID]) == 0
     return out
@@ -100,11 +101,16 @@ def test_a_lost_file_is_made_again_with_the_same_masks(
     assert masks[0] == masks[1]
 
 
-def test_masks_do_not_depend_on_actors_or_units(photos: Path, out: Path, tmp_path: Path) -> None:
+def test_masks_do_not_depend_on_actors_or_units_and_no_line_is_rays(
+    photos: Path, out: Path, tmp_path: Path, ray_session: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--prompts", "grid-3", "--actors", "2", "--threads", "1", "--rows-per-file", "2"]
     assert label_corpus.main(["--images", str(photos), "--out", str(tmp_path), *arguments]) == 0
     masks = [{i: row["masks"] for i, row in _rows(folder).items()} for folder in (out, tmp_path)]
     assert masks[0] == masks[1]
+    written = capfd.readouterr()
+    assert (ray_session + written.out).startswith("labelling photos: tiny, ")
+    assert not re.search(r"\w\.(cc|h|py):\d+", written.err)
 
 
 def test_odd_files_are_rows_with_a_true_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+import os
+from contextlib import redirect_stderr, suppress
 from typing import Any
 
 import pytest
@@ -106,3 +107,18 @@ def test_a_gpu_that_is_asked_for_and_cannot_come_is_bad_input() -> None:
     with pytest.raises(BadInput, match="--device cuda: there is no GPU"):
         choose_resources(device="cuda", on=laptop)
     assert choose_resources(device="cuda", on=Machines(laptop.nodes, grows=True)).device == "cuda"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_while_ray_starts_its_errors_are_kept_and_no_other_line(fails: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    said = b"""[2026-11-28 18:07:00,078 I 26684 26684] logging.cc:303: Set ray log level from environment variable
+[2026-11-28 18:07:00,079 W 26684 26684] rpc_client.h:153: Failed to connect within 5 seconds.
+[2026-11-28 18:07:00,080 E 26684 26684] raylet.cc:8: out of ports
+/dev/shm has 2 bytes
+"""
+    with suppress(OSError), resources._quiet_logging():
+        os.write(2, said)
+        if fails:
+            raise OSError
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err.encode() == b"".join(said.splitlines(keepends=True)[2:]) + b"later\n"
