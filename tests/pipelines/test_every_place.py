@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,79 +16,29 @@ from tests.helpers.made_edges import save_random_hed, save_random_nanodet
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 HELD_OUT = next(name for name in map(str, range(100)) if is_held_out(name))
-FEW = ["--threads", "1"]
-STEPS = ["--steps", "1", *FEW]
-PIPELINES: dict[str, Callable[[Callable[[str], str], Path], list[str]]] = {
-    "build_prompt_maps": lambda at, _: ["--data", at("s.tar"), "--out", at("maps"), *FEW],
-    "train_predictor": lambda at, _: [
-        "--data",
-        at("maps"),
-        "--validate",
-        at("s.tar"),
-        "--out",
-        at("predictor"),
-        *STEPS,
-    ],
-    "train_detector": lambda at, _: ["--data", at("maps"), "--out", at("detector"), *STEPS],
-    "build_edge_maps": lambda at, weights: [
-        *("--data", at("s.tar"), "--unlabelled", at("photos"), "--out", at("edges")),
-        *("--hed", str(save_random_hed(weights / "hed.safetensors"))),
-    ],
-    "train_sam": lambda at, weights: [
-        *("--data", at("s.tar"), "--edges", at("edges"), "--unlabelled", at("photos"), "--out", at("sam"), *STEPS),
-        *("--trunk", str(save_random_nanodet(weights / "nanodet.safetensors"))),
-        *("--dense-steps", "0", "--windows", "1"),
-    ],
-    "train_scorer": lambda at, _: [
-        *(
-            "--data",
-            at("s.tar"),
-            "--out",
-            at("scorer"),
-            "--photos",
-            "2",
-            "--prompts",
-            "2",
-            "--free",
-            "1",
-            "--steps",
-            "5",
-            *FEW,
-        ),
-    ],
-    "distill_encoder": lambda at, _: [
-        *("--method", "decoupled", "--teacher", "tiny", "--student", "tiny", "--picture-px", "64", "--batch", "1"),
-        *("--data", at("photos"), "--out", at("student"), *STEPS),
-    ],
-    "curate": lambda at, _: ["--data", at("s.tar"), "--keep", "2", "--out", at("curation"), *FEW],
-    "evaluate": lambda at, _: [
-        "--data",
-        at("s.tar"),
-        "--sam",
-        "tiny",
-        "--prompts",
-        "gt-point",
-        "--out",
-        at("evaluation"),
-        *FEW,
-    ],
-    "calibrate": lambda at, _: [
-        *("--data", at("s.tar"), "--prompts", "grid-1,grid-2", "--sweep", "box_nms_thresh=0.7", "--limit", "2"),
-        *("--out", at("calibration")),
-    ],
-    "retrain": lambda at, _: [
-        *("--corpus", at("photos"), "--registry", at("registry"), "--eval", at("one.tar"), "--sparse", at("s.tar=2")),
-        *("--teacher-prompts", "grid-2", "--tolerance", "100", "--more-prompts", "1000", "--at-least", "2", *STEPS),
-    ],
-    "registry": lambda at, _: ["--registry", at("registry"), "--promote", "1"],
-    "label_corpus": lambda at, _: [
-        *("--images", at("photos"), "--out", at("out"), "--prompts", "grid-1", *FEW),
-        *("--predictor", at("registry@latest")),
-    ],
-    "verify_labels": lambda at, _: ["--images", at("photos"), "--labels", at("out")],
-    "export_labels": lambda at, _: ["--labels", at("out"), "--to", "coco", "--out", at("coco")],
+PIPELINES = {
+    "build_prompt_maps": "--data {at}/s.tar --out {at}/maps",
+    "train_predictor": "--data {at}/maps --validate {at}/s.tar --out {at}/predictor --steps 1",
+    "train_detector": "--data {at}/maps --out {at}/detector --steps 1",
+    "build_edge_maps": "--data {at}/s.tar --unlabelled {at}/photos --hed {at}/hed.safetensors --out {at}/edges",
+    "train_sam": "--data {at}/s.tar --edges {at}/edges --unlabelled {at}/photos --trunk {at}/nanodet.safetensors"
+    " --out {at}/sam --steps 1 --dense-steps 0 --windows 1",
+    "train_scorer": "--data {at}/s.tar --photos 2 --prompts 2 --free 1 --steps 5 --out {at}/scorer",
+    "distill_encoder": "--method decoupled --teacher tiny --student tiny --picture-px 64 --batch 1 --steps 1"
+    " --data {at}/photos --out {at}/student",
+    "curate": "--data {at}/s.tar --keep 2 --out {at}/curation",
+    "evaluate": "--data {at}/s.tar --sam tiny --prompts gt-point --out {at}/evaluation",
+    "calibrate": "--data {at}/s.tar --prompts grid-1,grid-2 --sweep box_nms_thresh=0.7 --limit 2"
+    " --out {at}/calibration",
+    "retrain": "--corpus {at}/photos --registry {at}/registry --eval {at}/one.tar --sparse {at}/s.tar=2 --steps 1"
+    " --teacher-prompts grid-2 --tolerance 100 --more-prompts 1000 --at-least 2",
+    "registry": "--registry {at}/registry --promote 1",
+    "label_corpus": "--images {at}/photos --config {at}/calibration/config.yaml --prompts aop"
+    " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors --out {at}/out",
+    "verify_labels": "--images {at}/photos --labels {at}/out",
+    "export_labels": "--labels {at}/out --to coco --out {at}/coco",
 }
-"""Arguments of each pipeline, of a function that names places and a folder on this machine for weights."""
+"""Arguments of each pipeline, where `{at}` is the place."""
 
 
 @pytest.mark.slow
@@ -108,14 +57,16 @@ def test_every_pipeline(
     write_shard(source / "one.tar", {"a": photos["a"]})
     for name in ("d", "e"):
         (source / f"photos/{name}.jpg").write_bytes(jpeg(ord(name), (96, 128)))
-    root = str(tmp_path / "disk") if place == "disk" else request.getfixturevalue("bucket")
+    save_random_hed(source / "hed.safetensors")
+    save_random_nanodet(source / "nanodet.safetensors")
+    at = str(tmp_path / "disk") if place == "disk" else request.getfixturevalue("bucket")
     if place == "disk":
-        shutil.copytree(source, root)
+        shutil.copytree(source, at)
     else:
-        filesystem, path = url_to_fs(root)
+        filesystem, path = url_to_fs(at)
         filesystem.put(f"{source}/", path, recursive=True)
     for name, arguments in PIPELINES.items():
-        assert mains[name](arguments(lambda part: f"{root}/{part}", tmp_path)) == 0, name
+        assert mains[name](arguments.format(at=at).split()) == 0, name
 
 
 def test_no_pipeline_is_left_out() -> None:
