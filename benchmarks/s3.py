@@ -20,7 +20,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from moto.server import ThreadedMotoServer
 
 from stages.annotations.shards import list_shards
 from stages.results.read import read_labels
+from stages.storage.location import open_filesystem
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 Check = tuple[str, bool]
@@ -86,11 +86,10 @@ class Flaky:
             if self._rng.random() < 0.5 and request.transport is not None:
                 request.transport.close()
             return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>", content_type="application/xml")
+        asked = {name: value for name, value in request.headers.items() if name not in _OF_THE_HOP}
         async with (
             ClientSession(auto_decompress=False) as session,
-            session.request(
-                request.method, f"{self._server}{request.raw_path}", headers=request.headers, data=body
-            ) as answer,
+            session.request(request.method, f"{self._server}{request.raw_path}", headers=asked, data=body) as answer,
         ):
             headers = {name: value for name, value in answer.headers.items() if name not in _OF_THE_HOP}
             content = await answer.read()
@@ -180,9 +179,8 @@ def flaky_store(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
 
 def jobs(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
     """Make prompt maps, train on them with two workers, evaluate."""
-    with tempfile.TemporaryDirectory():
-        for shard in list_shards(arguments.data):
-            fsspec.filesystem("s3").put(shard, f"s3://bucket/data/{shard.rpartition('/')[2]}")
+    for shard in list_shards(arguments.data):
+        fsspec.filesystem("s3").put_file(open_filesystem(shard)[1], f"s3://bucket/data/{shard.rpartition('/')[2]}")
     data, base = "s3://bucket/data", "s3://bucket"
     yield "prompt maps", run("build_prompt_maps", "--data", data, "--out", f"{base}/maps")
     training = (

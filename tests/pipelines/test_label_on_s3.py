@@ -30,7 +30,8 @@ def test_a_bucket_of_photos_and_a_shard(
     filesystem.pipe_file(f"{path}/photos/kills.jpg", jpeg(9, (48, 64)))
     filesystem.pipe_file(f"{path}/photos/s.tar", make_tar("a.jpg", "b.jpg"))
     images, out = f"{bucket}/photos", f"{bucket}/out"
-    command: list[Any] = ["--images", images, "--out", out, "--prompts", "grid-1", "--rows-per-file", "2"]
+    given = ["--images", images, "--out", out, "--actors", "1"]
+    command: list[Any] = [*given, "--prompts", "grid-1", "--rows-per-file", "2"]
 
     def reasons() -> dict[str, str]:
         rows = pa.concat_tables(read_labels(out, ["file_name", "reason"])).to_pylist()

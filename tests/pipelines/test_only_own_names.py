@@ -29,7 +29,7 @@ OWN = {
     "label_corpus": LABELS,
     "curate": rf"(cover|sheet)\.png|curation\.parquet|{PARTS}",
     "build_edge_maps": r"edges-[0-9a-f]{16}\.parquet|sheet\.png",
-    "build_prompt_maps": rf"{PART}|sheet\.png|manifest\.json",
+    "build_prompt_maps": rf"{PART}|sheet\.png|manifest\.json|index|index/rows\.parquet",
     "evaluate": rf"metrics\.parquet|index\.html|evaluation\.json|table\.md|plots(/[a-z0-9.-]+\.svg)?|{PARTS}",
     "export_labels": r"instances\.json",
 }
