@@ -33,7 +33,7 @@ OWN = {
     "evaluate": rf"metrics\.parquet|index\.html|evaluation\.json|table\.md|plots(/[a-z0-9.-]+\.svg)?|{PARTS}",
     "export_labels": r"instances\.json",
 }
-PROBE = r"(labels/|listing/|plots/|parts/)?\.probe-[0-9a-f]{32}\.part"
+PROBE = r"(labels/|listing/|plots/|parts/|index/)?\.probe-[0-9a-f]{32}\.part"
 
 
 def table_of(rows: dict[str, Any]) -> bytes:
