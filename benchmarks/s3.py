@@ -1,11 +1,12 @@
 """Run the pipelines from and to a store of S3's kind on this machine, which may fail some of its requests.
 
-    python benchmarks/s3.py --images PHOTOS --data SHARDS --what labelling flaky jobs
+    python benchmarks/s3.py --images PHOTOS --data SHARDS --what labelling flaky jobs retraining
     python benchmarks/s3.py --images PHOTOS --what flaky --fail-every 10
 
 labelling: PHOTOS are labelled from the bucket to the bucket, the driver is killed (-9) half-way, and the same command
 goes on. flaky: the same without a kill, while one request in --fail-every gets 503 or a closed connection. jobs: SHARDS
 are made prompt maps, a predictor is trained on them by two workers, and evaluated, all from and to the bucket.
+retraining: four of PHOTOS make a version of a predictor, compared on SHARDS, by which they are labelled then.
 Prints a line for each check. Exit status: 0 where all hold, 1 where not.
 """
 
@@ -177,11 +178,16 @@ def flaky_store(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
     yield f"rows and photos {rows('s3://bucket/flaky')}, of {photos}", rows("s3://bucket/flaky") == (photos, photos)
 
 
-def jobs(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
-    """Make prompt maps, train on them with two workers, evaluate."""
+def upload_data(arguments: argparse.Namespace) -> str:
+    """Copy the shards to the bucket; return where they are."""
     for shard in list_shards(arguments.data):
         fsspec.filesystem("s3").put_file(open_filesystem(shard)[1], f"s3://bucket/data/{shard.rpartition('/')[2]}")
-    data, base = "s3://bucket/data", "s3://bucket"
+    return "s3://bucket/data"
+
+
+def jobs(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
+    """Make prompt maps, train on them with two workers, evaluate."""
+    data, base = upload_data(arguments), "s3://bucket"
     yield "prompt maps", run("build_prompt_maps", "--data", data, "--out", f"{base}/maps")
     training = (
         "--data",
@@ -200,7 +206,24 @@ def jobs(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
     yield "an evaluation", run("evaluate", "--data", data, *measured)
 
 
-WHAT = {"labelling": labelling, "flaky": flaky_store, "jobs": jobs}
+def retraining(arguments: argparse.Namespace, flaky: Flaky) -> Iterator[Check]:
+    """Make a version of a predictor, label by it."""
+    data = upload_data(arguments)
+    for path in sorted(Path(arguments.images).glob("*.jpg"))[:RETRAINED_ON]:
+        fsspec.filesystem("s3").put_file(str(path), f"s3://bucket/corpus/{path.name}")
+    settings = ("--teacher-prompts", "grid-4", "--at-least", "1", "--steps", "4", "--batch", "2", "--actors", "1")
+    gate = ("--tolerance", "100", "--more-prompts", "1000")
+    registry = ("--registry", "s3://bucket/registry")
+    made = run("retrain", "--corpus", "s3://bucket/corpus", *registry, "--eval", data, *settings, *gate)
+    yield "a version is made and in use", made and fsspec.filesystem("s3").exists("s3://bucket/registry/latest.json")
+    by = ("--predictor", "s3://bucket/registry@latest", "--out", "s3://bucket/by-latest")
+    yield "labelled by the version in use", run("label_corpus", "--images", "s3://bucket/corpus", *by)
+
+
+RETRAINED_ON = 4
+"""Photos of the corpus of a retraining."""
+
+WHAT = {"labelling": labelling, "flaky": flaky_store, "jobs": jobs, "retraining": retraining}
 
 
 def main() -> int:
