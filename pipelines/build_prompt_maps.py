@@ -45,7 +45,7 @@ class Arguments(RunArguments):
     out: Uri
     """Folder or URI; no prompt maps of other photos or settings."""
     recipe: OmitArgPrefixes[MapRecipe] = field(default_factory=MapRecipe)
-    """How maps are made."""
+    """Settings of the maps."""
     plan: bool = False
     """Measure some photos, say what all cost, write nothing."""
 

@@ -42,7 +42,7 @@ class Arguments(ModelArguments, RunArguments):
     out: Uri
     """Folder or URI; no curation of other photos or settings."""
     seed: Annotated[int, Limits(0)] = 0
-    """Of the choice."""
+    """Seed of the choice."""
 
 
 @command

@@ -49,13 +49,13 @@ class Arguments(TrainingArguments):
     start: Uri | None = None
     """The student's weights to begin with; by default random."""
     seed: int = StudentRecipe.seed
-    """Of all that is drawn."""
+    """Seed of all that is drawn."""
     steps: Count = StudentRecipe.steps
     """Updates in all."""
     accumulate: Count = StudentRecipe.accumulate
     """Batches to an update."""
     precision: Literal["float32", "bfloat16"] = StudentRecipe.precision
-    """What the student computes in."""
+    """Precision that the student computes in."""
     batch: Count = StudentRecipe.batch
     """Pictures at once."""
     rate: Annotated[float, Limits(0, open=True)] = StudentRecipe.rate

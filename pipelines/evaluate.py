@@ -59,7 +59,7 @@ class Arguments(RunArguments):
     failures: Annotated[int, Limits(0)] = 6
     """Photos shown on which the first strategy loses most."""
     seed: Annotated[int, Limits(0)] = 0
-    """Of random prompts and of the bootstrap."""
+    """Seed of random prompts and of the bootstrap."""
 
     def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
         """Return models, strategies and seed to measure."""

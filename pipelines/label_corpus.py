@@ -42,7 +42,7 @@ class Arguments(RunArguments):
     config: Uri | None = None
     """YAML or JSON file of settings: any flag below with _ for -, and strategy_options; flags win over it."""
     label: OmitArgPrefixes[LabelConfig] = field(default_factory=LabelConfig)
-    """What is done to each photo."""
+    """Settings of what is done to each photo."""
     threads: Count | None = 1
     """CPU threads of a model."""
     openers: Annotated[int, Limits(0)] | None = None

@@ -43,7 +43,7 @@ class Arguments(RunArguments):
     eval: tuple[Uri, ...]
     """Annotated photos that old and new are compared on; never trained on."""
     settings: OmitArgPrefixes[Settings] = field(default_factory=Settings)
-    """What is trained on and how."""
+    """Settings of the retraining."""
     run: str | None = None
     """Name of the run below REGISTRY/runs; by default the date, or yesterday's where that run has not ended."""
 

@@ -52,7 +52,7 @@ class Arguments(TrainingArguments):
     spacing: Count = SAMPLING.spacing
     """Least distance of sampled peaks, map pixels."""
     smoothing_sigma: float = SAMPLING.smoothing_sigma
-    """Of the map before peaks are taken, map pixels."""
+    """Standard deviation by which the map is smoothed before peaks are taken, map pixels."""
     prompts: Count = PROMPTS
     """Median prompts a photo that the sampling threshold is chosen for."""
 

@@ -50,7 +50,7 @@ class Arguments(TrainingArguments):
     data: tuple[Uri, ...]
     """Tars, folders, globs or instance files (.json)."""
     inputs: OmitArgPrefixes[SamInputs] = field(default_factory=SamInputs)
-    """What else it learns from; not with --finetune."""
+    """Inputs besides annotated photos; not with --finetune."""
     start: Uri | None = None
     """Weights to begin with instead, such as an earlier tiny.safetensors."""
     finetune: Annotated[str, OneOf(TRAINABLE)] | None = None

@@ -25,7 +25,7 @@ class Arguments:
     """Check a labels folder against the images it was made from."""
 
     images: Uri
-    """What label_corpus.py was given."""
+    """Photos, as label_corpus.py was given them."""
     labels: Uri
     """The run's output folder, or its labels folder."""
 

@@ -12,7 +12,7 @@ VERSION = 1
 
 
 class Use(StrEnum):
-    """What became of a photo."""
+    """Fate of a photo in a retraining."""
 
     LEARNT = "learnt"
     DUPLICATE = "duplicate"

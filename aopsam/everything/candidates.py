@@ -59,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Filters:
-    """What a mask must pass, as in segment-anything.
+    """Thresholds that a mask must pass, as in segment-anything.
 
     Attributes:
         pred_iou: the predicted IoU must be above it; 0 filters nothing, not even a negative estimate.

@@ -34,7 +34,7 @@ class GeneratorOptions:
     stability_score_thresh: Share | None = None
     """Least stability score, 0 for any; by default the model's own."""
     stability_score_offset: Annotated[float, Limits(0, 100)] = 1.0
-    """How far the threshold of the logits moves for the stability score."""
+    """Distance by which the threshold of the logits moves for the stability score."""
     box_nms_thresh: Share | None = None
     """For box-nms: IoU of boxes above which the worse mask goes; by default the model's own."""
     crop_n_layers: Annotated[int, Limits(0, 5)] = 0

@@ -45,19 +45,19 @@ class ModelArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceArguments:
-    """What of the machine or cluster is used."""
+    """Processes, threads and devices that a run uses."""
 
     actors: Count | None = None
     """Processes; by default one a GPU, else one for every two CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run; auto: on GPUs where there are some."""
+    """Device that models run on; auto: on GPUs where there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunArguments(ResourceArguments):
-    """How a run over photos goes on where some of them fail."""
+    """Limits to failed and slow photos within which a run goes on."""
 
     max_failed: Share | None = None
     """Share of failed photos to accept; by default any below all."""

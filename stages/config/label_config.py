@@ -21,7 +21,7 @@ from stages.storage.location import redact
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """What `label_corpus.py` was asked to do to each photo.
+    """Settings of what `label_corpus.py` does to each photo.
 
     Raises:
         ValueError: a value of the wrong type or out of its limits.
@@ -34,9 +34,9 @@ class LabelConfig:
     predictor: str | None = None
     """Weights of the prompt predictor, or REGISTRY@7, REGISTRY@latest; by default the bundled ones."""
     encoder_precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
-    """Of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
+    """Precision of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
     encoder_runtime: Literal["torch", "openvino"] = "torch"
-    """What computes the image encoder; openvino runs on a CPU and is an extra."""
+    """Runtime of the image encoder; openvino runs on a CPU and is an extra."""
     prompts: str = "aop"
     """Prompt strategy: aop, grid-N, random-N, hierarchical, oas-box, oas-center, attention, attention-PRESET; with
     options as in "oas-box(detector=FILE)"."""
@@ -45,7 +45,7 @@ class LabelConfig:
     max_pixels: Count = MAX_PIXELS
     """Photos with more pixels are rejected from their header, before decoding."""
     options: GeneratorOptions = field(default_factory=GeneratorOptions)
-    """What happens to masks after prompting."""
+    """Options of the generator: filters, duplicates, refinement, tiles."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -42,7 +42,7 @@ class MapRecipe:
     source: Source = "interior"
     """Place of a mask's prompt: the point deepest inside it, or the annotation's recorded point_coords."""
     combine: Combine = "max"
-    """How overlapping prompts are combined."""
+    """Rule by which overlapping prompts are combined."""
     preset: Annotated[str, OneOf(PRESETS)] = "medium"
     """Kernel of a prompt: a name of aopsam.predictor.targets.PRESETS."""
     sparse: bool = False

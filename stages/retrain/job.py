@@ -67,7 +67,7 @@ class AnnotatedSource(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ModelArguments):
-    """What is trained on and how: all that decides what comes out besides the photos and the parent.
+    """Settings of a retraining: all that decides what comes out besides the photos and the parent.
 
     Raises:
         ValueError: a value of the wrong type or out of its limits.
@@ -108,7 +108,7 @@ class Settings(ModelArguments):
 
 @dataclass(frozen=True)
 class Means:
-    """What the phases of a run work with.
+    """Resources and limits that the phases of a run share.
 
     Attributes:
         resources: actors, threads and device.

@@ -33,16 +33,16 @@ THRESHOLD_PHOTOS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SamInputs:
-    """What a SAM learns from besides its annotated photos."""
+    """Inputs that a SAM learns from besides its annotated photos."""
 
     shares: tuple[float, ...] = ()
-    """How often a photo of each --data is drawn, relative to the others; by default all alike."""
+    """Share with which a photo of each --data is drawn, relative to the others; by default all alike."""
     edges: Uri | None = None
     """Folder of edge maps (build_edge_maps.py) of all photos."""
     unlabelled: tuple[Uri, ...] = ()
     """Photos that teach edges alone: folders, globs, tars, Parquet."""
     unlabelled_share: float = 1.0
-    """How often each of those is drawn."""
+    """Share with which each of those is drawn."""
     trunk: Uri | None = None
     """NanoDet's weights to begin with, a file on every node; needed without --start."""
 
