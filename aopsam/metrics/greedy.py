@@ -71,12 +71,31 @@ def iou_one_to_one(iou: NDArray[np.float64]) -> float | None:
     _, ground_truths = checked_shape(iou)
     if not ground_truths:
         return None
-    pairs = np.argwhere(iou > 0)
+    return sum(float(iou[pair]) for pair in one_to_one(iou)) / ground_truths
+
+
+def one_to_one(iou: NDArray[np.float64], least_iou: float = 0.0) -> list[tuple[int, int]]:
+    """Pair the masks of two sides by falling IoU, each at most once; of equal IoUs the lower row, then column, first.
+
+    Args:
+        iou: (P, G), entries in [0, 1].
+        least_iou: of a pair; pairs without a common pixel are never made.
+
+    Returns:
+        (row, column) of each pair, in the order in which they were made.
+
+    Raises:
+        ValueError: `iou` is not a matrix of numbers in [0, 1].
+    """
+    checked_shape(iou)
+    pairs = np.argwhere((iou > 0) & (iou >= least_iou))
     order = np.argsort(-iou[tuple(pairs.T)], kind="stable")
-    used_predictions: set[int] = set()
-    matched: dict[int, float] = {}
+    rows: set[int] = set()
+    columns: set[int] = set()
+    made = []
     for row, column in pairs[order].tolist():
-        if row not in used_predictions and column not in matched:
-            used_predictions.add(row)
-            matched[column] = float(iou[row, column])
-    return sum(matched.values()) / ground_truths
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            made.append((row, column))
+    return made

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aopsam.masks import rle
+from aopsam.masks.runs import Runs
+
+RGB = tuple[float, float, float]
+"""A colour, 0 to 255 each."""
 
 Segmentation = Mapping[str, Any] | npt.NDArray[np.bool_]
 """A mask: an RLE, or (h, w) bool."""
@@ -18,7 +23,9 @@ FILL = 0.42
 """Share of a mask's colour in the pixels that it covers."""
 
 
-def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
+def overlay(
+    rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]], colours: Sequence[RGB] | None = None
+) -> npt.NDArray[np.uint8]:
     """Draw masks over a photo: filled, outlined, large ones first, and their prompts as dots.
 
     The photo may be smaller or larger than the one the masks were made from (a thumbnail): masks and prompts are
@@ -28,6 +35,7 @@ def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) ->
         rgb: (H, W, 3) uint8.
         records: segment-anything's records; `segmentation` as an RLE or a (h, w) bool array, `point_coords` [[x, y]]
             or `box` [x0, y0, x1, y1] in pixels of the segmentation, either may be missing.
+        colours: one a record; by default those of `colours_by_size` at the size that is drawn.
 
     Returns:
         (H, W, 3) uint8, new.
@@ -39,32 +47,66 @@ def overlay(rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]]) ->
         raise ValueError(f"a photo is a (H, W, 3) array of uint8, not {rgb.shape} of {rgb.dtype}")
     height, width = rgb.shape[:2]
     masks = [resampled(record["segmentation"], height, width) for record in records]
-    large_first = sorted(range(len(masks)), key=lambda place: -int(masks[place].sum()))
+    areas = [int(mask.sum()) for mask in masks]
+    paints = [np.array(colour, np.float32) for colour in colours or colours_by_size(areas)]
+    large_first = sorted(range(len(masks)), key=lambda place: -areas[place])
     drawn = rgb.astype(np.float32)
-    for rank, place in enumerate(large_first):
-        drawn[masks[place]] += FILL * (_colour(rank) - drawn[masks[place]])
-    for rank, place in enumerate(large_first):
-        drawn[_outline(masks[place])] = _colour(rank)
+    for place in large_first:
+        drawn[masks[place]] += FILL * (paints[place] - drawn[masks[place]])
+    for place in large_first:
+        drawn[_outline(masks[place])] = paints[place]
     for record in records:
         _draw_prompt(drawn, record)
     return drawn.round().astype(np.uint8)
 
 
 def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Resample a mask without making its bitmap: (height, width) bool, the value at each pixel's centre.
+    """Resample a mask: (height, width) bool, the value at each pixel's centre; an RLE without making its bitmap.
 
     Raises:
         ValueError: an RLE is malformed.
     """
-    lengths = None if isinstance(segmentation, np.ndarray) else rle.runs(segmentation)
-    mask_height, mask_width = _size(segmentation)
+    if isinstance(segmentation, np.ndarray):
+        rows, columns = _sampled(*segmentation.shape, height, width)
+        return segmentation[np.ix_(rows, columns)]
+    runs = resampled_runs(segmentation, height, width)
+    narrow = runs.hw[1]
+    changes = np.zeros(height * narrow + 1, np.int8)
+    changes[runs.starts] = 1
+    changes[runs.stops] -= 1
+    mask = np.cumsum(changes[:-1], dtype=np.int8).astype(np.bool_).reshape(narrow, height).T
+    return mask if narrow == width else mask[:, _sampled(height, narrow, height, width)[1]]
+
+
+def resampled_runs(segmentation: Mapping[str, Any], height: int, width: int) -> Runs:
+    """Resample an RLE by its runs alone: `height` rows, `width` columns or its own if it has fewer, values at centres.
+
+    Raises:
+        ValueError: the RLE is malformed.
+    """
+    lengths = rle.runs(segmentation)
+    width = min(width, segmentation["size"][1])  # twice the same column would not be in the order of the runs
+    # Pixels are sampled in the order of the runs: a run keeps those that lie before its end.
+    ends = np.searchsorted(_places(*segmentation["size"], height, width), np.cumsum(lengths))
+    stops = ends[1::2]
+    starts = ends[0::2][: len(stops)]
+    some = starts < stops
+    return Runs.of_flat(starts[some], stops[some], (height, width))
+
+
+@lru_cache(maxsize=2)
+def _places(mask_height: int, mask_width: int, height: int, width: int) -> npt.NDArray[np.int64]:
+    """Return the flat places, in column order, of the pixels of a mask that a smaller or larger one takes."""
+    rows, columns = _sampled(mask_height, mask_width, height, width)
+    return (columns[:, None] * mask_height + rows[None, :]).ravel()
+
+
+def _sampled(
+    mask_height: int, mask_width: int, height: int, width: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     rows = ((np.arange(height) + 0.5) * mask_height / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * mask_width / width).astype(np.int64)
-    if lengths is None:
-        return np.asarray(segmentation)[np.ix_(rows, columns)]
-    # Runs go down the columns; run number r ends before pixel ends[r], and odd runs are the mask.
-    pixels = columns[:, None] * mask_height + rows[None, :]
-    return (np.searchsorted(np.cumsum(lengths), pixels, side="right") % 2 == 1).T
+    return rows, columns
 
 
 def _size(segmentation: Segmentation) -> tuple[int, int]:
@@ -74,11 +116,18 @@ def _size(segmentation: Segmentation) -> tuple[int, int]:
     return segmentation["size"][0], segmentation["size"][1]
 
 
-def _colour(rank: int) -> npt.NDArray[np.float32]:
-    """Return the RGB of the mask drawn as number `rank`: neighbours in size get far hues (golden angle)."""
+def colours_by_size(areas: Sequence[int]) -> list[RGB]:
+    """Return a colour for each of N masks: neighbours in size get far hues (golden angle)."""
+    large_first = sorted(range(len(areas)), key=lambda place: -areas[place])
+    ranks = {place: rank for rank, place in enumerate(large_first)}
+    return [_colour(ranks[place]) for place in range(len(areas))]
+
+
+def _colour(rank: int) -> RGB:
     hue = (0.58 + rank * 0.618034) % 1.0
     saturation, value = ((0.85, 1.0), (0.6, 1.0), (0.9, 0.8))[rank % 3]
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return 255 * red, 255 * green, 255 * blue
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
