@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from aopsam.report.charts import histogram_svg, short
@@ -58,6 +59,7 @@ def report_html(
     distributions: Sequence[Distribution],
     samples: Sequence[Sample],
     failures: Sequence[Failure],
+    gallery: bool = False,
 ) -> str:
     """Return the page of a labelling run as HTML text.
 
@@ -71,6 +73,7 @@ def report_html(
         distributions: the histograms, in order.
         samples: photos with their masks, in order.
         failures: images not labelled, as many as are to be listed.
+        gallery: whether there is one, to be linked.
     """
     unlabelled = summary["status"].get("failed", 0) + summary["status"].get("rejected", 0)
     stages = _shares(summary["stages"])
@@ -86,6 +89,7 @@ def report_html(
         samples=samples,
         failures=failures,
         details=details,
+        gallery=Markup(_WITH_GALLERY if gallery else _WITHOUT_GALLERY),
     )
 
 
@@ -105,6 +109,18 @@ def render(template: str, **values: Any) -> str:
 def printable(text: str) -> str:
     """Return `text` with control characters and those that turn its direction shown as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+GALLERY = "gallery/index.html"
+"""Where the gallery of a run lies beside its report."""
+
+_WITHOUT_GALLERY = '<p class="soft" id="gallery">Every photo: <code>python pipelines/browse_labels.py --labels OUT</code></p>'
+_WITH_GALLERY = f'<p id="gallery"><a href="{GALLERY}">Browse every photo</a></p>'
+
+
+def with_gallery_link(html: str) -> str:
+    """Return the page of a labelling run with a link to its gallery, in place of how to write one."""
+    return html.replace(_WITHOUT_GALLERY, _WITH_GALLERY)
 
 
 _DETAILS = ("configuration", "actors", "not_looked_at", "weights", "versions", "machine")

@@ -13,11 +13,12 @@ from PIL import Image
 
 from aopsam.photos.decode import open_photo
 from aopsam.report.overlay import overlay
-from aopsam.report.page import Distribution, Sample, report_html
+from aopsam.report.page import GALLERY, Distribution, Sample, report_html
 from stages.corpus.fetch import FetchError, fetch
 from stages.corpus.index import read_listing
 from stages.results.gathered import Gathered
 from stages.storage import atomic
+from stages.storage.location import open_filesystem
 
 LONG_SIDE = 640
 """Longer side of a shown photo, px."""
@@ -51,11 +52,17 @@ def write_report(out: str, images: str, summary: Mapping[str, Any], gathered: Ga
         distributions=_distributions(gathered),
         samples=[_sample(row, sources.get(row["image_id"]), images, max_pixels) for row in gathered.shown],
         failures=gathered.failures,
+        gallery=_has_gallery(out),
     )
     path = f"{out.rstrip('/')}/report.html"
     with atomic.write_text(path) as opened:
         opened.write(page)
     return path
+
+
+def _has_gallery(out: str) -> bool:
+    filesystem, root = open_filesystem(out)
+    return bool(filesystem.exists(f"{root}/{GALLERY}"))
 
 
 def _sample(row: Mapping[str, Any], source: dict[str, Any] | None, images: str, max_pixels: int) -> Sample:

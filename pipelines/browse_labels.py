@@ -1,0 +1,49 @@
+"""Look at labels: a gallery of static pages, worst first, that opens without a server.
+
+    python pipelines/browse_labels.py --labels out                                # out/gallery/index.html
+    python pipelines/browse_labels.py --labels s3://bucket/out --images s3://bucket/photos --out gallery
+
+Thumbnails with masks, filters (status, reason, masks, score, area), and each photo with every mask under the pointer:
+scores, prompt, what it is a part of and what is a part of it. It works from a disk, on a phone and with the keyboard,
+and loads nothing from the network. About 100 KB a photo. The same command again draws only what is new. Exits 0; 2 for
+wrong arguments or labels that cannot be read, 1 where it cannot write. Reads the tables a batch at a time; needs no GPU
+and starts no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from aopsam._options import Limits
+from stages.config.command_line import Uri, checking_input, command, parse
+from stages.results.gallery import write_gallery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Write a gallery of labelled photos."""
+
+    labels: Uri
+    """The run's output folder, or its labels folder."""
+    images: Uri | None = None
+    """The photos; by default where the run found them."""
+    out: Uri | None = None
+    """Folder to write into; by default `gallery` in the run's output folder, which its report then links."""
+    px: Annotated[int, Limits(100, 4000)] = 800
+    """Longer side of a photo on the page, pixels."""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the gallery; 0 when written, 2 when there is nothing readable to show."""
+    arguments = parse(Arguments, argv)
+    out = arguments.out or f"{arguments.labels.rstrip('/').removesuffix('/labels')}/gallery"
+    with checking_input():
+        print(write_gallery(arguments.labels, arguments.images, out, arguments.px))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
