@@ -412,7 +412,7 @@ const aopsam = (() => {
     if (viewer.masks) {
       const image = pen.createImageData(width, height);
       const pixels = new Uint32Array(image.data.buffer);
-      for (const which of order) fill(pixels, masks[which], packed(masks[which].colour, 110), width, height);
+      for (const which of order) fill(pixels, masks[which], packed(masks[which].colour, 92), width, height);
       for (const which of order) for (const pixel of edgeOf(masks[which], width, height)) pixels[pixel] = packed(masks[which].colour, 255);
       pen.putImageData(image, 0, 0);
     }
@@ -479,7 +479,9 @@ const aopsam = (() => {
   function select(side, which) {
     viewer.kept = true;
     point(side, which);
-    byId("list").querySelector(`[data-mask="${side}.${which}"]`)?.scrollIntoView({ block: "nearest" });
+    const line = byId("list").querySelector(`[data-mask="${side}.${which}"]`);
+    if (matchMedia("(min-width: 861px)").matches) line?.scrollIntoView({ block: "nearest" });
+    else byId("viewer").querySelector(".view").scrollTo({ top: 0, behavior: "smooth" }); // where the mask is described
   }
 
   function point(side, which) {
@@ -515,9 +517,18 @@ const aopsam = (() => {
     }
   }
 
+  const heading = (...name) =>
+    make(
+      "h3",
+      {},
+      make("span", {}, ...name),
+      make("button", { type: "button", "aria-label": "previous mask", title: "previous mask (↑)", onclick: () => step(-1) }, "‹"),
+      make("button", { type: "button", "aria-label": "next mask", title: "next mask (↓)", onclick: () => step(1) }, "›")
+    );
+
   function describe(side, which) {
     if (which === null) {
-      byId("mask").replaceChildren(make("h3", {}, "Mask"), make("p", { class: "empty" }, "Point at a mask, or tap it: its scores, its prompt, what it is a part of. Tap again for the next larger one there."));
+      byId("mask").replaceChildren(heading("Mask"), make("p", { class: "empty" }, "Point at a mask, or tap it: its scores, its prompt, what it is a part of. Tap again for the next larger one there."));
       return;
     }
     const masks = viewer.sides[side].masks;
@@ -538,7 +549,7 @@ const aopsam = (() => {
     if (mask.crop) line("Crop", mask.crop.map((v) => number(v)).join(", "));
     if (mask.parent !== undefined) line("Part of", to(mask.parent));
     if (parts.length) line("Parts", ...parts.slice(0, 24).map((part) => to(part)), parts.length > 24 ? `and ${parts.length - 24} more` : "");
-    byId("mask").replaceChildren(make("h3", {}, square(mask.colour), `Mask ${which}`), make("dl", {}, ...lines));
+    byId("mask").replaceChildren(heading(square(mask.colour), `Mask ${which}`), make("dl", {}, ...lines));
   }
 
   function step(by) {

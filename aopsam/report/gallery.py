@@ -23,7 +23,7 @@ from aopsam.masks.runs import union
 from aopsam.report.overlay import RGB, colours_by_size, overlay, resampled_runs
 from aopsam.report.page import printable, render
 
-DRAWN = 1
+DRAWN = 2
 """Version of what `draw_photo` makes; with another number, pictures are drawn again."""
 
 SMALL_PX = 360

@@ -26,7 +26,9 @@ FILL = 0.42
 def overlay(
     rgb: npt.NDArray[np.uint8], records: Sequence[Mapping[str, Any]], colours: Sequence[RGB] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Draw masks over a photo: filled, outlined, large ones first, and their prompts as dots.
+    """Draw masks over a photo: filled, outlined, large ones below, and their prompts as dots.
+
+    A pixel takes the colour of the smallest mask that has it, so that the photo stays visible below many.
 
     The photo may be smaller or larger than the one the masks were made from (a thumbnail): masks and prompts are
     scaled to it, each of its pixels taking the mask's value at its centre.
@@ -51,8 +53,11 @@ def overlay(
     paints = [np.array(colour, np.float32) for colour in colours or colours_by_size(areas)]
     large_first = sorted(range(len(masks)), key=lambda place: -areas[place])
     drawn = rgb.astype(np.float32)
+    fill, filled = drawn.copy(), np.zeros((height, width), np.bool_)
     for place in large_first:
-        drawn[masks[place]] += FILL * (paints[place] - drawn[masks[place]])
+        fill[masks[place]] = paints[place]
+        filled |= masks[place]
+    drawn[filled] += FILL * (fill[filled] - drawn[filled])
     for place in large_first:
         drawn[_outline(masks[place])] = paints[place]
     for record in records:

@@ -114,7 +114,9 @@ def printable(text: str) -> str:
 GALLERY = "gallery/index.html"
 """Where the gallery of a run lies beside its report."""
 
-_WITHOUT_GALLERY = '<p class="soft" id="gallery">Every photo: <code>python pipelines/browse_labels.py --labels OUT</code></p>'
+_WITHOUT_GALLERY = (
+    '<p class="soft" id="gallery">Every photo: <code>python pipelines/browse_labels.py --labels OUT</code></p>'
+)
 _WITH_GALLERY = f'<p id="gallery"><a href="{GALLERY}">Browse every photo</a></p>'
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from aopsam.report import gallery as pages
 from aopsam.report.gallery import Choice, Columns, Drawn, Item, Number, Side
 from aopsam.report.page import printable, with_gallery_link
 from schemas.labels import MODEL_STAGES, Reason, Status
+from stages.config.manifest import finished_manifest
 from stages.results.photos_again import PhotosAgain
 from stages.results.read import read_labels
 from stages.storage.atomic import check_writable, write_bytes, write_text
@@ -33,14 +33,19 @@ COLUMNS: Columns = (
     Choice("Reason", [str(reason) for reason in Reason]),
     Number("Masks", caption="# masks"),
     Number("Mean score", digits=2, caption="score #"),
-    Number("Lowest score", digits=2),
     Number("Largest mask, %", digits=1),
-    Number("Covered, %", digits=0, caption="# % covered"),
+    Number("Covered, %"),
 )
 
 _READ = ["image_id", "file_name", "content_sha256", "width", "height", "status", "reason", "message", "masks"]
 _COUNTS = ["prompts_proposed", "prompts_decoded", "refinements", "masks_dropped"]
 _SECONDS = [f"seconds_{stage}" for stage in MODEL_STAGES]
+
+SHOWN = [*_READ, *_COUNTS, *_SECONDS]
+"""Columns of the labels that are shown."""
+
+Shown = TypeVar("Shown")
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,23 @@ def write_gallery(labels: str, images: str | None, out: str, px: int) -> Written
     def show(row: Mapping[str, Any]) -> Item:
         return _item(row, writer, photos)
 
-    items = writer.each(show, read_labels(labels, [*_READ, *_COUNTS, *_SECONDS]))
+    items = each(show, (batch.to_pylist() for batch in read_labels(labels, SHOWN)))
     n_masks = sum(int(item.values[2] or 0) for item in items)
     title = f"{n_masks:,} masks in {len(items):,} photos"
     back = "../report.html" if out == f"{run}/gallery" and "report.html" in list_names(run) else ""
-    page = writer.finish(items, title, [f"Labels of {_last(run)}; the worst come first"], [_last(run)], back)
+    page = writer.finish(items, title, [about(run)], [last_part(run)], back)
     if back:
         link_report(run)
     return Written(page, len(items), n_masks, sum(bool(item.key and item.note) for item in items))
+
+
+def each(show: Callable[[Given], Shown], batches: Iterable[Sequence[Given]]) -> list[Shown]:
+    """Return what `show` makes of each entry, in order; a batch is in memory, and a photo for each thread."""
+    made: list[Shown] = []
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        for batch in batches:
+            made += threads.map(show, batch)
+    return made
 
 
 def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) -> Item:
@@ -99,7 +113,14 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
     order = (ORDER.index(status), -1.0 if mean is None else mean, row["file_name"], row["image_id"])
     chosen = (row["status"], row["reason"])
     if status not in (Status.OK, Status.EMPTY):
-        return Item(order, row["file_name"], "", (0, 0), row["message"], (*chosen, *[None] * 5))
+        return Item(
+            order,
+            row["file_name"],
+            "",
+            (0, 0),
+            row["message"].removeprefix(f"{row['reason']}: "),
+            (*chosen, *[None] * 4),
+        )
     size = (row["width"], row["height"])
     key, note, share = writer.photo(row, [row["masks"]], size, lambda: [Side(row["masks"])], facts(row), photos)
     pixels = size[0] * size[1]
@@ -107,7 +128,6 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
     values = (
         len(row["masks"]),
         mean,
-        min(scores, default=None),
         None if largest is None else 100 * largest,
         100 * share,
     )
@@ -122,12 +142,17 @@ def score_of(mask: Mapping[str, Any]) -> float | None:
 
 def facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a row says of its photo, for people."""
-    told = [("Size", f"{row['width']} × {row['height']} px"), ("Masks", str(len(row["masks"])))]
-    told += [(name.replace("_", " ").capitalize(), str(row[name])) for name in _COUNTS if row[name] is not None]
-    seconds = [(name.removeprefix("seconds_"), row[name]) for name in _SECONDS if row[name] is not None]
+    told = [
+        ("Size", f"{row['width']} × {row['height']} px"),
+        ("Prompts", f"{row['prompts_proposed']} proposed, {row['prompts_decoded']} decoded"),
+        ("Masks", f"{len(row['masks'])}" + (f", {row['masks_dropped']} dropped" if row["masks_dropped"] else "")),
+    ]
+    if row["refinements"]:
+        told.append(("Refined", f"{row['refinements']} prompts decoded again"))
+    seconds = {name.removeprefix("seconds_"): row[name] for name in _SECONDS if row[name] is not None}
     if seconds:
-        told.append(("Model", f"{1000 * sum(value for _, value in seconds):.0f} ms"))
-        told += [(f"· {name}", f"{1000 * value:.0f} ms") for name, value in seconds]
+        stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
+        told.append(("Model", f"{sum(seconds.values()):.2f} s: {stages}"))
     return told
 
 
@@ -150,14 +175,6 @@ class GalleryWriter:
         self._there = set(self._listed())
         self._drawn: dict[str, tuple[str, float]] = {}
 
-    def each(self, show: Callable[[Mapping[str, Any]], Item], batches: Iterator[pa.Table]) -> list[Item]:
-        """Return the items of all rows, the worst first; a batch of rows is in memory, and a photo for each thread."""
-        items: list[Item] = []
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            for batch in batches:
-                items += threads.map(show, batch.to_pylist())
-        return sorted(items, key=lambda item: item.order)
-
     def photo(
         self,
         row: Mapping[str, Any],
@@ -178,7 +195,7 @@ class GalleryWriter:
             photos: where it is read.
 
         Returns:
-            Its key, why the photo itself is not shown or nothing, and the share of it that masks of the last side cover.
+            Its key, why the photo itself is not shown or nothing, and the share of it that the last side's masks cover.
 
         Raises:
             ValueError: a mask is malformed; the message names the photo.
@@ -218,7 +235,8 @@ class GalleryWriter:
         return note
 
     def finish(self, items: Sequence[Item], title: str, lines: Sequence[str], sides: Sequence[str], back: str) -> str:
-        """Write the index and the page, remove what an earlier gallery had; return the page's path or URI."""
+        """Write the index, the worst first, and the page, whose path or URI is returned; remove what an earlier one had."""
+        items = sorted(items, key=lambda item: item.order)
         scripts = list(pages.index_scripts(items, self.columns))
         stamp = hashlib.sha256("".join(scripts).encode()).hexdigest()[:12]
         names = [f"rows-{stamp}-{number:05d}.js" for number in range(len(scripts))]
@@ -268,7 +286,15 @@ def link_report(run: str) -> None:
             opened.write(after)
 
 
-def _last(uri: str) -> str:
+def about(run: str) -> str:
+    """Return what made the labels, in a line."""
+    configuration = (finished_manifest(run) or {}).get("configuration", {})
+    if not isinstance(configuration.get("sam"), str):
+        return f"labels of {last_part(run)}"
+    return f"labels of {last_part(run)} · {configuration['sam']} with {configuration.get('prompts')} prompts"
+
+
+def last_part(uri: str) -> str:
     """Return the last part of a path or URI; it has no credentials."""
     return uri.rstrip("/").rpartition("/")[2]
 
