@@ -274,6 +274,7 @@ const aopsam = (() => {
     const [width, height] = index.sizes[viewer.row];
     const two = told.sides.length > 1;
     byId("stages").classList.toggle("two-sides", two);
+    byId("stages").classList.toggle("tall", height > 1.2 * width);
     byId("stages").replaceChildren(
       ...(index.keys[viewer.row] ? told.sides : []).map((name, side) => {
         const frame = make("div", { class: "frame" });

@@ -72,7 +72,7 @@ def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArra
         ValueError: an RLE is malformed.
     """
     if isinstance(segmentation, np.ndarray):
-        rows, columns = _sampled(*segmentation.shape, height, width)
+        rows, columns = _sampled(*_size(segmentation), height, width)
         return segmentation[np.ix_(rows, columns)]
     runs = resampled_runs(segmentation, height, width)
     narrow = runs.hw[1]

@@ -12,7 +12,7 @@ from aopsam.metrics.iou import iou_matrix
 from aopsam.report.gallery import Choice, Columns, Item, Number, Side
 from aopsam.report.page import printable
 from schemas.labels import Status
-from stages.results.gallery import SHOWN, GalleryWriter, about, each, facts, last_part
+from stages.results.gallery import SHOWN, GalleryWriter, about, each, last_part
 from stages.results.joined import Pair, joined
 from stages.results.photos_again import PhotosAgain
 
@@ -22,7 +22,7 @@ COLUMNS: Columns = (
     Choice("Photo", KINDS),
     Choice("Status of A", [*map(str, Status), "no row"]),
     Choice("Status of B", [*map(str, Status), "no row"]),
-    Number("Agreement", digits=2, caption="agreement #"),
+    Number("Agreement", digits=2),
     Number("In both", caption="# in both"),
     Number("Only in A", caption="# only A"),
     Number("Only in B", caption="# only B"),
@@ -115,7 +115,7 @@ class Compared:
 
     def table(self, rows: int) -> str:
         """Return the largest differences as a table for a terminal, and a line for all."""
-        lines = [("photo", "A", "B", "both", "only A", "only B", "agreement", "")]
+        lines: list[tuple[str, ...]] = [("photo", "A", "B", "both", "only A", "only B", "agreement", "")]
         lines += [_line(one) for one in self.differences[:rows]]
         widths = [max(len(line[column]) for line in lines) for column in range(8)]
         texts = [
@@ -198,8 +198,9 @@ def _item(found: Difference, pair: Pair, writer: GalleryWriter, photos: PhotosAg
         *(("Only in " + name, str(only)) for name, only in zip("AB", found.only, strict=True)),
     ]
     for name, one in zip("AB", pair, strict=True):
-        labelled = one is not None and one["status"] in LABELLED
-        told += [(f"{name}: {fact}", value) for fact, value in facts(one)[1:]] if labelled and one else []
+        if one is not None and one["status"] in LABELLED:
+            prompts = f"{one['prompts_proposed']} prompts proposed, {one['prompts_decoded']} decoded"
+            told.append((name, f"{prompts}, {len(one['masks'])} masks"))
     key, note, _ = writer.photo(
         row, masks, size, lambda: [Side(*side) for side in zip(masks, found.partners, strict=True)], told, photos
     )

@@ -235,7 +235,7 @@ class GalleryWriter:
         return note
 
     def finish(self, items: Sequence[Item], title: str, lines: Sequence[str], sides: Sequence[str], back: str) -> str:
-        """Write the index, the worst first, and the page, whose path or URI is returned; remove what an earlier one had."""
+        """Write the index, the worst first, and the page, whose place is returned; remove what an earlier one had."""
         items = sorted(items, key=lambda item: item.order)
         scripts = list(pages.index_scripts(items, self.columns))
         stamp = hashlib.sha256("".join(scripts).encode()).hexdigest()[:12]
