@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aopsam.metrics import average_recall, iou_matrix, iou_one_to_one, iou_per_ground_truth, iou_per_prediction
+from aopsam.metrics.greedy import one_to_one
 
 READINGS = (iou_per_ground_truth, iou_per_prediction, iou_one_to_one)
 
@@ -26,6 +27,13 @@ def test_readings_differ_where_two_predictions_share_an_object() -> None:
 def test_one_to_one_pairs_by_falling_iou_not_for_the_best_sum() -> None:
     # Greedy takes 0.6 and leaves 0.1; the best assignment would be 0.5 + 0.5.
     assert iou_one_to_one(np.array([[0.6, 0.5], [0.5, 0.1]])) == pytest.approx((0.6 + 0.1) / 2)
+
+
+def test_pairs_have_at_least_the_iou_asked_for_and_each_mask_one_partner() -> None:
+    iou = np.array([[0.6, 0.5, 0.0], [0.55, 0.1, 0.0]])
+    assert one_to_one(iou) == [(0, 0), (1, 1)]
+    assert one_to_one(iou, least_iou=0.6) == [(0, 0)]
+    assert one_to_one(np.zeros((2, 0))) == []
 
 
 def test_one_to_one_counts_unmatched_ground_truths_as_zero() -> None:
