@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from aopsam.report.gallery import Item
 from aopsam.report.page import printable
@@ -84,15 +85,12 @@ def test_by_keys_alone(browser: Any, gallery: Path) -> None:
         tab.keyboard.type(".png")
         tab.keyboard.press("Tab")
         tab.evaluate("document.activeElement.blur()")
-        for _ in range(5):
+        for _ in range(4):
             tab.keyboard.press("ArrowRight")
         assert tab.evaluate("document.activeElement.dataset.row") == "5"
         tab.keyboard.press("Enter")
         tab.wait_for_selector("#list li")
-        assert (
-            tab.locator("#title").text_content() == "sub/b.png4 of 5"
-            or "sub/b.png" in tab.locator("#title").text_content()
-        )
+        assert tab.locator("#title").text_content() == "sub/b.png4 of 5"
         tab.keyboard.press("ArrowDown")
         told = tab.locator("#mask").text_content()
         assert "Predicted IoU0.800" in told
@@ -120,7 +118,7 @@ def test_the_mask_under_the_pointer_its_parent_and_its_parts(browser: Any, galle
 
         tab.mouse.move(*at(24, 16))
         assert tab.locator("#mask h3").text_content().startswith("Mask 0")
-        assert "21 px" in tab.locator("#mask").text_content()
+        assert "25 px" in tab.locator("#mask").text_content()
         tab.mouse.move(*at(60, 40))
         assert tab.locator("#mask h3").text_content().startswith("Mask 1")  # the smallest there
         assert "Part ofmask 3" in tab.locator("#mask").text_content()
@@ -174,7 +172,7 @@ def test_two_labellings_side_by_side(browser: Any, tmp_path: Path) -> None:
         tab.keyboard.press("ArrowDown")
         assert "Only inA · out" in tab.locator("#mask").text_content()
         tab.keyboard.press("ArrowDown")
-        assert "Also inB · other, mask 0 IoU 1.00" in tab.locator("#mask").text_content()
+        assert "Also inB · other, mask 0IoU 1.00" in tab.locator("#mask").text_content()
         tab.get_by_text("Only what one side has").click()
         assert tab.locator("#list li").count() == 1
 
@@ -191,8 +189,8 @@ def test_thousands_of_photos_in_pages(browser: Any, tmp_path: Path) -> None:
         writer._drawn[f"{number:020d}"] = "", 0.0
     page = Path(writer.finish(items, "many", [], ["run"], ""))
     (picture := tmp_path / "photos" / "00").mkdir(parents=True)
-    for number in (*range(2, 60), *range(4080, 4100)):
-        (picture / f"{number:020d}.small.jpg").write_bytes(b"")
+    for number in (*range(2, 60), *range(4040, 4100)):
+        Image.new("RGB", (4, 3)).save(picture / f"{number:020d}.small.jpg")
     with opened(browser, page) as tab:
         assert names(tab) == [f"{number:05d}.jpg" for number in range(60)]
         assert tab.locator("#page").text_content() == "page 1 of 69"
