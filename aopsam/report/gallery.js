@@ -35,11 +35,6 @@ const aopsam = (() => {
     told = given;
     index.values = told.columns.map(() => []);
     readAddress();
-    told.chunks.slice(1).forEach((name) => {
-      const script = make("script", { src: "data/" + name });
-      script.async = false;
-      document.body.append(script);
-    });
     if (!told.chunks.length) choose();
   }
 
@@ -52,13 +47,23 @@ const aopsam = (() => {
       values.forEach((column, which) => (index.values[which][first + place] = column[place]));
     });
     loaded += 1;
+    if (loaded === 1) readRest();
     choose();
+  }
+
+  function readRest() {
+    told.chunks.slice(1).forEach((name) => {
+      const script = make("script", { src: "data/" + name });
+      script.async = false;
+      document.body.append(script);
+    });
   }
 
   const complete = () => loaded >= told.chunks.length;
   const isPlain = () => !state.name && !state.picks.size && !state.ranges.size && state.order === "worst";
 
   function passes(row) {
+    if (index.names[row] === undefined) return false; // of a chunk that could not be read
     for (const [column, picked] of state.picks) if (!picked.has(index.values[column][row])) return false;
     for (const [column, [low, high]] of state.ranges) {
       const value = index.values[column][row];
@@ -238,8 +243,8 @@ const aopsam = (() => {
     byId("before").disabled = position <= 0;
     byId("after").disabled = position < 0 || position >= shown.length - 1;
     stages();
+    byId("viewer").classList.toggle("waiting", !!index.keys[row]); // what is told would move when it is there
     if (!index.keys[row]) return say(index.notes[row]);
-    say("");
     const known = read(row);
     if (known) enter(known);
     [1, -1].forEach((by) => shown[position + by] !== undefined && position >= 0 && read(shown[position + by]));
@@ -263,6 +268,7 @@ const aopsam = (() => {
   }
 
   function say(text) {
+    byId("viewer").classList.remove("waiting");
     byId("about").replaceChildren(make("p", { class: "soft" }, text));
     byId("mask").replaceChildren();
     byId("list").replaceChildren();
@@ -289,6 +295,7 @@ const aopsam = (() => {
 
   function enter(given) {
     viewer.photo = given;
+    byId("viewer").classList.remove("waiting");
     const [width, height] = given.shown;
     viewer.sides = given.sides.map((masks, side) => {
       const frame = byId("stages").children[side].firstChild;

@@ -131,7 +131,8 @@ def test_the_mask_under_the_pointer_its_parent_and_its_parts(browser: Any, galle
         assert tab.locator("#mask h3").text_content().startswith("Mask 1")
         painted = tab.evaluate("""() => {
           const canvas = document.querySelectorAll('.stage canvas')[1];
-          return [60, 5].map((x) => canvas.getContext('2d').getImageData(x, 40, 1, 1).data[3]);
+          const row = canvas.getContext('2d').getImageData(0, 40, 120, 1).data;
+          return [row[4 * 60 + 3], row[4 * 5 + 3]];
         }""")
         assert painted[0] > 0 == painted[1]
         tab.locator("#least-area").fill("55")
