@@ -547,15 +547,15 @@ const aopsam = (() => {
     const line = (name, ...value) => lines.push(make("dt", {}, name), make("dd", {}, ...value));
     if (told.sides.length > 1)
       mask.partner ? line("Also in", told.sides[1 - side] + ", ", to(mask.partner[0], 1 - side), `IoU ${number(mask.partner[1], 2)}`) : line("Only in", told.sides[side]);
-    if (mask.score !== undefined) line("Learned score", number(mask.score, 3));
+    if (mask.score !== undefined) line("Score, learned", number(mask.score, 3));
     if (mask.iou !== undefined) line("Predicted IoU", number(mask.iou, 3));
     if (mask.stability !== undefined) line("Stability", number(mask.stability, 3));
     line("Area", `${number(mask.area)} px, ${areaOf(mask)}`);
-    if (mask.bbox) line("Box", `${mask.bbox.map((v) => number(v)).join(", ")} (x, y, w, h)`);
+    if (mask.bbox) line("Box (x, y, w, h)", mask.bbox.map((v) => number(v)).join(", "));
     if (mask.points && mask.points.length) line("Prompt", mask.points.map((p) => `(${p.map((v) => number(v)).join(", ")})`).join(" "));
     if (mask.box && mask.box.length) line("Prompt box", mask.box.map((v) => number(v)).join(", "));
     if (mask.crop) line("Crop", mask.crop.map((v) => number(v)).join(", "));
-    if (mask.parent !== undefined) line("Part of", to(mask.parent));
+    if (masks[mask.parent]) line("Part of", to(mask.parent));
     if (parts.length) line("Parts", ...parts.slice(0, 24).map((part) => to(part)), parts.length > 24 ? `and ${parts.length - 24} more` : "");
     byId("mask").replaceChildren(heading(square(mask.colour), `Mask ${which}`), make("dl", {}, ...lines));
   }

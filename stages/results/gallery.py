@@ -124,7 +124,7 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
     size = (row["width"], row["height"])
     key, note, share = writer.photo(row, [row["masks"]], size, lambda: [Side(row["masks"])], facts(row), photos)
     pixels = size[0] * size[1]
-    largest = max((mask["area"] / pixels for mask in row["masks"]), default=None)
+    largest = max(((mask["area"] or 0) / pixels for mask in row["masks"]), default=None)
     values = (
         len(row["masks"]),
         mean,

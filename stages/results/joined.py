@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +42,7 @@ def joined(labels: str, others: str, columns: Sequence[str]) -> Iterator[list[Pa
 
 
 def _deal(labels: str, columns: Sequence[str], folder: Path) -> list[Path]:
-    """Deal the rows of a labelling into files by the first digits of their ids."""
+    """Deal the rows of a labelling into files by their ids."""
     folder.mkdir()
     paths = [folder / str(part) for part in range(PARTS)]
     writers: list[Any] = [None] * PARTS
@@ -56,8 +57,7 @@ def _deal(labels: str, columns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _part(image_id: str) -> int:
-    """Return the file of an id; ids are hex digits, of hashes."""
-    return int(image_id[:8], 16) % PARTS
+    return zlib.crc32(image_id.encode()) % PARTS
 
 
 def _rows(path: Path, labels: str) -> dict[str, dict[str, Any]]:
