@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -136,6 +137,19 @@ def test_without_a_place_for_photos_masks_are_shown_alone(tmp_path: Path) -> Non
     _, out, _ = made_run(tmp_path)
     assert write_gallery(str(out), None, str(tmp_path / "gallery"), px=60).without_photo == 4
     assert "give --images" in index_of(tmp_path / "gallery")[-1]["note"]
+
+
+def test_in_a_store(tmp_path: Path) -> None:
+    images, out, _ = made_run(tmp_path)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(out / "labels"), "/bucket/out/labels", recursive=True)
+    where = "memory://bucket/out/gallery"
+    for _ in range(2):
+        assert write_gallery("memory://bucket/out", str(images), where, px=60).page == f"{where}/index.html"
+    memory.get("/bucket/out/gallery", str(tmp_path / "copy"), recursive=True)
+    assert len(index_of(tmp_path / "copy")) == 7
+    assert len(pictures(tmp_path / "copy")) == 12
+    memory.rm("/bucket", recursive=True)
 
 
 def test_a_malformed_mask_names_its_photo_and_leaves_the_former_gallery(tmp_path: Path) -> None:
