@@ -76,7 +76,7 @@ const aopsam = (() => {
     shown = [];
     for (let row = 0; row < index.names.length; row++) if (passes(row)) shown.push(row);
     const [column, way] = state.order.split("-");
-    if (state.order === "best") shown.reverse();
+    if (state.order === "best") shown.sort((a, b) => !index.keys[a] - !index.keys[b] || b - a); // nothing to see: last
     else if (state.order === "name") shown.sort((a, b) => (index.names[a] < index.names[b] ? -1 : index.names[a] > index.names[b] ? 1 : a - b));
     else if (way) {
       const values = index.values[numberColumns()[column]];
@@ -126,13 +126,15 @@ const aopsam = (() => {
     return parts.join(" · ");
   }
 
+  const words = (row) => told.columns.flatMap((column, which) => (column.choices ? [column.choices[index.values[which][row]].replaceAll("_", " ")] : []));
+  const why = (row) => make("span", { class: "why" }, make("b", {}, words(row)[1]), index.notes[row]);
+
   function card(row, position) {
     const name = index.names[row];
     const captioned = (told_) => [make("span", { class: "name", title: name }, name), make("span", { class: "told" }, told_)];
     if (!index.keys[row]) {
-      const why = told.columns.flatMap((column, which) => (column.choices ? [column.choices[index.values[which][row]]] : []));
-      const picture = make("span", { class: "picture" }, make("span", { class: "why" }, make("b", {}, (why[1] || why[0]).replaceAll("_", " ")), index.notes[row]));
-      return make("div", { class: "photo", tabindex: "0", "data-row": row }, picture, ...captioned(why[0]));
+      const picture = make("span", { class: "picture" }, why(row));
+      return make("div", { class: "photo", tabindex: "0", "data-row": row }, picture, ...captioned(words(row)[0]));
     }
     const image = make("img", { alt: "", decoding: "async", loading: position < 12 ? "eager" : "lazy", src: place(row, ".small.jpg") });
     const about = captions(row) + (index.notes[row] ? ` · ${index.notes[row]}` : "");
@@ -244,7 +246,7 @@ const aopsam = (() => {
     byId("after").disabled = position < 0 || position >= shown.length - 1;
     stages();
     byId("viewer").classList.toggle("waiting", !!index.keys[row]); // what is told would move when it is there
-    if (!index.keys[row]) return say(index.notes[row]);
+    if (!index.keys[row]) return;
     const known = read(row);
     if (known) enter(known);
     [1, -1].forEach((by) => shown[position + by] !== undefined && position >= 0 && read(shown[position + by]));
@@ -291,6 +293,8 @@ const aopsam = (() => {
         return stage;
       })
     );
+    byId("viewer").querySelector("aside").hidden = !index.keys[viewer.row];
+    if (!index.keys[viewer.row]) byId("stages").append(why(viewer.row));
   }
 
   function enter(given) {
@@ -488,8 +492,9 @@ const aopsam = (() => {
     viewer.kept = true;
     point(side, which);
     const line = byId("list").querySelector(`[data-mask="${side}.${which}"]`);
-    if (matchMedia("(min-width: 861px)").matches) line?.scrollIntoView({ block: "nearest" });
-    else byId("viewer").querySelector(".view").scrollTo({ top: 0, behavior: "smooth" }); // where the mask is described
+    const view = byId("viewer").querySelector(".view");
+    if (getComputedStyle(view).display === "grid") line?.scrollIntoView({ block: "nearest" });
+    else view.scrollTo({ top: 0, behavior: "smooth" }); // where the mask is described
   }
 
   function point(side, which) {

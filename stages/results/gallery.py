@@ -25,8 +25,8 @@ from stages.storage.tables import list_names
 
 PAGE = "index.html"
 
-ORDER = (Status.FAILED, Status.REJECTED, Status.EMPTY, Status.OK)
-"""The worst first; photos with masks by the mean score of these."""
+ORDER = (Status.EMPTY, Status.OK, Status.REJECTED, Status.FAILED)
+"""The worst first: no masks, then by their mean score; at the end what could not be labelled, where nothing is seen."""
 
 COLUMNS: Columns = (
     Choice("Status", [str(status) for status in Status]),
