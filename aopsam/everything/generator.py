@@ -82,8 +82,8 @@ class AutoMaskGenerator:
             point_grids: points (N, 2) in [0, 1] for each layer, in place of a strategy.
             min_mask_region_area: of `GeneratorOptions`.
             output_mode: `binary_mask`, `uncompressed_rle` or `coco_rle`.
-            prompts: a strategy of `aopsam.prompting.STRATEGIES`, or a preset of `PRESETS` there, whose options hold where
-                none are given; `aop` where nothing is given.
+            prompts: a strategy of `aopsam.prompting.STRATEGIES`, or a preset of `PRESETS` there, whose options hold
+                where none are given; `aop` where nothing is given.
             predictor: for `aop`; by default the one that belongs to the model, else the bundled `tiny` proposes.
             strategy_options: the strategy's own parameters.
             ours: `duplicates`, `refine`, `overlap`, `tile_size` and the other fields of `GeneratorOptions`.

@@ -48,8 +48,8 @@ class GeneratorOptions:
     min_mask_region_area: Annotated[int, Limits(0)] = 0
     """Holes and islands below it are removed, px²; 0 leaves masks alone."""
     masks_per_prompt: Literal[1, 3] | None = None
-    """Masks a point: 3, levels of detail (SAM's own way, and the default), or 1 (MobileSAMv2's ×1). A box has one. All that
-    follows, a strategy's filtering between rounds and refinement too, then sees one answer a prompt."""
+    """Masks a point: 3, levels of detail (SAM's own way, and the default), or 1 (MobileSAMv2's ×1). A box has one. All
+    that follows, a strategy's filtering between rounds and refinement too, then sees one answer a prompt."""
     single_mask: Single = "best"
     """For masks_per_prompt 1: best, that of the three which passes and has the highest score, or predicted IoU where
     masks rank by it (as EfficientSAM's own everything mode); or token, the decoder's output for one mask
