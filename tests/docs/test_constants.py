@@ -41,7 +41,7 @@ def _literal(cell: str) -> Any:
 
 
 def _in_code(place: str) -> Any:
-    """Return a default of the code: `a/file.py: Name.field`, `a/file.py: function(parameter)`, `a/file.py: NAME['key']`."""
+    """Return a default of the code: `a/file.py: Name.field`, `… function(parameter)` or `… NAME['key']`."""
     file, _, path = place.partition(": ")
     found: Any = import_module(file.removesuffix(".py").replace("/", "."))
     assert "".join(step.group() for step in _STEP.finditer(path)) == path, f"{place} cannot be read"
