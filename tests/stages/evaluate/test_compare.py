@@ -11,6 +11,7 @@ from aopsam.everything.ledger import Labelled
 from aopsam.metrics import PRECISIONS
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
+from stages.config.strategy_spec import StrategySpec
 from stages.evaluate.compare import ask_ground_truth, compare, unpacked
 from stages.evaluate.ground_truth import Answers
 from stages.evaluate.peak_memory import peak_memory
@@ -39,7 +40,7 @@ def test_masks_are_ranked_by_the_mean_of_both_scores() -> None:
 def test_of_three_masks_the_model_chooses_one() -> None:
     scene = made_scene(0)
     annotations = [{"segmentation": mask} for mask in scene.rles]
-    measured = ask_ground_truth("gt-point", encode(load_sam("tiny"), scene.rgb), annotations)
+    measured = ask_ground_truth(StrategySpec("gt-point", "gt-point"), encode(load_sam("tiny"), scene.rgb), annotations)
     chosen = measured.values["miou_predicted"], measured.values["miou_score"]
     assert all(0.3 < value < measured.values["miou"] for value in chosen)
     assert measured.values["score_pearson"] > 0.3
