@@ -19,12 +19,22 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("aopsam", "benchmarks", "docs", "pipelines", "pyproject.toml", "samples", "schemas", "stages", "tests")
 """What tests read of the tree."""
-CONSTANTS = "tests/docs/test_constants.py"
+SHARED = (
+    "torch",
+    "torch._dynamo",
+    "scipy.ndimage",
+    "sklearn.cluster",
+    "skimage.measure",
+    "PIL.ImageOps",
+    "pytest",
+)
+"""What is imported once, before the processes that share it part ways: most of a test's time."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +62,32 @@ def of(file: str, *tests: str) -> partial[Mutation]:
     return partial(Mutation, file=file, tests=tuple(paths))
 
 
+BY_HAND, OPTIMIZERS, CONSTANTS = "aopsam/prompting/aop_by_hand", "aopsam/training/optimizers", "docs/constants"
 NETWORK = of("aopsam/predictor/network.py", "aopsam/predictor/network")
-TARGETS = of("aopsam/predictor/targets.py", "aopsam/predictor/targets", "docs/constants")
+TARGETS = of("aopsam/predictor/targets.py", "aopsam/predictor/targets")
+TARGETS_NUMBERS = of("aopsam/predictor/targets.py", CONSTANTS)
 MAPS = of("stages/prompt_maps/target.py", "stages/prompt_maps/target")
 LOSSES = of("aopsam/training/map_losses.py", "aopsam/training/predictor")
-PREDICTOR = of("aopsam/training/predictor.py", "aopsam/training/optimizers")
-SAMPLING = of("aopsam/predictor/sampling.py", "docs/constants")
-ASF = of("aopsam/prompting/asf.py", "aopsam/prompting/asf", "aopsam/prompting/aop_by_hand")
-AOP = of("aopsam/prompting/aop.py", "aopsam/prompting/aop_by_hand")
-REGISTRY = of("aopsam/sam/registry.py", "aopsam/prompting/aop_by_hand", "docs/constants")
+PREDICTOR = of("aopsam/training/predictor.py", OPTIMIZERS)
+SAMPLING = of("aopsam/predictor/sampling.py", CONSTANTS)
+ASF = of("aopsam/prompting/asf.py", BY_HAND, "aopsam/prompting/asf")
+AOP = of("aopsam/prompting/aop.py", BY_HAND)
+REGISTRY = of("aopsam/sam/registry.py", BY_HAND, CONSTANTS)
 DECODE = of("aopsam/sam/decode.py", "aopsam/sam/decode")
-DETECT = of("aopsam/detector/inference.py", "aopsam/detector/inference", "docs/constants")
+DETECT = of("aopsam/detector/inference.py", "aopsam/detector/inference")
+DETECT_NUMBERS = of("aopsam/detector/inference.py", CONSTANTS)
 OAS = of("aopsam/prompting/oas.py", "aopsam/prompting/oas")
-DETECTOR = of("aopsam/training/detector.py", "aopsam/training/optimizers")
-ATTENTION = of("aopsam/prompting/attention.py", "aopsam/prompting/attention", "docs/constants")
+DETECTOR = of("aopsam/training/detector.py", OPTIMIZERS)
+ATTENTION = of("aopsam/prompting/attention.py", "aopsam/prompting/attention")
+ATTENTION_NUMBERS = of("aopsam/prompting/attention.py", CONSTANTS)
 MERGE = of("aopsam/masks/merge.py", "aopsam/masks/duplicates")
 NMS = of("aopsam/masks/nms.py", "aopsam/torchvision")
 HIERARCHICAL = of("aopsam/prompting/hierarchical.py", "aopsam/prompting/strategies")
 REFINE = of("aopsam/masks/refine.py", "aopsam/masks/refine")
-SAMI = of("aopsam/training/sami.py", "aopsam/training/sami", "aopsam/training/optimizers")
-STUDENT = of("aopsam/training/student.py", "aopsam/training/distillation", "aopsam/training/optimizers")
-FINETUNE = of("aopsam/training/finetune.py", "aopsam/training/finetune", "aopsam/training/optimizers")
+SAMI = of("aopsam/training/sami.py", "aopsam/training/sami")
+SAMI_NUMBERS = of("aopsam/training/sami.py", OPTIMIZERS)
+STUDENT = of("aopsam/training/student.py", OPTIMIZERS)
+FINETUNE = of("aopsam/training/finetune.py", OPTIMIZERS)
 STABILITY = of("aopsam/masks/stability.py", "aopsam/masks/filters")
 RLE = of("aopsam/masks/rle.py", "aopsam/masks/rle")
 GREEDY = of("aopsam/metrics/greedy.py", "aopsam/metrics/greedy")
@@ -81,7 +96,7 @@ CHECKPOINTS = of("aopsam/sam/checkpoints.py", "aopsam/sam/checkpoints")
 MUTATIONS = (
     NETWORK("third convolution of the image branch", old=", _conv(32, 32))\n", new=")\n"),
     TARGETS("sum of overlapping prompts", old='if combine == "max" else window', new='if combine == "sum" else window'),
-    TARGETS(
+    TARGETS_NUMBERS(
         "sigma of medium",
         old='"medium": TargetPreset(box=3, sigma=2.0)',
         new='"medium": TargetPreset(box=3, sigma=3.0)',
@@ -118,18 +133,18 @@ MUTATIONS = (
         old="functional.avg_pool2d(covered",
         new="functional.max_pool2d(covered",
     ),
-    DETECT("320 boxes", old="MAX_BOXES = 320", new="MAX_BOXES = 256"),
+    DETECT_NUMBERS("320 boxes", old="MAX_BOXES = 320", new="MAX_BOXES = 256"),
     DETECT("NMS of boxes", old="NMS_THRESH = 0.75", new="NMS_THRESH = 0.7"),
     OAS("centres of boxes", old="(boxes[:, :2] + boxes[:, 2:]) / 2", new="boxes[:, :2]"),
     DETECTOR("weight decay of the detector", old="weight_decay: float = 0.02", new="weight_decay: float = 0.05"),
-    ATTENTION("block and head of Hiera-L", old="Head(23, 2)", new="Head(23, 0)"),
+    ATTENTION_NUMBERS("block and head of Hiera-L", old="Head(23, 2)", new="Head(23, 0)"),
     ATTENTION("medoid of a cluster", old=".sum(axis=1).argmin()", new=".sum(axis=1).argmax()"),
     MERGE("merging by the larger mask", old="np.minimum(area[:, None], area)", new="np.maximum(area[:, None], area)"),
     NMS("NMS begins with the worst", old="argsort(descending=True, stable=True)", new="argsort(stable=True)"),
     HIERARCHICAL("settled by all masks, not by one", old=".any(dim=0)", new=".all(dim=0)"),
     REFINE("fragmented masks to the centre (AMR)", old='return rule == "prose"', new='return rule == "formula"'),
     REFINE("70 % of the depth (AMR)", old="DEEP = 0.7", new="DEEP = 0.1"),
-    SAMI("betas of SAMI", old="(0.9, 0.95)", new="(0.9, 0.999)"),
+    SAMI_NUMBERS("betas of SAMI", old="(0.9, 0.95)", new="(0.9, 0.999)"),
     SAMI("loss on masked tokens alone", old="(visible | masked).unsqueeze", new="masked.unsqueeze"),
     STUDENT("teacher that is not frozen", old="teacher.eval().requires_grad_(False)", new="teacher"),
     STUDENT("weight decay of distillation", old="weight_decay: float = 0.05", new="weight_decay: float = 0.1"),
@@ -153,7 +168,16 @@ def changed(text: str, mutation: Mutation) -> str:
     return text.replace(mutation.old, mutation.new)
 
 
-def outcome(mutation: Mutation) -> tuple[str, str]:
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy what tests read."""
+    for name in COPIED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        else:
+            shutil.copy2(source / name, target / name)
+
+
+def outcome(mutation: Mutation, tree: Path) -> tuple[str, str]:
     """Run the tests of a mutation in a copy of the tree; return `killed`, `survived` or `broken`, and pytest's words.
 
     Called in a process of its own, which it changes.
@@ -162,11 +186,7 @@ def outcome(mutation: Mutation) -> tuple[str, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in COPIED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, copy / name)
-            else:
-                shutil.copy2(ROOT / name, copy / name)
+        copy_tree(tree, copy)
         if mutation.file:
             file = copy / mutation.file
             try:
@@ -195,11 +215,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = [mutation for mutation in MUTATIONS if not arguments.only or mutation.name in arguments.only]
     tests = tuple(sorted({test for mutation in wanted for test in mutation.tests}))
     tried = [*wanted, Mutation("nothing", "", "", "", tests)]
-    for slow in ("numpy", "scipy.ndimage", "torch", "sklearn.cluster", "pytest"):
-        __import__(slow)  # once, before the processes that share it part ways
+    for name in SHARED:
+        import_module(name)
     killed, sound = 0, False
-    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for mutation, (found, words) in zip(tried, pool.imap(outcome, tried), strict=True):
+    processes = multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1)
+    with processes as pool, tempfile.TemporaryDirectory() as frozen:
+        copy_tree(ROOT, Path(frozen))  # all mutations are of one tree, whatever is edited meanwhile
+        for mutation, (found, words) in zip(tried, pool.imap(partial(outcome, tree=Path(frozen)), tried), strict=True):
             if mutation.file:
                 killed += found == "killed"
             else:

@@ -94,6 +94,7 @@ FILES = {
     "curate": ["sheet.png", "cover.png", "manifest.json"],
     "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md", "manifest.json"],
     "label_corpus": ["manifest.json", "report.html"],
+    "reproduce": ["index.html", "tables.md", "reproduction.json"],
 }
 
 
