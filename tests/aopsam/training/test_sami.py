@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from aopsam.training.sami import (
     HEAD_WIDTH,
@@ -16,8 +17,8 @@ from aopsam.training.sami import (
     SamiRecipe,
     SamiTask,
     draw_visible,
-    positions,
 )
+from aopsam.training.student import sines
 from aopsam.training.trainer import train
 from aopsam.training.views import Views
 from tests.helpers.small_sams import photos, small
@@ -51,6 +52,11 @@ def test_a_quarter_of_the_photos_patches_is_visible() -> None:
     assert not torch.equal(visible, draw_visible(cells, 0.75, torch.Generator().manual_seed(1)))
 
 
+def lists(embedding: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Tokens of visible cells, (B, V, C)."""
+    return pad_sequence([one[:, here].T for one, here in zip(embedding, visible, strict=True)], batch_first=True)
+
+
 def plain_attention(block: CrossAttentionBlock, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     """One picture, one head and one query after the other."""
     q = block.query(block.norm_queries(queries))
@@ -69,7 +75,7 @@ def plain_decoder(
     decoder: SamiDecoder, embedding: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor
 ) -> torch.Tensor:
     out = torch.zeros_like(embedding)
-    places = positions(8, 8, decoder.mask_token.shape[0])
+    places = sines(8, 8, decoder.mask_token.shape[0])
     for number in range(len(embedding)):
         see, hide = visible[number], masked[number]
         seen = decoder.embed(embedding[number, :, see].T)
@@ -88,7 +94,7 @@ def test_pictures_of_different_shapes_in_one_batch_equal_one_after_the_other() -
     cells = there((8, 8), (5, 4), (3, 8))
     visible = draw_visible(cells, 0.75, torch.Generator().manual_seed(0))
     embedding = torch.randn(3, 256, 8, 8)
-    found = decoder(embedding, visible, cells & ~visible)
+    found = decoder(lists(embedding, visible), visible, cells & ~visible)
     expected = plain_decoder(decoder, embedding, visible, cells & ~visible)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -98,7 +104,7 @@ def test_the_decoder_begins_by_passing_on_what_is_visible() -> None:
     decoder = SamiDecoder(1, 256)
     visible = there((2, 2))
     embedding = torch.randn(1, 256, 8, 8)
-    found = decoder(embedding, visible, there((8, 8)) & ~visible)
+    found = decoder(lists(embedding, visible), visible, there((8, 8)) & ~visible)
     torch.testing.assert_close(found[..., :2, :2], embedding[..., :2, :2], rtol=1e-4, atol=1e-4)
 
 
