@@ -212,19 +212,21 @@ def compare(answer: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> 
 
 
 def build_student(name: str, seed: int) -> Sam:
-    """Build a model of the registry with random weights; the same seed gives the same weights.
-
-    Positions of EfficientSAM's plain ViT, zero by default, begin as MAE's sines and cosines.
-    """
+    """Build a model of the registry with random weights; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sam = MODELS[name].build()
+    begin_positions(sam)
+    return sam
+
+
+def begin_positions(sam: Sam) -> None:
+    """Let the positions of EfficientSAM's plain ViT, zero as built, begin as MAE's sines and cosines, in place."""
     if isinstance(sam.image_encoder, EfficientSamEncoder):
         table = sam.image_encoder.pos_embed
         side = int((table.shape[1] - 1) ** 0.5)
         with torch.no_grad():
             table[0, 1:] = sines(side, side, table.shape[2]).flatten(0, 1)
-    return sam
 
 
 _AS_EFFICIENT_SAM = (
