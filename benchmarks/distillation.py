@@ -59,7 +59,7 @@ SAMI = SamiRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99, dec
 """With a smaller decoder than the paper's, which would cost three quarters of a step."""
 PLAIN_PX = 224
 """Side of EfficientSAM's square, for the sake of time; the model's own is 1024."""
-PLAIN = {"picture_px": None, "zoom": (1.0, 2.24), "rate": 1e-3, "batch": 8}
+PLAIN = {"picture_px": None, "teacher_px": PLAIN_PX, "zoom": (1.0, 2.24), "rate": 1e-3}
 """What is different in a distillation of EfficientSAM."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aopsam._options import Count
+from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
 from aopsam.training.finetune import BATCH, PAPER, FinetuneRecipe, FinetuneTask
 from aopsam.training.sam_recipe import SamRecipe
@@ -70,6 +71,7 @@ def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda l
         ValueError: no annotated photo, no mask that is large enough, or weights that are none of the recipe's model.
     """
     sam = load_sam(job.recipe.student, local_file(job.start))
-    least = [least_share(sam.image_encoder.img_size, job.recipe.scale)]
+    own, drawn = sam.image_encoder.img_size, job.recipe.window_px
+    least = [least_share(drawn or own if isinstance(sam, StretchedSam) else own, job.recipe.scale)]
     training, held_out = split_photos(job.shards, job.photos, on_problem, least, job.recipe.seed)
     return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)
