@@ -74,6 +74,7 @@ PRESETS: dict[str, Preset] = {
             "stability_score_thresh": 0.0,
             "duplicates": "none",
         },
+        detector=WEIGHTS / "detector-tiny-masks.safetensors",  # trained with masks, then boxes alone (section 4)
     ),
     "efficient-sam-amr": Preset(
         paper="Adaptive Mask Refinement on EfficientSAM: section XI, the formula of XI-A",

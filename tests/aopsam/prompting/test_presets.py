@@ -89,6 +89,8 @@ def test_every_preset_is_tried_here() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_its_options_spelled_out(photo: EncodedPhoto, name: str) -> None:
     strategy, options, after = SPELLED[name]
+    if (detector := PRESETS[name].detector) is not None:
+        options = options | {"detector": detector}
     own = {"predictor": load_predictor(), "output_mode": "coco_rle"}  # a preset's own weights: see below
     preset = AutoMaskGenerator(photo.model, prompts=name, strategy_options=FEW[name], **own)
     plain = AutoMaskGenerator(photo.model, prompts=strategy, strategy_options=options | FEW[name], **own, **after)
