@@ -78,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = dict(parse_values(text) for text in arguments.sweep)
         model = arguments.model()
         predictor = open_predictor(arguments.predictor)
-        for spec in bases:
-            generator_of(model, spec, predictor)  # so that what does not fit is told before the first photo
+        _ = [generator_of(model, spec, predictor) for spec in bases]  # what does not fit is told before the first photo
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
     if not any(photo.annotations for photo in choosing):
@@ -91,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
-    facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
+    facts = {"arguments": asdict(arguments) | {name: redact(getattr(arguments, name)) for name in ("data", "out")}}
     print(write_calibration(trials, chosen, held_out, config, facts, arguments.out))
     print(f"configuration in {redact(arguments.out)}/config.yaml")
     return 0

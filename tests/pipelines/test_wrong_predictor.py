@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from aopsam.sam.checkpoints import file_sha256
-from pipelines import calibrate, evaluate, label_corpus
+from pipelines import calibrate, evaluate, label_corpus, retrain
+from schemas.lineage import SCHEMA
+from stages.registry.versions import WEIGHTS, Registry, Version
 from tests.helpers.made_shard import jpeg, save_random, two_objects, write_shard
 
 COMMANDS = {
@@ -33,6 +36,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (at / "photos").mkdir()
     (at / "photos" / "a.jpg").write_bytes(jpeg(0, (96, 128)))
     return at
+
+
+def test_a_registry_of_another_tiny_is_not_gone_on_from(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = Registry(str(place / "registry"))
+    weights = place / "predictor.safetensors"
+    photo = {
+        "content_sha256": "a" * 64,
+        "source": "corpus",
+        "image_id": "a",
+        "annotations_sha256": None,
+        "use": "learnt",
+    }
+    version = Version(registry.reserve("a"), None, "a", file_sha256(weights), "inputs", True, "as good", {})
+    registry.publish(version, {WEIGHTS: weights.read_bytes()}, pa.Table.from_pylist([photo], schema=SCHEMA))
+    assert registry.promote(version.number, None, "a")
+    command = f"--corpus {place}/photos --registry {registry} --eval {place}/s.tar --run b"
+    assert retrain.main(command.split()) == 2
+    digest = file_sha256(place / "tiny.safetensors")[:12]
+    line = f"is a predictor of tiny ({digest}), not of tiny (d662a0a6aef7): give the weights it was trained for"
+    assert line in capsys.readouterr().err
+    assert not (place / "registry" / "runs" / "b").exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
