@@ -1,4 +1,4 @@
-"""Predictor and detector of a SAM that stretches photos: maps, training, proposals, by the same stages as for others."""
+"""Predictor and detector of a SAM that stretches photos: maps, training, proposals, by the stages that others go by."""
 
 from __future__ import annotations
 
