@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ SAMI = SamiRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99, dec
 """With a smaller decoder than the paper's, which would cost three quarters of a step."""
 PLAIN_PX = 224
 """Side of EfficientSAM's square, for the sake of time; the model's own is 1024."""
-PLAIN = {"picture_px": None, "teacher_px": PLAIN_PX, "zoom": (1.0, 2.24), "rate": 1e-3}
+PLAIN: dict[str, Any] = {"picture_px": None, "teacher_px": PLAIN_PX, "zoom": (1.0, 2.24), "rate": 1e-3}
 """What is different in a distillation of EfficientSAM."""
 
 
@@ -103,7 +103,7 @@ def _train(arm: str, seed: int, steps: int, teacher: Sam, photos: StoredPhotos, 
     begin_positions(student)
     share_decoder(student, teacher)
     before = 0 if arm == "alone" else steps // 2
-    own = {"seed": seed, "steps": before} | (PLAIN if plain else {})
+    own: dict[str, Any] = {"seed": seed, "steps": before} | (PLAIN if plain else {})
     if arm == "decoupled":
         recipe = replace(DECOUPLED, **own)
         student.image_encoder.load_state_dict(_run(DecoupledTask(recipe, teacher, student, photos)))

@@ -4,9 +4,10 @@
 
 The student is EfficientSAM-Ti of random weights with the paper's decoder, three quarters of the patches masked; the
 teacher is left out, as both need its features. Blanking runs all tokens through the encoder, those of masked patches
-zeros in the normalised picture, and reads the visible ones behind it. Prints for each side of the pictures the GFLOP of
-forward and backward passes by torch's counter, and the ratio of their CPU times: both take turns, median of ROUNDS
-ratios and in brackets smallest and largest; for the encoder, and for encoder and decoder together.
+zeros in the normalised picture, and reads the visible ones behind it. Prints for each side of the pictures the GFLOP
+of forward and backward passes by torch's counter (on a CPU without attention's own products), and the ratio of their
+CPU times: both take turns, median of ROUNDS ratios and in brackets smallest and largest; for the encoder, and for
+encoder and decoder together.
 """
 
 from __future__ import annotations

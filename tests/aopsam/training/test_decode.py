@@ -80,8 +80,7 @@ def test_untrained_decoder_looks_where_the_prompt_points(sam) -> None:  # type: 
 def test_efficient_sam_decodes_as_at_inference(label: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model = efficient_sam_ti(img_size=128)
-    for norm in (model.mask_decoder.output_upscaling[1],):
-        torch.nn.init.normal_(norm.weight, 1, 0.3)
+    torch.nn.init.normal_(model.mask_decoder.output_upscaling[1].weight, 1, 0.3)
     photo = encode(model, np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
     places = torch.rand(3, 2, 2) * torch.tensor([90, 60])
     given = places.numpy() if label[0] == CORNER_A else places[:, 0].numpy()
