@@ -28,7 +28,7 @@ from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
-from aopsam.sam.registry import thresholds_of
+from aopsam.sam.registry import Thresholds, thresholds_of
 
 MOST_SIGMA = 64.0
 """Of the map's 256 cells; wider than this nothing is left of it."""
@@ -56,8 +56,9 @@ class AutoPrompts(Strategy):
     """Choose among prompts; without, all that sampling gives are decoded."""
     elimination: Elimination = "covered"
     """`covered` (between rounds a prompt goes that lies in kept masks and resembles them), the paper's `scaled`
-    (C > k · T_elim) or `equation` (C > T_elim); or `diverse` (of what is sampled and a grid, those unlike the ones
-    chosen before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
+    (C > k · T_elim) or `equation` (C > T_elim), `relative` (`scaled`, whatever the level of the model's IoU estimates);
+    or `diverse` (of what is sampled and a grid, those unlike the ones chosen before, see `diverse.py`): for a given
+    number of prompts. Figures of all are in benchmarks/LOG.md."""
     max_decoded: Count | None = None
     """Prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules end with what is
     sampled."""
@@ -69,7 +70,8 @@ class AutoPrompts(Strategy):
     times: Count = 3
     """Masks that a dropped prompt must lie in and resemble, for `covered`."""
     k: Annotated[float, Limits(0)] | None = None
-    """Factor of `scaled` (Table 3d); None for that of the decoding model, 1.3 for official SAMs."""
+    """Factor of `scaled` and `relative` (Table 3d); None for 1.3 under `relative`, else for that of the decoding model,
+    1.3 for official SAMs."""
     smoothing_sigma: Annotated[float, Limits(0, MOST_SIGMA)] | None = None
     """Smoothing factor of the sampling, cells of the map; None for that of the predictor's weights, as the next two."""
     spacing: Annotated[int, Limits(0, FRAME_SIZE)] | None = None
@@ -161,7 +163,8 @@ class AutoPrompts(Strategy):
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that resemble the mean of all kept masks (AoP-SAM, Eq. 1 to 3)."""
         rows, columns = photo.content_cells
-        k = thresholds_of(photo.model).elimination_k if self.k is None else self.k
+        of_the_model = Thresholds() if self.elimination == "relative" else thresholds_of(photo.model)
+        k = of_the_model.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
         while len(waiting) and budget:
             size = min(self.round_size, budget)

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from segment_anything.modeling import Sam
 from torch.overrides import TorchFunctionMode
 
@@ -190,8 +189,7 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     published, metadata = read_state_dict(path)
     _check_fit(name, path, {key: tuple(tensor.shape) for key, tensor in published.items()})
     state = spec.part(published)
-    with _NoRandomNumbers():
-        model = spec.build()
+    model = _build(spec)
     model.float().load_state_dict(state, strict=True)  # whatever torch's default is
     model.name = name
     model.sha256 = digest
@@ -240,18 +238,24 @@ def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:
     return weights, file_sha256(weights)
 
 
+def _build(spec: ModelSpec) -> Sam:
+    with _NoRandomNumbers():
+        return spec.build()
+
+
 @cache
-def _shapes(build: Callable[[], Sam]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):  # names and shapes without memory or random numbers
-        return {key: tuple(tensor.shape) for key, tensor in build().state_dict().items()}
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    # Not on torch's meta device: it imports torch's compiler, which takes longer. Memory that is not written costs
+    # nothing.
+    return {key: tuple(tensor.shape) for key, tensor in _build(MODELS[name]).state_dict().items()}
 
 
 def _check_fit(name: str, path: Path, published: dict[str, tuple[int, ...]]) -> None:
-    found, expected = MODELS[name].part(published), _shapes(MODELS[name].build)
+    found, expected = MODELS[name].part(published), _shapes(name)
     if found == expected:
         return
     others = ((other, spec) for other, spec in MODELS.items() if other != name)
-    if right := next((other for other, spec in others if spec.part(published) == _shapes(spec.build)), None):
+    if right := next((other for other, spec in others if spec.part(published) == _shapes(other)), None):
         raise CheckpointError(
             f"{path} holds weights of {right}, not of {name}: pass --sam {right} (load_sam({right!r}))"
         )

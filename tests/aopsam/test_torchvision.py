@@ -72,3 +72,15 @@ def test_batched_nms_keeps_classes_apart() -> None:
 def test_opening_photos_needs_no_torch() -> None:
     code = "import sys, stages.label.opened, stages.label.flow; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=600)
+
+
+def test_a_model_is_loaded_without_torchs_compiler_which_still_comes_when_it_is_asked_for() -> None:
+    code = """
+import sys, aopsam, torch
+aopsam.load_sam("tiny")
+assert not [name for name in sys.modules if name.startswith(("torch._dynamo", "sympy"))]
+from torchvision.ops.roi_align import is_compile_supported
+print(is_compile_supported("cpu"), torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert run.stdout == "True 2.0\n", run.stderr

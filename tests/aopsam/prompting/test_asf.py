@@ -95,10 +95,12 @@ def test_nothing_is_similar_before_a_mask_was_kept() -> None:
     assert seen.similarity(torch.tensor([[0.5, 0.5]])) is None
 
 
-def test_both_elimination_rules() -> None:
+def test_the_rules_of_elimination() -> None:
     iou, similarity = torch.tensor([0.8, 0.6]), torch.tensor([0.5, 1.0])
     assert elimination_threshold(iou, similarity, "equation", 1.3) == pytest.approx(0.5)
     assert elimination_threshold(iou, similarity, "scaled", 1.3) == pytest.approx(0.65)
+    assert elimination_threshold(iou, similarity, "relative", 1.3) == pytest.approx(0.65 * 0.8 / float(iou.mean()))
+    assert elimination_threshold(iou / 2, similarity, "relative", 1.3) == pytest.approx(0.65 * 0.8 / float(iou.mean()))
 
 
 def test_cover_counts_masks_that_a_point_lies_in_and_looks_like() -> None:
