@@ -60,11 +60,6 @@ class Arguments(TrainingArguments):
     threshold: Share | None = None
     """Sampling threshold, such as the paper's 0.2, in place of one chosen for --prompts."""
 
-    def sampling(self) -> Sampling:
-        """Return the sampling of the map, whose threshold is the default's where it is chosen later."""
-        given = {} if self.threshold is None else {"threshold": self.threshold}
-        return Sampling(smoothing_sigma=self.smoothing_sigma, spacing=self.spacing, **given)
-
     def job(self) -> PredictorJob:
         """Return the job: maps to train on, photos to validate on, recipe.
 
@@ -74,7 +69,7 @@ class Arguments(TrainingArguments):
         return PredictorJob(
             folders=self.data,
             recipe=self.recipe,
-            sampling=self.sampling(),
+            sampling=Sampling(self.threshold or 0.0, self.smoothing_sigma, self.spacing),
             prompts=self.prompts if self.threshold is None else None,
             shards=tuple(shard for data in self.validate for shard in list_shards(data)),
             photos=self.validate_photos,
