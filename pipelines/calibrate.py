@@ -27,6 +27,7 @@ from stages.calibrate.output import check_out, config_of, write_calibration
 from stages.calibrate.search import MeasureSettings, Rule, calibrate, default_sweeps, measure_both, open_photos
 from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import parse_strategies, parse_values
+from stages.evaluate.actor import generator_of
 from stages.registry.reference import open_predictor
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = dict(parse_values(text) for text in arguments.sweep)
         model = arguments.model()
         predictor = open_predictor(arguments.predictor)
+        _ = [generator_of(model, spec, predictor) for spec in bases]  # what does not fit is told before the first photo
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
     if not any(photo.annotations for photo in choosing):
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
-    facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
+    facts = {"arguments": asdict(arguments) | {name: redact(getattr(arguments, name)) for name in ("data", "out")}}
     print(write_calibration(trials, chosen, held_out, config, facts, arguments.out))
     print(f"configuration in {redact(arguments.out)}/config.yaml")
     return 0
