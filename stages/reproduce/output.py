@@ -33,7 +33,7 @@ def records_of(tables: Sequence[PaperTable], entries: Mapping[str, Sequence[Entr
                 for figure, theirs in zip(table.figures, published[place], strict=True):
                     ours = figure.of(entry) if entry else None
                     mean, low, high = ours or (None, None, None)
-                    record = {
+                    record: dict[str, Any] = {
                         "table": table.name,
                         "data": role,
                         "row": label,

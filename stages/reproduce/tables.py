@@ -48,11 +48,12 @@ class Figure:
 
     def of(self, entry: Entry) -> tuple[float, float | None, float | None] | None:
         """Return the figure of an entry, and the ends of its 95 % interval where it has one; None if undefined."""
-        found = [entry.get(key) for key in self.keys]
-        if isinstance(found[0], Mapping):
-            estimate = found[0]["over_masks"]
+        first = entry.get(self.keys[0])
+        if isinstance(first, Mapping):
+            estimate = first["over_masks"]
             return estimate and tuple(self.factor * estimate[name] for name in ("mean", "low", "high"))
-        return None if None in found else (self.factor * sum(found), None, None)
+        found = [float(entry[key]) for key in self.keys if entry.get(key) is not None]
+        return (self.factor * sum(found), None, None) if len(found) == len(self.keys) else None
 
 
 @dataclass(frozen=True)
