@@ -58,6 +58,15 @@ def opened(
     context.close()
 
 
+def until(tab: Any, holds: str) -> None:
+    """Wait for an expression of JavaScript to hold; asked from here, since the page's policy lets it evaluate none."""
+    for _ in range(600):
+        if tab.evaluate(holds):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"never: {holds}")
+
+
 _SHIFTS = """
 window.shifted = "";
 new PerformanceObserver((list) => {

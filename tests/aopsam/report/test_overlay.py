@@ -34,6 +34,15 @@ def test_a_small_mask_stays_visible_on_a_large_one() -> None:
     np.testing.assert_array_equal(drawn, overlay(GREY, records[::-1]))
 
 
+def test_a_pixel_has_the_colour_of_the_smallest_mask_alone() -> None:
+    masks = [{"segmentation": box(60, 80, 0, 0, 60, 80)}, {"segmentation": box(60, 80, 20, 20, 40, 40)}]
+    red, blue = (255.0, 0.0, 0.0), (0.0, 0.0, 255.0)
+    drawn = overlay(GREY, masks, [red, blue])
+    np.testing.assert_array_equal(drawn[22:38, 22:38], overlay(GREY, masks[1:], [blue])[22:38, 22:38])
+    assert drawn[20, 20].tolist() == [0, 0, 255]
+    assert drawn[50, 70, 0] > 100 > drawn[50, 70, 2]
+
+
 def test_a_thumbnail_takes_masks_and_prompts_of_the_full_photo() -> None:
     mask = box(600, 800, 100, 200, 300, 500)
     record = {"segmentation": rle.encode(mask), "point_coords": None, "box": [200.0, 100.0, 500.0, 300.0]}

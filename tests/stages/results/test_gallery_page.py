@@ -13,7 +13,7 @@ from aopsam.report.gallery import Item
 from aopsam.report.page import printable
 from stages.results.compare import compare_labels
 from stages.results.gallery import COLUMNS, GalleryWriter, write_gallery
-from tests.helpers.browser import PHONE, WIDE, chromium, opened
+from tests.helpers.browser import PHONE, WIDE, chromium, opened, until
 from tests.helpers.made_gallery import made_run
 from tests.helpers.made_labels import HOSTILE_NAME, write_labels
 
@@ -43,7 +43,7 @@ def test_pictures_show_and_nothing_goes_wrong(browser: Any, gallery: Path, size:
         assert len(names(tab)) == 7
         assert tab.locator("#count").text_content() == "7 photos"
         assert printable(HOSTILE_NAME.replace("/", "")) in names(tab)
-        tab.wait_for_function("[...document.querySelectorAll('#photos img')].every((one) => one.naturalWidth > 0)")
+        until(tab, "[...document.querySelectorAll('#photos img')].every((one) => one.naturalWidth > 0)")
         assert tab.locator("#photos img").count() == 4
         background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, background[4:-1].split(","))) < 150) is dark
@@ -51,7 +51,7 @@ def test_pictures_show_and_nothing_goes_wrong(browser: Any, gallery: Path, size:
         tab.locator("a.photo").last.click()
         tab.wait_for_selector("#list li")
         assert tab.locator("#viewer").bounding_box() == {"x": 0, "y": 0, "width": size[0], "height": size[1]}
-        tab.wait_for_function("document.querySelector('.stage img').naturalWidth === 120")
+        until(tab, "document.querySelector('.stage img').naturalWidth === 120")
 
 
 def test_filters_and_orders(browser: Any, gallery: Path) -> None:
@@ -64,7 +64,7 @@ def test_filters_and_orders(browser: Any, gallery: Path) -> None:
         tab.get_by_text("corrupt image 1").click()
         assert names(tab) == ["broken.jpg"]
         tab.get_by_role("button", name="Clear").click()
-        tab.wait_for_function("document.querySelectorAll('#photos .photo').length === 7")
+        until(tab, "document.querySelectorAll('#photos .photo').length === 7")
         tab.get_by_label("Mean score, at least").fill("0.75")
         assert names(tab) == ["sub/b.png", "a.png"]
         tab.locator("#order").select_option("best")
@@ -98,7 +98,7 @@ def test_by_keys_alone(browser: Any, gallery: Path) -> None:
         tab.keyboard.press("m")
         assert tab.locator("#masks").get_attribute("aria-pressed") == "false"
         tab.keyboard.press("ArrowRight")
-        tab.wait_for_function("document.getElementById('title').textContent.startsWith('a.png')")
+        until(tab, "document.getElementById('title').textContent.startsWith('a.png')")
         tab.keyboard.press("ArrowRight")
         assert tab.locator("#stages").text_content() == "too many pixels40000 x 40000 pixels"
         assert not tab.locator("aside").is_visible()
@@ -156,7 +156,7 @@ def test_by_touch_alone(browser: Any, gallery: Path) -> None:
         tab.get_by_role("button", name="next mask").tap()
         assert not tab.locator("#mask h3").text_content().startswith("Mask 1")
         tab.locator("#before").tap()
-        tab.wait_for_function("document.getElementById('title').textContent.startsWith('sub/b.png')")
+        until(tab, "document.getElementById('title').textContent.startsWith('sub/b.png')")
         tab.locator("#close").tap()
         assert not tab.locator("#viewer").is_visible()
 
@@ -200,6 +200,6 @@ def test_thousands_of_photos_in_pages(browser: Any, tmp_path: Path) -> None:
     with opened(browser, page) as tab:
         assert names(tab) == [f"{number:05d}.jpg" for number in range(60)]
         assert tab.locator("#page").text_content() == "page 1 of 69"
-        tab.wait_for_function("document.querySelectorAll('script[src*=rows]').length === 3")
+        until(tab, "document.querySelectorAll('script[src*=rows]').length === 3")
         tab.locator("#order").select_option("best")
-        tab.wait_for_function("document.querySelector('#photos .name').textContent === '04097.jpg'")
+        until(tab, "document.querySelector('#photos .name').textContent === '04097.jpg'")
