@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stages.results.export.coco import write_coco
 from stages.results.export.exported import Exported
+from stages.results.export.label_studio import write_label_studio
 from stages.results.export.selection import Chosen, Selection
 from stages.results.export.yolo import write_yolo
 from stages.results.read import find_labels
@@ -30,6 +31,7 @@ class Format(NamedTuple):
 EXPORTS: dict[str, Format] = {
     "coco": Format(write_coco),
     "yolo": Format(write_yolo),
+    "label-studio": Format(write_label_studio),
 }
 """Formats by name."""
 

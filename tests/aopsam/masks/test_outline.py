@@ -85,11 +85,11 @@ def test_a_part_smaller_than_its_cut_is_left_out() -> None:
 
 
 def test_any_mask_makes_one_closed_line() -> None:
-    for seed in range(20):
-        mask = noise(seed, seed % 5)
+    for seed in range(5):
+        mask = noise(seed, seed)
         lines = outlines(mask)
         line = joined(lines)
         x, y = line.T
         assert mask[y, x].all()
-        if seed % 5 > 2:
+        if seed > 2:
             assert iou(filled(line, mask.shape), mask) > 0.95
