@@ -7,9 +7,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stages.results.export.coco import write_coco
+from stages.results.export.cvat import write_cvat
 from stages.results.export.exported import Exported
+from stages.results.export.hugging_face import write_hugging_face
 from stages.results.export.label_studio import write_label_studio
+from stages.results.export.png import write_png
+from stages.results.export.sa1b import write_sa1b
 from stages.results.export.selection import Chosen, Selection
+from stages.results.export.webdataset import write_webdataset
 from stages.results.export.yolo import write_yolo
 from stages.results.read import find_labels
 
@@ -32,6 +37,11 @@ EXPORTS: dict[str, Format] = {
     "coco": Format(write_coco),
     "yolo": Format(write_yolo),
     "label-studio": Format(write_label_studio),
+    "cvat": Format(write_cvat),
+    "webdataset": Format(write_webdataset),
+    "png": Format(write_png, "flat", ("flat",)),
+    "sa1b": Format(write_sa1b),
+    "hf": Format(write_hugging_face),
 }
 """Formats by name."""
 

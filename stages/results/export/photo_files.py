@@ -31,17 +31,36 @@ def plain_photo(photo: Photo) -> tuple[bytes, str]:
     Raises:
         ValueError: it cannot be decoded.
     """
+    kind = _plain(photo, ("JPEG", "PNG"))
+    if kind is not None:
+        return photo.encoded, ".jpg" if kind == "JPEG" else ".png"
+    return png(open_photo(photo.encoded).rgb), ".png"
+
+
+def jpeg_photo(photo: Photo) -> bytes:
+    """Return a photo as a JPEG that shows every reader what was labelled: as stored, or else of quality 95.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    if _plain(photo, ("JPEG",)) is not None:
+        return photo.encoded
+    written = io.BytesIO()
+    Image.fromarray(open_photo(photo.encoded).rgb).save(written, "JPEG", quality=95, subsampling=0)
+    return written.getvalue()
+
+
+def _plain(photo: Photo, kinds: tuple[str, ...]) -> str | None:
+    """Return the format of a photo of one of these formats that any reader shows as it was labelled; None of others."""
     size = (photo.row["width"], photo.row["height"])
     with quiet_pillow():
         try:
-            with Image.open(io.BytesIO(photo.encoded), formats=["JPEG", "PNG"]) as image:
+            with Image.open(io.BytesIO(photo.encoded), formats=kinds) as image:
                 upright = image.getexif().get(_ORIENTATION, 1) == 1 and image.size == size
                 plain = image.mode in ("L", "RGB") and getattr(image, "n_frames", 1) == 1
-                if upright and plain and "transparency" not in image.info:
-                    return photo.encoded, ".jpg" if image.format == "JPEG" else ".png"
-        except (OSError, ValueError, SyntaxError):  # no such file, or one that our reader mends
-            pass
-    return png(open_photo(photo.encoded).rgb), ".png"
+                return image.format if upright and plain and "transparency" not in image.info else None
+        except (OSError, ValueError, SyntaxError):  # of another format, or broken in a way that our reader mends
+            return None
 
 
 def png(pixels: np.ndarray) -> bytes:
