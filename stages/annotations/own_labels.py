@@ -53,8 +53,8 @@ def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | Non
             assert listed is not None
             yield Sample(photo_name(listed), encoded, row["width"], row["height"], _annotations(row["masks"]))
     if without:
-        listed = ", ".join(f"{count} {status}" for status, count in sorted(without.items()))
-        on_problem(f"{without.total()} images without masks ({listed})")
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(without.items()))
+        on_problem(f"{without.total()} images without masks ({counts})")
 
 
 def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -13,7 +13,7 @@ from stages.results.export.hugging_face import write_hugging_face
 from stages.results.export.label_studio import write_label_studio
 from stages.results.export.png import write_png
 from stages.results.export.sa1b import write_sa1b
-from stages.results.export.selection import Chosen, Selection
+from stages.results.export.selection import Chosen, Overlap, Selection
 from stages.results.export.webdataset import write_webdataset
 from stages.results.export.yolo import write_yolo
 from stages.results.read import find_labels
@@ -29,8 +29,8 @@ class Format(NamedTuple):
     """
 
     write: Callable[[Chosen, str], str]
-    overlap: str = "nested"
-    overlaps: tuple[str, ...] = ("nested", "flat", "largest")
+    overlap: Overlap = "nested"
+    overlaps: tuple[Overlap, ...] = ("nested", "flat", "largest")
 
 
 EXPORTS: dict[str, Format] = {

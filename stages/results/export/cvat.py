@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import XMLGenerator
+from collections.abc import Iterator
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -11,7 +12,16 @@ from stages.results.export.selection import Chosen, Mask, Photo
 from stages.storage.atomic import check_writable, write_text
 
 FILE_NAME = "annotations.xml"
-MASK_ATTRIBUTE, PARENT_ATTRIBUTE, SCORE_ATTRIBUTE = "mask", "parent", "score"
+MASK, PARENT, SCORE = "mask", "parent", "score"
+META = (
+    "<meta><task><name>masks by aopsam</name><mode>annotation</mode><labels><label><name>object</name><attributes>"
+    + "".join(
+        f"<attribute><name>{name}</name><mutable>False</mutable><input_type>text</input_type>"
+        "<default_value></default_value></attribute>"
+        for name in (MASK, PARENT, SCORE)
+    )
+    + "</attributes></label></labels></task></meta>"
+)
 
 
 def write_cvat(chosen: Chosen, out: str) -> str:
@@ -24,55 +34,26 @@ def write_cvat(chosen: Chosen, out: str) -> str:
     check_writable(out, FILE_NAME)
     path = f"{out.rstrip('/')}/{FILE_NAME}"
     with write_text(path) as opened:
-        xml = XMLGenerator(opened, "utf-8", short_empty_elements=True)
-        xml.startDocument()
-        xml.startElement("annotations", {})
-        _element(xml, "version", "1.1")
-        _write_meta(xml)
+        opened.write(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n{META}\n')
         for photo in chosen.photos():
-            xml.characters("\n")
-            _write_photo(xml, photo)
-        xml.endElement("annotations")
-        xml.endDocument()
+            opened.writelines(_photo(photo))
+        opened.write("</annotations>\n")
     return path
 
 
-def _write_meta(xml: XMLGenerator) -> None:
-    for name in ("meta", "task"):
-        xml.startElement(name, {})
-    _element(xml, "name", "masks by aopsam")
-    _element(xml, "mode", "annotation")
-    for name in ("labels", "label"):
-        xml.startElement(name, {})
-    _element(xml, "name", "object")
-    xml.startElement("attributes", {})
-    for name in (MASK_ATTRIBUTE, PARENT_ATTRIBUTE, SCORE_ATTRIBUTE):
-        xml.startElement("attribute", {})
-        for key, value in (("name", name), ("mutable", "False"), ("input_type", "text"), ("default_value", "")):
-            _element(xml, key, value)
-        xml.endElement("attribute")
-    for name in ("attributes", "label", "labels", "task", "meta"):
-        xml.endElement(name)
-
-
-def _write_photo(xml: XMLGenerator, photo: Photo) -> None:
+def _photo(photo: Photo) -> Iterator[str]:
+    """Yield the lines of a photo."""
     row = photo.row
-    sides = {"width": str(row["width"]), "height": str(row["height"])}
-    xml.startElement("image", {"id": str(photo.number - 1), "name": _xml_text(row["file_name"])} | sides)
+    yield f'<image id="{photo.number - 1}" name={quoteattr(xml_text(row["file_name"]))}'
+    yield f' width="{row["width"]}" height="{row["height"]}">\n'
     for order, mask in enumerate(sorted(photo.masks, key=lambda mask: -mask.area)):  # the small ones on top
         left, top, width, height = mask.bbox_xywh
-        place = {"left": str(left), "top": str(top), "width": str(width), "height": str(height)}
-        about = {"label": "object", "source": "auto", "occluded": "0", "z_order": str(order)}
-        xml.startElement("mask", about | {"rle": _rle(mask)} | place)
-        parent = "" if mask.parent is None else str(mask.parent)
-        for name, value in (
-            (MASK_ATTRIBUTE, str(mask.number)),
-            (PARENT_ATTRIBUTE, parent),
-            (SCORE_ATTRIBUTE, str(mask.score)),
-        ):
-            _element(xml, "attribute", value, {"name": name})
-        xml.endElement("mask")
-    xml.endElement("image")
+        yield f'<mask label="object" source="auto" occluded="0" z_order="{order}" rle="{_rle(mask)}"'
+        yield f' left="{left}" top="{top}" width="{width}" height="{height}">'
+        values = {MASK: mask.number, PARENT: "" if mask.parent is None else mask.parent, SCORE: mask.score}
+        yield "".join(f'<attribute name="{name}">{value}</attribute>' for name, value in values.items())
+        yield "</mask>\n"
+    yield "</image>\n"
 
 
 def _rle(mask: Mask) -> str:
@@ -83,13 +64,7 @@ def _rle(mask: Mask) -> str:
     return ", ".join(map(str, [0, *lengths] if by_row[0] else lengths))
 
 
-def _element(xml: XMLGenerator, name: str, text: str, attributes: dict[str, str] | None = None) -> None:
-    xml.startElement(name, attributes or {})
-    xml.characters(text)
-    xml.endElement(name)
-
-
-def _xml_text(text: str) -> str:
+def xml_text(text: str) -> str:
     r"""Return a text that XML can hold: its control characters and lone surrogates become `\xNN`, `\udcNN`."""
     return "".join(
         char if char >= " " and char not in "\ufffe\uffff" else f"\\x{ord(char):02x}" for char in valid_text(text)

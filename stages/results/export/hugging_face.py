@@ -25,7 +25,12 @@ _KINDS: dict[str, tuple[pa.DataType, dict[str, Any], str, str]] = {
     "masks": (pa.list_(_IMAGE), {"_type": "Image"}, "sc:ImageObject", "of each mask a PNG, white where it is"),
     "scores": (pa.list_(pa.float32()), {"dtype": "float32", "_type": "Value"}, "sc:Float", "of each mask"),
     "areas": (pa.list_(pa.int64()), {"dtype": "int64", "_type": "Value"}, "sc:Integer", "of each mask, pixels"),
-    "parents": (pa.list_(pa.int32()), {"dtype": "int32", "_type": "Value"}, "sc:Integer", "its whole's place; -1: none"),
+    "parents": (
+        pa.list_(pa.int32()),
+        {"dtype": "int32", "_type": "Value"},
+        "sc:Integer",
+        "its whole's place; -1: none",
+    ),
     "image_id": (pa.string(), {"dtype": "string", "_type": "Value"}, "sc:Text", "of the labels"),
     "file_name": (pa.string(), {"dtype": "string", "_type": "Value"}, "sc:Text", "path below the images' root"),
     "content_sha256": (pa.string(), {"dtype": "string", "_type": "Value"}, "sc:Text", "of the photo as stored"),
@@ -42,6 +47,9 @@ SCHEMA = pa.schema(
     [(name, kind) for name, (kind, _, _, _) in _KINDS.items()],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
+
+_BYTES = {"image": "bytes", "masks": "$[*].bytes"}
+"""Where Croissant finds the files in columns of images."""
 
 README = """---
 configs:
@@ -127,7 +135,7 @@ def _croissant(files: list[tuple[str, str]]) -> dict[str, Any]:
             "source": {
                 "fileSet": {"@id": "parquet-files"},
                 "extract": {"column": name},
-                **({"transform": {"jsonPath": "bytes"}} if name == "image" else {}),
+                **({"transform": {"jsonPath": _BYTES[name]}} if name in _BYTES else {}),
             },
             **({"repeated": True} if pa.types.is_list(kind) else {}),
         }
@@ -148,13 +156,13 @@ def _croissant(files: list[tuple[str, str]]) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": "masks-by-aopsam",
+        "version": "1.0.0",
         "description": "Photos and the masks of the objects in them.",
         "distribution": [
             *objects,
             {
                 "@type": "cr:FileSet",
                 "@id": "parquet-files",
-                "containedIn": [{"@id": name} for name, _ in files],
                 "encodingFormat": "application/x-parquet",
                 "includes": "data/*.parquet",
             },
@@ -166,23 +174,22 @@ def _croissant(files: list[tuple[str, str]]) -> dict[str, Any]:
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "column": "cr:column",
+    **{
+        name: f"cr:{name}"
+        for name in (
+            *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet"),
+            *("format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet"),
+            *("references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField"),
+            "transform",
+        )
+    },
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "includes": "cr:includes",
-    "jsonPath": "cr:jsonPath",
-    "md5": "cr:md5",
-    "recordSet": "cr:recordSet",
-    "repeated": "cr:repeated",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "sc": "https://schema.org/",
-    "source": "cr:source",
-    "transform": "cr:transform",
 }
 """Names of Croissant 1.0."""

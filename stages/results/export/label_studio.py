@@ -1,4 +1,4 @@
-"""Export labels as tasks with predictions for Label Studio: brush masks to correct, and the interface that shows them."""
+"""Export labels as tasks with predictions for Label Studio: brush masks to correct, and the interface they need."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from stages.results.photos import LabelledPhotos, PhotoGone
 from stages.results.read import LabelFiles, find_labels, read_batches
 from stages.storage.location import uri_of
 
+Overlap = Literal["nested", "flat", "largest"]
+
 TOO_FEW = "too few masks"
 GONE = "photo gone or changed"
 
@@ -31,7 +33,7 @@ _COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "statu
 class Selection:
     """Rules for masks that are exported."""
 
-    overlap: Literal["nested", "flat", "largest"] | None = None
+    overlap: Overlap | None = None
     """nested: all, with links from parts to wholes; flat: each pixel in the smallest mask alone; largest: without those
     that lie in a larger one. By default nested, and flat for png."""
     min_score: float | None = None

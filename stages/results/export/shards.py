@@ -32,7 +32,7 @@ class Shards:
         if self._tar is None or self._bytes >= self._most:
             self.close()
             opened = self._opened.enter_context(self._folder.open(self._pattern.format(self._number)))
-            self._tar = self._opened.enter_context(tarfile.open(fileobj=opened, mode="w|"))
+            self._tar = self._opened.enter_context(tarfile.TarFile(fileobj=opened, mode="w"))
             self._number, self._bytes, self.names = self._number + 1, 0, set()
         for name, data in members.items():
             info = tarfile.TarInfo(name)

@@ -36,7 +36,7 @@ def write_yolo(chosen: Chosen, out: str) -> str:
 
 def _line(mask: Mask) -> str:
     left, top, _, _ = mask.bbox_xywh
-    points = joined(outlines(mask.cropped())) + (left, top) + INTO_PIXEL
+    points = joined(outlines(mask.cropped())) + np.array([left, top]) + INTO_PIXEL
     height, width = mask.hw
     shares = np.resize(points, (max(3, len(points)), 2)) / (width, height)  # a pixel or a line has fewer than 3
     return " ".join(f"{share:.6f}" for share in shares.ravel())

@@ -85,14 +85,14 @@ def test_shards_on_a_store_go_when_the_export_fails(tmp_path: Path) -> None:
     out, rows = made_run(tmp_path)
     memory = fsspec.filesystem("memory")
     export_labels(str(out), "sa1b", "memory://bucket/sa1b", Selection())
-    assert [path for path in memory.find("/bucket")] == ["/bucket/sa1b/sa_000000.tar"]
+    assert list(memory.find("/bucket")) == ["/bucket/sa1b/sa_000000.tar"]
     with pytest.raises(ValueError, match=r"memory://bucket/sa1b: is not empty; give another --out"):
         export_labels(str(out), "sa1b", "memory://bucket/sa1b", Selection())
     memory.rm("/bucket", recursive=True)
     bad = rows[3]["masks"][0] | {"segmentation": {"size": [64, 64], "counts": "123"}}
     write_labels([*rows[2:3], rows[3] | {"masks": [bad]}], out / "labels" / "labels-b.parquet")
     for to in ("memory://bucket/sa1b", str(tmp_path / "sa1b")):
-        with pytest.raises(ValueError, match="grey.png': mask 0: RLE runs add up to"):
+        with pytest.raises(ValueError, match=r"grey.png': mask 0: RLE runs add up to"):
             export_labels(str(out), "sa1b", to, Selection())
     assert not memory.exists("/bucket")
     assert {path.name for path in tmp_path.iterdir()} == {"images", "out"}
