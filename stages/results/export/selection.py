@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -85,10 +85,7 @@ class Mask:
     @cached_property
     def runs(self) -> Runs:
         """Runs of pixels."""
-        ends = np.cumsum(self.lengths)
-        starts, stops = (ends - self.lengths)[1::2], ends[1::2]
-        some = starts < stops
-        return Runs.of_flat(starts[some], stops[some], self.hw)
+        return _runs(self.lengths, self.hw)
 
     def cropped(self) -> npt.NDArray[np.bool_]:
         """Return the pixels of its box, (rows, columns) bool."""
@@ -127,6 +124,8 @@ class Chosen:
         labels: OUT of a run, or its labels.
         selection: what is exported.
         images: the photos, if not where they were labelled.
+        only: which photos are read, by their file names.
+        n_labelled: number of labelled photos, read or not.
         left_out: number of photos by status, or why.
         masks_left_out: of photos that are exported.
         gone: line of the first photo that is gone.
@@ -135,6 +134,8 @@ class Chosen:
     labels: str
     selection: Selection
     images: str | None = None
+    only: Callable[[str], bool] = lambda name: True
+    n_labelled: int = 0
     n_photos: int = 0
     n_masks: int = 0
     masks_left_out: int = 0
@@ -159,7 +160,7 @@ class Chosen:
         for path in files.paths:
             found = LabelledPhotos(uri_of(files.filesystem, path), self.images) if encoded else None
             for batch in read_batches(files, path, _COLUMNS):
-                rows = [row for row in batch.to_pylist() if row["image_id"] in numbers]
+                rows = [row for row in batch.to_pylist() if row["image_id"] in numbers and self.only(row["file_name"])]
                 listed = found.find(rows) if found else [None] * len(rows)
                 for row, place in zip(rows, listed, strict=True):
                     photo = self._photo(numbers[row["image_id"]], row)
@@ -199,6 +200,7 @@ class Chosen:
             raise ValueError(
                 f"{self.labels}: {len(found) - len(numbers)} rows too many; verify_labels.py names their images"
             )
+        self.n_labelled = len(found)
         return numbers
 
     def _photo(self, numbers: tuple[int, int], row: Mapping[str, Any]) -> Photo | None:
@@ -249,6 +251,23 @@ def _mask(number: int, record: Mapping[str, Any], size: list[int]) -> Mask:
     if score is None or not math.isfinite(score):
         raise ValueError(f"{name} {score}")
     return Mask(number, record, float(str(np.float32(score))), lengths)
+
+
+def runs_of(encoded: rle.RLE) -> Runs:
+    """Return a mask's runs from its RLE.
+
+    Raises:
+        ValueError: the RLE is malformed.
+    """
+    height, width = encoded["size"]
+    return _runs(rle.runs(encoded), (height, width))
+
+
+def _runs(lengths: npt.NDArray[np.int64], hw: tuple[int, int]) -> Runs:
+    ends = np.cumsum(lengths)
+    starts, stops = (ends - lengths)[1::2], ends[1::2]
+    some = starts < stops
+    return Runs.of_flat(starts[some], stops[some], hw)
 
 
 def _recut(mask: Mask, runs: Runs) -> Mask:
