@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -146,7 +146,8 @@ def bring_back(
         result.untouched = chosen.n_labelled - chosen.n_photos - chosen.left_out[GONE]
         if not result.photos:
             raise ValueError(f"{redact(corrected)}: none of its {len(photos)} photos can be imported")
-        folder.write(LINEAGE, json.dumps(lineage | {**asdict(result), "path": redact(out)}, indent=1).encode())
+        counts = {name: getattr(result, name) for name in ("photos", "changes", "left_out", "untouched")}
+        folder.write(LINEAGE, json.dumps(lineage | counts, indent=1).encode())
     return result
 
 
