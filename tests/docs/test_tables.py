@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,17 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         warnings.filterwarnings("ignore", "__array__ implementation")  # pycocotools with NumPy 2
         patch.chdir(folder)
         exec(BLOCKS[0], found)
-        found["answers"] = [[_rows(eval(line, found)) for line in block.splitlines()] for block in BLOCKS[1:]]
+        found["answers"] = [[_rows(_value(line, found)) for line in _lines(block)] for block in BLOCKS[1:]]
     return found
+
+
+def _lines(block: str) -> list[str]:
+    return [ast.unparse(statement) for statement in ast.parse(block).body]
+
+
+def _value(line: str, names: dict[str, Any]) -> Any:
+    exec(f"answer = {line}", names)
+    return names["answer"]
 
 
 def _rows(answer: Any) -> Any:
@@ -58,8 +67,8 @@ def _plain(value: Any) -> Any:
     return round(float(value), 5) if isinstance(value, float | int | np.number) else value
 
 
-def test_there_are_ten_questions_of_three_lines() -> None:
-    assert [len(block.splitlines()) for block in BLOCKS[1:]] == [3] * 10
+def test_there_are_ten_questions_of_three_answers() -> None:
+    assert [len(_lines(block)) for block in BLOCKS[1:]] == [3] * 10
     assert len(re.findall(r"^\d+\. .*\?", PAGE, re.MULTILINE)) == 10
 
 

@@ -64,7 +64,10 @@ def test_flat_gives_each_pixel_to_the_smallest() -> None:
     assert flat[1].area == before[1].area - before[0].area
     assert [mask.record["area"] for mask in flat] == [mask.area for mask in flat]
     assert {mask.parent for mask in flat} == {None}
-    assert [m.number for m in select(row(), Selection(overlap="flat", min_area=before[1].area))] == [2]
+    rims = [mask_record(disc(*SIZE, 40, 30, radius), (40, 30)) for radius in (10, 10.5)]
+    both = label_row("a", "a", SIZE[1], SIZE[0], rims)
+    assert [mask.number for mask in select(both, Selection(overlap="flat"))] == [0, 1]
+    assert [mask.number for mask in select(both, Selection(overlap="flat", min_area=100))] == [0]
 
 
 def test_a_cropped_mask_is_its_box() -> None:
