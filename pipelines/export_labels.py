@@ -3,9 +3,12 @@
     python pipelines/export_labels.py --labels out --to coco --out exported
     python pipelines/export_labels.py --labels s3://bucket/out --to sa1b --out s3://bucket/exported --min-score 0.5
 
-FORMATS Images that could not
-be labelled are left out and counted. Exits 0; 2 for wrong arguments or labels that cannot be read, and then the
-former export is still whole. Reads the tables a batch at a time; needs no GPU and starts no Ray.
+`coco`, `label-studio`, `cvat`: one file to upload beside the photos, corrected and brought back by `import_labels.py`;
+`yolo`, `png` (label maps), `fiftyone`, `hf` (Hugging Face with Croissant): a folder with the photos; `sa1b`,
+`webdataset`: tars with the photos. Masks are exact, in `yolo` polygons, with holes and parts joined by a cut. Images
+that could not be labelled are left out and counted, as are those that are gone. Exits 0; 2 for wrong arguments or
+labels that cannot be read, and then the former export is still whole. Reads the tables a batch at a time; needs no GPU
+and starts no Ray.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class Arguments(Selection):
     labels: Uri
     """The run's output folder, or its labels folder."""
     to: Annotated[str, OneOf(EXPORTS)]
-    """Format."""
+    """Format: coco, yolo, label-studio, cvat, webdataset, png, sa1b, hf or fiftyone."""
     out: Uri
     """Folder to write into."""
     images: Uri | None = None

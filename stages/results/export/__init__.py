@@ -9,6 +9,7 @@ from typing import NamedTuple
 from stages.results.export.coco import write_coco
 from stages.results.export.cvat import write_cvat
 from stages.results.export.exported import Exported
+from stages.results.export.fiftyone import write_fiftyone
 from stages.results.export.hugging_face import write_hugging_face
 from stages.results.export.label_studio import write_label_studio
 from stages.results.export.png import write_png
@@ -42,6 +43,7 @@ EXPORTS: dict[str, Format] = {
     "png": Format(write_png, "flat", ("flat",)),
     "sa1b": Format(write_sa1b),
     "hf": Format(write_hugging_face),
+    "fiftyone": Format(write_fiftyone),
 }
 """Formats by name."""
 
