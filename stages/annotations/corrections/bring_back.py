@@ -104,9 +104,9 @@ def bring_back(
     except (ValueError, RecursionError) as error:
         raise ValueError(one_line(f"{redact(corrected)}: {error or type(error).__name__}")) from error
     by_name: dict[str, CorrectedPhoto] = {}
-    for photo in photos:
-        if by_name.setdefault(photo.file_name, photo) is not photo:
-            raise ValueError(one_line(f"{redact(corrected)}: {photo.file_name} is in it twice"))
+    for given in photos:
+        if by_name.setdefault(given.file_name, given) is not given:
+            raise ValueError(one_line(f"{redact(corrected)}: {given.file_name} is in it twice"))
     name_of = xml_text if tool == "cvat" else str
     chosen = Chosen(labels, selection or Selection(), images, only=lambda name: name_of(name) in by_name)
     result = BroughtBack(out)

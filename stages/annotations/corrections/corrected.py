@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aopsam.photos.decode import MAX_PIXELS
+from aopsam.photos.lines import shown
 from stages.storage.location import open_filesystem, redact
 
 MAX_BYTES = 1 << 30
@@ -62,6 +64,21 @@ def read_file(uri: str) -> bytes:
         return bytes(filesystem.cat_file(path))
     except OSError as error:
         raise ValueError(f"{redact(uri)}: cannot be read ({error.strerror or type(error).__name__})") from error
+
+
+def check_size(width: Any, height: Any) -> tuple[int, int]:
+    """Return the sides of a photo, in pixels, that a file states as numbers or text.
+
+    Raises:
+        ValueError: they are no whole numbers, or more than `MAX_PIXELS` together: a mask would take as many bytes.
+    """
+    sides = []
+    for side in (width, height):
+        text = str(side) if isinstance(side, int | str) and not isinstance(side, bool) else ""
+        sides.append(int(text) if text.isascii() and text.isdecimal() and len(text) <= 6 else 0)
+    if not 0 < sides[0] * sides[1] <= MAX_PIXELS:
+        raise ValueError(f"a photo of {shown(width)} x {shown(height)} pixels; it may have 1 to {MAX_PIXELS}")
+    return sides[0], sides[1]
 
 
 def listed(record: Any, name: str, about: str) -> Sequence[Any]:

@@ -10,8 +10,7 @@ import numpy as np
 from aopsam.masks import rle
 from aopsam.masks.runs import Runs
 from aopsam.photos.lines import shown
-from aopsam.photos.sa1b import MAX_SIDE
-from stages.annotations.corrections.corrected import CorrectedPhoto, Shape, place
+from stages.annotations.corrections.corrected import CorrectedPhoto, Shape, check_size, place
 
 _SHAPES = {"mask", "polygon"}
 _OTHERS = {"box", "polyline", "points", "cuboid", "ellipse", "skeleton"}
@@ -81,18 +80,12 @@ class _Reader:
             kind, attributes = self._shape
             name = f"{kind} {len(self._photo.shapes) + 1}"
             try:
-                size = [_side(self._photo.height, "height"), _side(self._photo.width, "width")]
-                made = _mask(attributes, size) if kind == "mask" else [_points(attributes)]
+                width, height = check_size(self._photo.width, self._photo.height)
+                made = _mask(attributes, [height, width]) if kind == "mask" else [_points(attributes)]
                 self._photo.shapes.append(Shape(name, made, place((self._mask or "").strip())))
-            except (ValueError, KeyError) as error:
-                self._photo.faults.append(f"{name}: {error if isinstance(error, ValueError) else f'no {error}'}")
+            except (ValueError, OverflowError, KeyError) as error:
+                self._photo.faults.append(f"{name}: {f'no {error}' if isinstance(error, KeyError) else error}")
             self._shape = None
-
-
-def _side(given: Any, name: str) -> int:
-    if not (isinstance(given, str) and given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MAX_SIDE):
-        raise ValueError(f"{name} {shown(given)} of its image; it must be 1 to {MAX_SIDE} pixels")
-    return int(given)
 
 
 def _points(attributes: dict[str, str]) -> list[float]:

@@ -11,8 +11,7 @@ from aopsam.masks import rle
 from aopsam.masks.runs import Runs
 from aopsam.photos.json_text import parse_json
 from aopsam.photos.lines import shown
-from aopsam.photos.sa1b import MAX_SIDE
-from stages.annotations.corrections.corrected import CorrectedPhoto, Shape, place
+from stages.annotations.corrections.corrected import CorrectedPhoto, Shape, check_size, place
 
 _SERVED = "/data/local-files/?d="
 _CHANNELS = 4
@@ -60,9 +59,7 @@ def _photo(task: dict[str, Any], data: dict[str, Any], results: Any) -> Correcte
 
 def _shape(result: dict[str, Any], about: str) -> Shape:
     value, kind = result["value"], result["type"]
-    width, height = result["original_width"], result["original_height"]
-    if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in (width, height)):
-        raise ValueError(f"original size {shown(width)} x {shown(height)}; a side must be 1 to {MAX_SIDE} pixels")
+    width, height = check_size(result["original_width"], result["original_height"])
     if result.get("image_rotation"):
         raise ValueError("the photo was turned; turn it back")
     found = re.fullmatch(r"mask-(\d{1,9})", str(result.get("id")))
