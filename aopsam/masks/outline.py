@@ -15,8 +15,9 @@ class Outline(NamedTuple):
     """A closed line along the outermost pixels of a mask's part, or around a hole.
 
     Attributes:
-        points_xy: (K, 2) int64, columns and rows of pixels of the mask, where the line turns; closed without a
-            repeated point. Filled with its edge, as OpenCV fills polygons, it is the part without a loss on any side.
+        points_xy: (K, 2) int64, columns and rows of the mask's pixels along it, each next to the one before; closed
+            without a repeated point. Filled with its edge, as OpenCV fills polygons, it is the part without a loss on
+            any side.
         area: pixels that it encloses, those of holes too; of a hole those of the hole, negative.
     """
 
@@ -50,7 +51,7 @@ def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
                 line.append(edge)
             left[line] = False
             corners = pixel[line] + np.array(begin)[way[line]]
-            found.append(Outline(_turns(pixel[line]), _enclosed(corners)))
+            found.append(Outline(_distinct(pixel[line]), _enclosed(corners)))
     return found
 
 
@@ -70,10 +71,15 @@ def _enclosed(corners: Ints) -> int:
     return int(x @ np.roll(y, -1) - y @ np.roll(x, -1)) // 2
 
 
-def _turns(points: Ints) -> Ints:
-    """Leave out points that repeat the one before, and those between two in one direction."""
+def _distinct(points: Ints) -> Ints:
+    """Leave out points of a closed line that repeat the one before."""
     moved = (points != np.roll(points, 1, axis=0)).any(axis=1)
-    points = points[moved] if moved.any() else points[:1]
+    return points[moved] if moved.any() else points[:1]
+
+
+def _turns(points: Ints) -> Ints:
+    """Leave out points of a closed line that repeat the one before, or lie between two in one direction."""
+    points = _distinct(points)
     if len(points) < 3:
         return points
     arriving, leaving = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
@@ -84,16 +90,19 @@ def joined(lines: list[Outline]) -> Ints:
     """Join the outlines of a mask to one closed line (K, 2), by a cut to the nearest point for each hole and part.
 
     Filled, a cut shows nothing inside the mask and a line of one pixel between its parts; a part of fewer pixels than
-    that line is left out.
+    that line is left out. So parts that lie far apart cost either.
 
     Args:
         lines: at least one, of `outlines`.
+
+    Returns:
+        The points where the line turns.
     """
     points = np.concatenate([line.points_xy for line in lines])
     of_line = np.repeat(np.arange(len(lines)), [len(line.points_xy) for line in lines])
     places = [slice(*ends) for ends in np.searchsorted(of_line, [[n, n + 1] for n in range(len(lines))]).tolist()]
-    # Nodes are points of the joined line, each with the one that follows; a cut goes there and back.
-    node, following = list(range(len(points))), list(range(1, len(points) + 1))
+    # Nodes are points of the joined line, each with the one that follows.
+    nodes, following = points.tolist(), list(range(1, len(points) + 1))
     for place in places:
         following[place.stop - 1] = place.start
     distance, nearest = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
@@ -103,7 +112,7 @@ def joined(lines: list[Outline]) -> Ints:
         of_line[places[line]] = -1
         rest = np.flatnonzero(of_line >= 0)
         if len(rest):
-            away, at = cKDTree(points[places[line]]).query(points[rest])
+            away, at = cKDTree(points[places[line]]).query(points[rest], p=np.inf)
             closer = away < distance[rest]
             distance[rest[closer]], nearest[rest[closer]] = away[closer], at[closer] + places[line].start
         return rest
@@ -118,11 +127,19 @@ def joined(lines: list[Outline]) -> Ints:
             rest = np.flatnonzero(of_line >= 0)
             continue
         before = (there if there > places[line].start else places[line].stop) - 1
-        following += [len(node) + 1, following[here]]
-        following[before], following[here] = len(node), there
-        node += [there, here]
+        bend, new = _bend(nodes[here], nodes[there]), len(nodes)
+        nodes += [bend, nodes[there], bend, nodes[here]]
+        following += [there, new + 2, new + 3, following[here]]
+        following[here], following[before] = new, new + 1
         rest = reach(line)
     order = [places[largest].start]
     while (after := following[order[-1]]) != order[0]:
         order.append(after)
-    return points[np.array(node)[order]]
+    return _turns(np.array([nodes[place] for place in order], np.int64))
+
+
+def _bend(here: list[int], there: list[int]) -> list[int]:
+    """Return the point where a cut turns from a diagonal to a straight line: there and back it has the same pixels."""
+    x, y = there[0] - here[0], there[1] - here[1]
+    along = min(abs(x), abs(y))
+    return [here[0] + along * (x > 0) - along * (x < 0), here[1] + along * (y > 0) - along * (y < 0)]
