@@ -285,7 +285,8 @@ def _parents(masks: Sequence[Mask], every: Sequence[Mask]) -> list[int | None]:
     """
     linked = {mask.number: mask.record["parent"] for mask in every}
     if all(parent is None for parent in linked.values()):
-        found = nesting.parents([mask.runs for mask in masks])
+        sizes = np.array([mask.area for mask in masks], np.int64)
+        found = nesting.parents_of_rles([mask.record["segmentation"] for mask in masks], sizes)
         return [None if parent is None else masks[parent].number for parent in found]
     left = {mask.number for mask in masks}
     return [_ancestor(mask.number, linked, left) for mask in masks]
