@@ -7,7 +7,11 @@ DATA ?= samples
 BENCH ?= runs/bench
 BIN := .venv/bin
 
-.PHONY: label test check setup format bench
+# Model, weights and data sets of `make reproduce`, such as DATA='sa1b=/data/sa1b coco=/data/val.json lvis=/data/lvis.json'.
+SAM ?= tiny
+CHECKPOINT ?=
+
+.PHONY: label test check setup format bench reproduce
 
 setup: .venv/.ready
 
@@ -41,3 +45,7 @@ bench: setup
 	$(BIN)/python benchmarks/pipeline.py --images '$(IMAGES)' --json '$(BENCH)/pipeline.json'
 	$(BIN)/python benchmarks/memory.py --images '$(IMAGES)' --json '$(BENCH)/memory.json'
 	$(BIN)/python benchmarks/check_floors.py --bench '$(BENCH)'
+
+# The papers' tables with a SAM and data of your own, the papers' figures beside them.
+reproduce: setup
+	$(BIN)/python pipelines/reproduce.py --sam '$(SAM)' $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') --data $(DATA) --out '$(OUT)'

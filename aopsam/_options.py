@@ -169,7 +169,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if get_origin(kind) is Literal:
-        return value in get_args(kind)
+        return (type(value), value) in [(type(name), name) for name in get_args(kind)]  # True is no 1
     if isinstance(value, bool):
         return kind is bool
     if isinstance(value, int) and abs(value) >= BEYOND:

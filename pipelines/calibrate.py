@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
-    facts = {"arguments": asdict(arguments) | {"data": redact(arguments.data), "out": redact(arguments.out)}}
+    facts = {"arguments": asdict(arguments) | {name: redact(getattr(arguments, name)) for name in ("data", "out")}}
     print(write_calibration(trials, chosen, held_out, config, facts, arguments.out))
     print(f"configuration in {redact(arguments.out)}/config.yaml")
     return 0

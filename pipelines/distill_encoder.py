@@ -3,15 +3,16 @@
 On a laptop:
     python pipelines/distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data photos \\
         --out out/student
-On a cluster (absolute paths or URIs that every node reaches):
-    ray job submit --working-dir . -- python pipelines/distill_encoder.py --method sami --teacher vit_h \\
-        --student mobile_sam --data s3://bucket/sa-1b --out s3://bucket/student --workers 8
+On a cluster (absolute paths or URIs that every node reaches), EfficientSAM as its paper begins it:
+    ray job submit --working-dir . -- python pipelines/distill_encoder.py --method sami --recipe paper \\
+        --teacher vit_h --student efficient_sam_ti --data s3://bucket/imagenet --out s3://bucket/ti --workers 8
 
-Methods: `decoupled`, student embedding -> teacher embedding (MobileSAM); `sami`, the same from a quarter of the
-picture (EfficientSAM). Data: folders, globs, tars (SA-1B's too; its JSONs are not read) or Parquet files of photos; one
-in ten is held out. Writes OUT/student.safetensors: the student's encoder with the teacher's prompt encoder and mask
-decoder, for `--sam STUDENT --checkpoint` and to be fine-tuned. Checkpoints lie in OUT/train, and the same command again
-goes on from the last. Exit codes: 0, 2, 3 if no photo can be read.
+Methods: `decoupled`, student embedding -> teacher embedding (MobileSAM); `sami`, the teacher's features from a quarter
+of the picture (EfficientSAM). Data: folders, globs, tars (SA-1B's too; its JSONs are not read) or Parquet files of
+photos; one in ten is held out. Writes OUT/student.safetensors: the student's encoder with the teacher's prompt encoder
+and mask decoder, for `--sam STUDENT --checkpoint` and to be fine-tuned (EfficientSAM's by SAMI has to be, and its
+decoder, of other layers than SAM's, with it). Checkpoints lie in OUT/train, and the same command again goes on from the
+last. Exit codes: 0, 2, 3 if no photo can be read.
 """
 
 from __future__ import annotations
@@ -24,11 +25,9 @@ from typing import Annotated, Literal
 
 from aopsam._options import Count, Limits, OneOf
 from aopsam.sam.registry import TRAINABLE
-from aopsam.training.sami import SamiRecipe
-from aopsam.training.student import StudentRecipe
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.distillation import DistillationJob, distillation_task, finish_student
+from stages.train.distillation import DistillationJob, distillation_task, finish_student, student_recipe
 from stages.train.on_ray import TrainingArguments, train_on_ray
 
 
@@ -39,34 +38,39 @@ class Arguments(TrainingArguments):
     method: Literal["decoupled", "sami"]
     """Learn the teacher's embedding, or the same from a quarter of the picture."""
     teacher: Annotated[str, OneOf(TRAINABLE)]
-    """Model to learn from: tiny, mobile_sam, vit_b, vit_l or vit_h."""
+    """Model to learn from: tiny, mobile_sam, vit_b, vit_l, vit_h, efficient_sam_ti or efficient_sam_s."""
     student: Annotated[str, OneOf(TRAINABLE)]
     """Model that learns, of the same names."""
+    recipe: Literal["ours", "paper"] = "ours"
+    """Hyper-parameters where flags say nothing; paper: EfficientSAM's for SAMI, batches of 4,096 of 224 px."""
     data: tuple[Uri, ...]
     """Photos: folders, globs, tars, Parquet."""
     checkpoint: Uri | None = None
     """The teacher's weights, where not the bundled or official ones."""
     start: Uri | None = None
     """The student's weights to begin with; by default random."""
-    seed: int = StudentRecipe.seed
+    seed: int = 0
     """Seed of all that is drawn."""
-    steps: Count = StudentRecipe.steps
-    """Updates in all."""
-    accumulate: Count = StudentRecipe.accumulate
-    """Batches to an update."""
-    precision: Literal["float32", "bfloat16"] = StudentRecipe.precision
-    """Precision that the student computes in."""
-    batch: Count = StudentRecipe.batch
-    """Pictures at once."""
-    rate: Annotated[float, Limits(0, open=True)] = StudentRecipe.rate
-    """Peak learning rate, of AdamW."""
+    steps: Count | None = None
+    """Updates in all; ours 1000, the paper's 125114."""
+    accumulate: Count | None = None
+    """Batches to an update; ours 1, the paper's make up 4096 pictures."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Precision that the student computes in; bfloat16."""
+    batch: Count | None = None
+    """Pictures at once; ours 4, the paper's 32."""
+    rate: Annotated[float, Limits(0, open=True)] | None = None
+    """Peak learning rate, of AdamW; ours 1e-3, the paper's 2.4e-3."""
     picture_px: Count | None = None
-    """Side of the pictures, where both models take less than whole frames."""
+    """Side of the pictures, where the student takes less than whole frames; the paper's 224."""
+    teacher_px: Count | None = None
+    """Side of what EfficientSAM's teacher reads; by default the teacher's own, the paper's 224."""
 
     def job(self) -> DistillationJob:
         """Return the checked job: teacher, student, photos, recipe."""
-        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate", "picture_px")
-        recipe = (SamiRecipe if self.method == "sami" else StudentRecipe)(**{n: getattr(self, n) for n in names})
+        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
+        given = {name: getattr(self, name) for name in (*names, "picture_px", "teacher_px")}
+        recipe = student_recipe(self.method, self.recipe, self.workers, given)
         return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)
 
 

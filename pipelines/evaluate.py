@@ -10,8 +10,9 @@
 
 Data: tars in SA-1B's layout, instance files of COCO or LVIS (.json) with the photos in a folder beside them, or a
 folder of photos beside one of PNG masks (`images` and `masks`, `Imgs` and `GT`, …).
-Strategies: those of label_corpus.py, whose options may be those of the generator, too; `gt-point`, `gt-box` (one
-prompt a ground-truth mask, best of three masks), `random-match` (as many random points as `aop` decoded).
+Strategies: those of label_corpus.py, whose options may be those of the generator, too; `gt-point`, `gt-points-2`,
+`gt-box` (one prompt a ground-truth mask, best of three masks; with refine=formula or masks_per_prompt=1 the one that
+the model would choose), `random-match` (as many random points as `aop` decoded).
 Writes OUT/table.md (the papers' tables), OUT/index.html (with pictures and failures), OUT/plots/*.svg,
 OUT/metrics.parquet, OUT/evaluation.json, and OUT/parts, which let the same command go on after a kill. Exit codes: 0,
 2 for wrong arguments, 3 if no photo could be measured or too many failed.
@@ -26,7 +27,7 @@ from typing import Annotated
 
 from aopsam._options import Count, Limits
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
-from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies
+from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies, preset_values
 from stages.engine.resources import start
 from stages.evaluate.actor import EvaluatePhotos, Evaluation
 from stages.evaluate.failures import show, worst_losses
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_metrics(results, out)
     losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     given = asdict(arguments) | {"data": [source.name for source in sources], "out": redact(out)}
-    given |= {"predictor": evaluation.predictor and redact(evaluation.predictor)}
+    given |= {"predictor": evaluation.predictor and redact(evaluation.predictor), "presets": preset_values(strategies)}
     spent = {"seconds": time.monotonic() - began, "resources": asdict(resources)}
     facts = {"configuration": given, "weights": weights} | spent
     outcome = write_evaluation(results, strategies, facts, out, arguments.seed, losses)

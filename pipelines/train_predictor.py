@@ -9,8 +9,10 @@ On a cluster (absolute paths or URIs that every node reaches):
 Data: folders of pipelines/build_prompt_maps.py. One photo in ten is held out; with --validate, annotated photos, mIoU
 and prompts a photo are measured on those of them that are held out, and the best weights are kept; without, the loss on
 the held-out maps decides. Writes OUT/predictor.safetensors, for `label_corpus.py --predictor`, with a sampling
-threshold chosen on held-out photos that are annotated all over. Checkpoints lie in OUT/train, and the same command
-again goes on from the last; curves and pictures of maps lie in OUT/tensorboard. Exit codes: 0, 2 for wrong arguments.
+threshold chosen on held-out photos that are annotated all over, or with --threshold. Checkpoints lie in OUT/train, and
+the same command again goes on from the last; curves and pictures of maps lie in OUT/tensorboard.
+AoP-SAM's own values are `--loss mse --smoothing-sigma 2 --spacing 6 --threshold 0.2`, on maps of recorded points.
+Exit codes: 0, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from functools import partial
 
 from tyro.conf import OmitArgPrefixes
 
-from aopsam._options import Count
+from aopsam._options import Count, Share
 from aopsam.predictor.sampling import Sampling
 from aopsam.training.predictor import PredictorRecipe
 from stages.annotations.shards import list_shards
@@ -55,6 +57,8 @@ class Arguments(TrainingArguments):
     """Standard deviation by which the map is smoothed before peaks are taken, map pixels."""
     prompts: Count = PROMPTS
     """Median prompts a photo that the sampling threshold is chosen for."""
+    threshold: Share | None = None
+    """Sampling threshold, such as the paper's 0.2, in place of one chosen for --prompts."""
 
     def job(self) -> PredictorJob:
         """Return the job: maps to train on, photos to validate on, recipe.
@@ -65,8 +69,8 @@ class Arguments(TrainingArguments):
         return PredictorJob(
             folders=self.data,
             recipe=self.recipe,
-            sampling=Sampling(smoothing_sigma=self.smoothing_sigma, spacing=self.spacing),
-            prompts=self.prompts,
+            sampling=Sampling(self.threshold or 0.0, self.smoothing_sigma, self.spacing),
+            prompts=self.prompts if self.threshold is None else None,
             shards=tuple(shard for data in self.validate for shard in list_shards(data)),
             photos=self.validate_photos,
             checkpoint=self.checkpoint,

@@ -7,7 +7,7 @@ On a laptop (the bundled `tiny`: some hours on two cores; aopsam/weights/tiny.md
 On a cluster (absolute paths or URIs that every node reaches, weights on every node):
     ray job submit --working-dir . -- python pipelines/train_sam.py --data s3://bucket/shards \\
         --edges s3://bucket/edges --trunk /weights/nanodet_g.safetensors --out s3://bucket/sam --workers 4
-A student of pipelines/distill_encoder.py, fine-tuned with prompt encoder and mask decoder frozen:
+A student of distill_encoder.py, prompt encoder and mask decoder frozen (EfficientSAM's learn: --finetune-decoder):
     python pipelines/train_sam.py --data s3://bucket/shards --finetune mobile_sam --start out/student.safetensors \\
         --steps 20000 --out out/mobile_sam
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
@@ -29,18 +29,15 @@ from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count, OneOf
 from aopsam.sam.registry import TRAINABLE
-from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
+from aopsam.training.finetune import FinetuneTask
 from aopsam.training.sam import SamTask
 from aopsam.training.sam_recipe import SamRecipe
 from stages.annotations.shards import list_shards
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.finetune import FinetuneJob, finetune_task
+from stages.train.finetune import FinetuneJob, FinetuneOptions, finetune_recipe, finetune_task
 from stages.train.on_ray import TrainingArguments, train_on_ray
 from stages.train.sam import SamInputs, SamJob, finish_sam, sam_task
-
-SHARED = ("seed", "steps", "accumulate", "precision", "windows")
-"""Flags of the recipe that --finetune takes over; the rest of its recipe is the paper's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,8 @@ class Arguments(TrainingArguments):
     """Weights to begin with instead, such as an earlier tiny.safetensors."""
     finetune: Annotated[str, OneOf(TRAINABLE)] | None = None
     """Model whose encoder alone learns, from --start."""
+    options: OmitArgPrefixes[FinetuneOptions] = field(default_factory=FinetuneOptions)
+    """How it learns."""
     recipe: OmitArgPrefixes[SamRecipe] = field(default_factory=SamRecipe)
     """Hyper-parameters; --finetune takes over seed, steps, accumulate, precision and windows alone."""
     validate_every: Count | None = 400
@@ -68,13 +67,14 @@ class Arguments(TrainingArguments):
         """
         sources = tuple(tuple(list_shards(data)) for data in self.data)
         if self.finetune is None:
+            if self.options != FinetuneOptions():
+                raise ValueError("--finetune-recipe, --finetune-decoder and --finetune-px go with --finetune MODEL")
             return partial(sam_task, SamJob(sources, self.recipe, self.inputs, self.workers, start=self.start))
         if self.inputs != SamInputs():
             raise ValueError("--finetune learns from --data alone: leave out shares, edges, unlabelled, trunk")
         if self.start is None:
             raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
-        shared = {name: getattr(self.recipe, name) for name in SHARED}
-        recipe = replace(FinetuneRecipe(student=self.finetune), **shared)
+        recipe = finetune_recipe(self.options, self.finetune, self.recipe, self.workers)
         return partial(finetune_task, FinetuneJob(sum(sources, ()), recipe, self.start))
 
 

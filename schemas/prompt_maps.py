@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
         column(
             "image",
             pa.binary(),
-            "uint8 (size, size, 3) RGB, long side = size, zero-padded right and below",
+            "uint8 (size, size, 3) RGB; long side = size, zeros right and below, or stretched as the model reads it",
             nullable=False,
         ),
         column(
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
             "uint8 (size, size), 1 where the annotation is complete enough to punish",
             nullable=False,
         ),
-        column("source", pa.string(), "recorded | interior", nullable=False),
+        column("source", pa.string(), "recorded, if the prompt of any mask was; else interior", nullable=False),
         column("weight", pa.float32(), nullable=False),
         column(
             "boxes",

@@ -29,7 +29,7 @@ FLOORS = (
     {"results"},
     {"annotations"},
     {"prompt_maps", "edge_maps", "curate", "evaluate"},
-    {"calibrate", "train"},
+    {"calibrate", "train", "reproduce"},
     {"retrain"},
 )
 """Rooms of `stages/` from the ground up; a room imports rooms below its floor."""

@@ -23,7 +23,7 @@ from aopsam.masks import rle
 from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
-from aopsam.prompting import Strategy, make_strategy
+from aopsam.prompting import PRESETS, Strategy, make_strategy
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
 from aopsam.sam.registry import name_of, thresholds_of
@@ -82,7 +82,8 @@ class AutoMaskGenerator:
             point_grids: points (N, 2) in [0, 1] for each layer, in place of a strategy.
             min_mask_region_area: of `GeneratorOptions`.
             output_mode: `binary_mask`, `uncompressed_rle` or `coco_rle`.
-            prompts: a strategy of `aopsam.prompting.STRATEGIES`; `aop` where nothing is given.
+            prompts: a strategy of `aopsam.prompting.STRATEGIES`, or a preset of `PRESETS` there, whose options hold
+                where none are given; `aop` where nothing is given.
             predictor: for `aop`; by default the one that belongs to the model, else the bundled `tiny` proposes.
             strategy_options: the strategy's own parameters.
             ours: `duplicates`, `refine`, `overlap`, `tile_size` and the other fields of `GeneratorOptions`.
@@ -107,6 +108,8 @@ class AutoMaskGenerator:
             min_mask_region_area=min_mask_region_area,
             **ours,
         )
+        if prompts in PRESETS:
+            options = options.filled(PRESETS[prompts].after)
         if point_grids is not None and len(point_grids) != crop_n_layers + 1:
             raise ValueError(f"point_grids has {len(point_grids)} layers; crop_n_layers={crop_n_layers} needs one more")
         if point_grids is not None and options.tile_size is not None:

@@ -106,8 +106,11 @@ def _answers(
             if len(rounds) > 1:
                 return decode_together(rounds)
             (asked,) = rounds
+            least, multimask = asked.min_iou, asked.multimask
             return [
-                decode_passing(asked.photo, asked.prompts, min_iou=asked.min_iou, points_per_batch=points_per_batch)
+                decode_passing(
+                    *(asked.photo, asked.prompts), min_iou=least, points_per_batch=points_per_batch, multimask=multimask
+                )
             ]
     except Exception as error:
         if len(group) == 1:

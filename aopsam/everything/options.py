@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from aopsam._options import Count, Limits, OneOf, Share, check
 from aopsam.everything.candidates import Filters
-from aopsam.everything.refinement import Boundary
+from aopsam.everything.refinement import Boundary, Points
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.masks.refine import Rule
 from aopsam.sam.registry import Thresholds
@@ -17,6 +18,7 @@ LEAST_TILE_PX = 64
 
 Overlap = Literal["nested", "whole", "flat"]
 Rank = Literal["score", "predicted_iou"]
+Single = Literal["best", "token"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,13 @@ class GeneratorOptions:
     """Overlap of neighbouring crops, as a share of the photo's shorter side."""
     min_mask_region_area: Annotated[int, Limits(0)] = 0
     """Holes and islands below it are removed, px²; 0 leaves masks alone."""
+    masks_per_prompt: Literal[1, 3] | None = None
+    """Masks a point: 3, levels of detail (SAM's own way, and the default), or 1 (MobileSAMv2's ×1). A box has one. All
+    that follows, a strategy's filtering between rounds and refinement too, then sees one answer a prompt."""
+    single_mask: Single = "best"
+    """For masks_per_prompt 1: best, that of the three which passes and has the highest score, or predicted IoU where
+    masks rank by it (as EfficientSAM's own everything mode); or token, the decoder's output for one mask
+    (multimask_output=False)."""
     rank_by: Rank | None = None
     """What tells the better of two masks: score (the scorer's) or predicted_iou (SAM's own estimate). By default score,
     unless there is no scorer, or the prompts are SAM's own points_per_side or point_grids."""
@@ -57,13 +66,15 @@ class GeneratorOptions:
     predicted_iou), merge (Efficient SAM2's) or none."""
     mask_nms_thresh: Share = 0.7
     """For mask-nms: IoU above which the worse mask goes."""
-    merge_thresh: Share = 0.7
-    """For merge: share of the smaller of two masks above which they become one."""
+    merge_thresh: Share = 0.8
+    """For merge: share of the smaller of two masks above which they become one (benchmarks/merging.py)."""
     refine: Rule | None = None
     """Adaptive Mask Refinement: ask again for each mask with two more points, chosen by the paper's formula or its
     prose (aopsam/masks/refine.py); by default every prompt is asked once."""
     refine_boundary: Boundary = "negative"
     """Label of the points that refinement puts just outside a mask."""
+    refine_points: Points = "added"
+    """added: refinement's two points join the first prompt; alone: they take its place. The paper does not say."""
     overlap: Overlap = "nested"
     """nested: masks may lie in each other, `parent` says in which; whole: those go that lie in a larger one of about
     their score or more; flat: each pixel belongs to the smallest mask that has it, and masks of which nothing is left
@@ -82,6 +93,10 @@ class GeneratorOptions:
         if self.tile_size is not None and self.crop_n_layers:
             raise ValueError(f"tile_size={self.tile_size} and crop_n_layers exclude each other")
 
+    def filled(self, values: Mapping[str, Any]) -> GeneratorOptions:
+        """Return the options with those of `values` where none were given."""
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
+
     def resolved(self, thresholds: Thresholds, scorer: MaskScorer | None) -> GeneratorOptions:
         """Return the options with those of a model, and of its scorer if masks rank by one, where none were given."""
         names = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
@@ -90,7 +105,12 @@ class GeneratorOptions:
         if scorer is not None:
             defaults |= {"rank_by": "score", "duplicates": "mask-nms", "score_thresh": scorer.score_thresh}
             defaults["pred_iou_thresh"] = scorer.pred_iou_thresh
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        return self.filled(defaults | {"masks_per_prompt": 3})
+
+    @property
+    def multimask(self) -> bool | None:
+        """Whether the decoder is asked for three masks a prompt; None for three a point and one a box."""
+        return False if self.masks_per_prompt == 1 and self.single_mask == "token" else None
 
     @property
     def filters(self) -> Filters:

@@ -15,10 +15,10 @@ from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, scor
 from aopsam.everything.ledger import Ledger, timed
 from aopsam.everything.lock_step import Image, Steps
 from aopsam.everything.options import GeneratorOptions
-from aopsam.everything.refinement import refine
+from aopsam.everything.refinement import Refinement, refine
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.prompting.strategy import Decoded, Strategy
-from aopsam.sam.decode import DecodedMasks, Round
+from aopsam.sam.decode import DecodedMasks, Round, best_of_each
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 from aopsam.scoring.network import MaskScorer
@@ -88,7 +88,7 @@ class PhotoRun:
     def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> Steps[DecodedMasks]:
         """Decode one round; return the masks whose predicted IoU passes."""
         self.ledger.decoded += len(prompts)
-        decoded: DecodedMasks = yield Round(crop.photo, prompts, filters.min_iou)
+        decoded: DecodedMasks = yield Round(crop.photo, prompts, filters.min_iou, self.options.multimask)
         return decoded
 
     @timed("filter")
@@ -96,20 +96,27 @@ class PhotoRun:
         self, crop: Crop, prompts: Prompts, decoded: DecodedMasks, filters: Filters
     ) -> tuple[list[Candidate], Decoded]:
         """Return the masks that pass all filters, and the decoded round that the strategy is sent."""
-        decoded, scores = self.score_masks(crop, prompts, decoded)
+        decoded, scores = self.choose_masks(crop, prompts, decoded)
         candidates, stable = select(crop, prompts, decoded, filters, scores)
         return candidates, Decoded(prompts, decoded.predicted_iou, decoded.logits[stable])
 
-    def score_masks(
+    def choose_masks(
         self, crop: Crop, prompts: Prompts, decoded: DecodedMasks
     ) -> tuple[DecodedMasks, torch.Tensor | None]:
-        """Return the decoded masks whose learned score passes, and their scores; all of them without a scorer."""
-        if self.scorer is None:
-            return decoded, None
-        scores = self.scorer.score(crop.photo, prompts, decoded)
-        passed = scores >= (self.options.score_thresh or 0.0)
-        there = passed.to(decoded.index.device)
-        return replace(decoded, index=decoded.index[there], logits=decoded.logits[there]), scores[passed]
+        """Return the decoded masks whose learned score passes, and their scores (None without a scorer); of each prompt
+        the best alone where the options ask for one mask a prompt."""
+        scores = None
+        if self.scorer is not None:
+            scores = self.scorer.score(crop.photo, prompts, decoded)
+            passed = scores >= (self.options.score_thresh or 0.0)
+            there = passed.to(decoded.index.device)
+            decoded = replace(decoded, index=decoded.index[there], logits=decoded.logits[there])
+            scores = scores[passed]
+        if self.options.masks_per_prompt == 1 and decoded.predicted_iou.shape[1] > 1:
+            quality = decoded.predicted_iou[decoded.index[:, 0], decoded.index[:, 1]] if scores is None else scores
+            decoded, rows = best_of_each(decoded, quality)
+            scores = None if scores is None else scores[rows.to(scores.device)]
+        return decoded, scores
 
     @timed("filter")
     def score(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -119,8 +126,10 @@ class PhotoRun:
     def ask_again(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> Steps[list[Candidate]]:
         """Refine the masks (Adaptive Mask Refinement)."""
         assert self.options.refine is not None
-        settings = (self.options.refine, self.options.refine_boundary)
-        steps = refine(crop, candidates, filters, *settings, self.score_masks)
+        how = Refinement(
+            self.options.refine, self.options.refine_boundary, self.options.refine_points, self.options.multimask
+        )
+        steps = refine(crop, candidates, filters, how, self.choose_masks)
         refined, asked = yield from self.ledger.steps("decode", steps)
         self.ledger.refinements += asked
         return refined

@@ -15,10 +15,10 @@ from aopsam.photos.lines import one_line, valid_text
 from aopsam.photos.mask_png import ids_of
 from aopsam.photos.sa1b import Sample
 
-PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos")
+PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos", "rgb")
 """Names of a folder of photos, in any case, also at the end of a longer one: COD10K `Imgs`, DUTS `DUTS-TE-Image`, NC4K
-`Imgs`."""
-MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance")
+`Imgs`, SIP `RGB`."""
+MASK_FOLDERS = ("masks", "mask", "gt", "gts", "gt_object", "gt_instance", "instance gt")
 """Names of a folder of masks, likewise; the later one wins where a set has several: instances say more than objects."""
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 NO_MASKS = PHOTOS - {".png"} | {".tif", ".tiff", ".gif"}

@@ -1,4 +1,4 @@
-"""Resize photos to the predictor's frame, a square filled by the photo's long side, and normalise it."""
+"""Resize photos to the predictor's frame, a square that shows them as their SAM's own square does, and normalise it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ _MEAN_RGB = (123.675, 116.28, 103.53)
 _STD_RGB = (58.395, 57.12, 57.375)
 
 
-def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE) -> tuple[int, int]:
+def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE, *, stretched: bool = False) -> tuple[int, int]:
     """Return the rows and columns of the frame that show a photo of `image_hw` (rows, columns), rounded as in SAM.
 
     The same formula as `segment_anything.utils.transforms.ResizeLongestSide.get_preprocess_shape`, but never below
-    one pixel.
+    one pixel. Where `stretched` is set, the photo is for a `StretchedSam` and fills the frame.
     """
+    if stretched:
+        return size, size
     scale = size / max(image_hw)
     return max(1, int(image_hw[0] * scale + 0.5)), max(1, int(image_hw[1] * scale + 0.5))
 
 
-def to_frame(rgb: np.ndarray, size: int = FRAME_SIZE) -> np.ndarray:
+def to_frame(rgb: np.ndarray, size: int = FRAME_SIZE, *, stretched: bool = False) -> np.ndarray:
     """Resize a photo to the frame, as SAM's pre-processing does at its own size.
 
     Args:
         rgb: (H, W, 3) uint8.
         size: side of the frame, pixels.
+        stretched: whether the photo fills the frame, each side by its own factor, as a `StretchedSam` reads it.
 
     Returns:
         (size, size, 3) uint8; the photo in the upper left corner, zeros elsewhere.
     """
-    rows, columns = content_hw((rgb.shape[0], rgb.shape[1]), size)
+    rows, columns = content_hw((rgb.shape[0], rgb.shape[1]), size, stretched=stretched)
     frame = np.zeros((size, size, 3), np.uint8)
     frame[:rows, :columns] = np.asarray(Image.fromarray(rgb).resize((columns, rows), Image.Resampling.BILINEAR))
     return frame

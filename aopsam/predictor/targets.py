@@ -65,6 +65,7 @@ def prompt_map(
     combine: Combine = "max",
     sigmas: np.ndarray | None = None,
     peaks: np.ndarray | None = None,
+    stretched: bool = False,
 ) -> np.ndarray:
     """Make a prompt map: an impulse per point, smoothed by a uniform k×k box and then a Gaussian.
 
@@ -73,12 +74,13 @@ def prompt_map(
     Args:
         points_px: (N, 2) XY, original pixels; inside the photo.
         image_hw: rows and columns of the original photo.
-        size: side of the frame; the photo's long side fills it.
+        size: side of the frame.
         box: k, side of the uniform kernel, frame pixels; odd.
         sigma: deviation of the Gaussian, frame pixels.
         combine: overlapping kernels take their maximum, or (as the paper's text says) their sum, clipped at 1.
         sigmas: (N,) deviation of every point, in place of `sigma`.
         peaks: (N,) height of every point's kernel, in [0, 1]; 1 by default.
+        stretched: whether the photo fills the frame; else its long side does. Kernels are round in the frame.
 
     Returns:
         (size, size) float32 in [0, 1].
@@ -96,7 +98,7 @@ def prompt_map(
     height, width = image_hw
     if len(points_px) and not ((points_px >= 0).all() and (points_px < (width, height)).all()):
         raise ValueError(f"a point lies outside the photo of {width}×{height} px")
-    rows, columns = content_hw(image_hw, size)
+    rows, columns = content_hw(image_hw, size, stretched=stretched)
     cells = (points_px * (columns / width, rows / height)).astype(np.int64)
     cells = np.minimum(cells, (columns - 1, rows - 1))
     # Rounded so that few different kernels occur, which are cached.

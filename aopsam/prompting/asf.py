@@ -17,8 +17,8 @@ Elimination = Literal["covered", "diverse", "relative", "scaled", "equation"]
 """Rules that drop prompts; the last two are the paper's, the others ours."""
 
 USUAL_IOU = 0.8
-"""Mean estimate of a round's best masks to which `relative` brings a model's. On `tiny`, which estimates 0.44, the share
-of dropped prompts then falls with k as in the paper's Table 3d: 37 to 22 % for its 51.5 to 24.6 % (RESULTS.md)."""
+"""Mean estimate of a round's best masks to which `relative` brings a model's. On `tiny`, which estimates 0.44, the
+share of dropped prompts then falls with k as in the paper's Table 3d: 37 to 22 % for its 51.5 to 24.6 % (RESULTS)."""
 
 
 def adaptive_sampling(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from segment_anything.modeling import Sam
 
+from aopsam.detector.network import BoxDetector
+from aopsam.predictor.network import PromptPredictor
 from aopsam.sam.encode import EncodedPhoto, encode
-from aopsam.sam.registry import load_sam
+from aopsam.sam.registry import digest_of, known_digest, load_sam, name_of
 
 
 class EmbeddingSource:
@@ -18,19 +20,31 @@ class EmbeddingSource:
         sam: that other SAM; None where the decoding one is the network's own.
     """
 
-    def __init__(self, model: Sam, name: str, own: bool) -> None:
+    def __init__(self, model: Sam, network: PromptPredictor | BoxDetector, what: str) -> None:
         """Set up the source.
 
         Args:
             model: the SAM that decodes.
-            name: of the SAM whose embeddings the network was trained on.
-            own: whether that is `model`.
+            network: belongs to weights, not to a name: those of `model`, or those that `load_sam` gives.
+            what: the network in an error's words.
 
         Raises:
-            ValueError: `name` is in no registry.
+            ValueError: `network` is of a SAM in no registry, or of weights of that name that are neither.
             CheckpointError: weights that cannot be had.
         """
-        self.sam = None if own else load_sam(name).to(model.device)
+        self.sam: Sam | None = None
+        if network.sam_sha256 == digest_of(model):
+            return
+        given = known_digest(network.sam)
+        if given in ("", network.sam_sha256):
+            self.sam = load_sam(network.sam).to(model.device)
+            given = digest_of(self.sam)
+        if given != network.sam_sha256:
+            raise ValueError(
+                f"{what} was trained on the embeddings of {network.sam} ({network.sam_sha256[:12]}), which are neither"
+                f" those of the SAM, {name_of(model)} ({digest_of(model)[:12]}), nor of the {network.sam} that load_sam"
+                f" gives ({given[:12]}); use it with the weights it was trained for, or train one for these"
+            )
 
     def __call__(self, photo: EncodedPhoto) -> EncodedPhoto:
         """Return the photo as the network's SAM encodes it."""

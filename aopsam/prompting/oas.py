@@ -20,7 +20,6 @@ from aopsam.prompting.embedding_source import EmbeddingSource
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
-from aopsam.sam.registry import digest_of, name_of
 
 
 class ObjectAware(Strategy):
@@ -59,13 +58,7 @@ class ObjectAware(Strategy):
             return
         boxes = self.detector = detector if isinstance(detector, BoxDetector) else load_detector(detector)
         boxes.to(model.device)
-        source = EmbeddingSource(model, boxes.sam, boxes.sam_sha256 == digest_of(model))
-        if source.sam is not None and source.sam.sha256 != boxes.sam_sha256:
-            raise ValueError(
-                f"{self.name}: the detector was trained on the embeddings of {boxes.sam} ({boxes.sam_sha256[:12]}),"
-                f" which are neither those of the SAM, {name_of(model)} ({digest_of(model)[:12]}), nor of the"
-                f" {boxes.sam} that load_sam gives ({source.sam.sha256[:12]})"
-            )
+        source = EmbeddingSource(model, boxes, f"{self.name}: the detector")
         self.find = lambda photo: detect(boxes, source(photo), max_boxes=max_boxes, nms_thresh=nms_thresh)
 
     @classmethod

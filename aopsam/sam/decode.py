@@ -44,11 +44,18 @@ class Round:
         photo: the encoded photo.
         prompts: N points or N boxes, original pixels.
         min_iou: masks whose predicted IoU is not above it are not made.
+        multimask: three masks a prompt or one; by default three for points and one for boxes.
     """
 
     photo: EncodedPhoto
     prompts: Prompts
     min_iou: float = -math.inf
+    multimask: bool | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether the decoder gives three masks a prompt."""
+        return not self.prompts.are_boxes if self.multimask is None else self.multimask
 
 
 @torch.inference_mode()
@@ -76,7 +83,7 @@ def decode_passing(
 def _decode(
     photo: EncodedPhoto, prompts: Prompts, min_iou: float, points_per_batch: int, multimask: bool | None
 ) -> DecodedMasks:
-    several = not prompts.are_boxes if multimask is None else multimask
+    several = Round(photo, prompts, multimask=multimask).several
     step = _at_once(photo, points_per_batch)
     rows, columns = photo.mask_cells
     iou = [torch.zeros(0, 3 if several else 1, dtype=torch.float32)]
@@ -100,6 +107,29 @@ def _decode(
     return DecodedMasks(*(torch.cat([part.to(device) for part in parts]) for parts in (iou, index, logits)))
 
 
+def best_of_each(decoded: DecodedMasks, quality: torch.Tensor) -> tuple[DecodedMasks, torch.Tensor]:
+    """Return decoded masks without all but the best of each prompt, as if the decoder had given one: M is 1.
+
+    Args:
+        decoded: K masks that passed, of N prompts.
+        quality: (K,) what tells the better of two; of equal ones the first is the better.
+
+    Returns:
+        The masks, whose `predicted_iou` is that of a prompt's best mask, or of the highest estimate where none passed;
+        and (K',) the rows of those masks among the K.
+    """
+    number = decoded.index[:, 0]
+    order = torch.sort(quality.to(number.device), descending=True, stable=True).indices
+    order = order[torch.sort(number[order], stable=True).indices]
+    is_first = torch.ones_like(order, dtype=torch.bool)
+    is_first[1:] = number[order][1:] != number[order][:-1]
+    rows = order[is_first]
+    estimates = decoded.predicted_iou.amax(dim=1, keepdim=True)
+    estimates[number[rows], 0] = decoded.predicted_iou[number[rows], decoded.index[rows, 1]]
+    index = torch.stack([number[rows], torch.zeros_like(rows)], dim=1)
+    return DecodedMasks(estimates, index, decoded.logits[rows]), rows
+
+
 @torch.inference_mode()
 def decode_together(rounds: Sequence[Round]) -> list[DecodedMasks]:
     """Run the prompt encoder and the mask decoder once on prompts of several photos, as `decode_passing` does on each.
@@ -110,17 +140,19 @@ def decode_together(rounds: Sequence[Round]) -> list[DecodedMasks]:
         rounds: one of `decodable_together`'s groups.
     """
     with as_loaded(rounds[0].photo.model):
-        made = _run(rounds, multimask=not rounds[0].prompts.are_boxes)
+        made = _run(rounds, rounds[0].several)
     return [DecodedMasks(scores.float(), passed, masks) for scores, masks, passed in made]
 
 
 def decodable_together(rounds: Sequence[Round], points_per_batch: int) -> list[list[int]]:
-    """Group rounds, given by their places, so that each group is decoded at once: the same kind of prompts, at most
-    `points_per_batch` in all. A round of as many or more is a group of its own, and so is one without prompts."""
+    """Group rounds, given by their places, so that each group is decoded at once: the same kind of prompts, as many
+    masks of each, at most `points_per_batch` in all. A round of as many or more is a group of its own, and so is one
+    without prompts."""
     groups: list[list[int]] = []
-    open_groups: dict[tuple[bool, int], tuple[list[int], int]] = {}
+    open_groups: dict[tuple[bool, bool, int], tuple[list[int], int]] = {}
     for place, asked in enumerate(rounds):
-        kind, count = (asked.prompts.are_boxes, asked.prompts.labels.shape[1]), len(asked.prompts)
+        kind = asked.prompts.are_boxes, asked.several, asked.prompts.labels.shape[1]
+        count = len(asked.prompts)
         most = _at_once(asked.photo, points_per_batch)
         group, room = open_groups.get(kind, ([], 0))
         if not count or count > room:

@@ -211,7 +211,7 @@ def _dtype(encoder: torch.nn.Module, default: torch.dtype) -> torch.dtype:
 
 def _stretch(model: StretchedSam, rgb: np.ndarray) -> torch.Tensor:
     """Stretch a photo to the model's square and normalise it: (H, W, 3) uint8 -> (1, 3, S, S)."""
-    tensor = torch.as_tensor(rgb, device=model.device).permute(2, 0, 1)[None].float()
+    tensor = torch.tensor(rgb, device=model.device).permute(2, 0, 1)[None].float()  # copied: it may be read-only
     size = model.image_encoder.img_size
     square = functional.interpolate(
         tensor, (size, size), mode="bilinear", align_corners=False, antialias=model.antialias

@@ -26,8 +26,18 @@ class Prompts:
     def from_points(cls, points_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:
         """Make N prompts of one foreground point each; `points_px` is (N, 2) XY in original pixels."""
         points = np.asarray(points_px, dtype=np.float32).reshape(-1, 1, 2)
-        coords = np.concatenate([points, np.zeros_like(points)], axis=1)
-        return cls(coords, np.tile(np.array([1, -1]), (len(points), 1)), _confidence(confidence, len(points)))
+        return cls.from_labelled_points(points, np.ones((len(points), 1)), confidence)
+
+    @classmethod
+    def from_labelled_points(
+        cls, points_px: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None = None
+    ) -> Prompts:
+        """Make N prompts of P points each: (N, P, 2) XY in original pixels, (N, P) labels 1 or 0."""
+        points, labels = np.asarray(points_px, np.float32), np.asarray(labels, np.int64)
+        padding = np.zeros_like(points[:, :1]), np.full((len(points), 1), -1)
+        coords = np.concatenate([points, padding[0]], axis=1)
+        labels = np.concatenate([labels, padding[1]], axis=1)
+        return cls(coords, labels, _confidence(confidence, len(points)))
 
     @classmethod
     def from_boxes(cls, boxes_xyxy_px: np.ndarray, confidence: np.ndarray | None = None) -> Prompts:

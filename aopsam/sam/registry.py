@@ -163,8 +163,9 @@ MODELS: dict[str, ModelSpec] = {
 }
 """Models by the name that `load_sam` and `--sam` take."""
 
-TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h")
-"""Models that `aopsam.training` takes: padded photos, prompts in the encoder's pixels, segment-anything's decoder."""
+TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h", "efficient_sam_ti", "efficient_sam_s")
+"""Models that `aopsam.training` takes: prompts in the encoder's pixels, one embedding, segment-anything's decoder or
+EfficientSAM's. SAM 2 (embeddings of three sizes) and EfficientViT-SAM (prompts in other pixels) are not among them."""
 
 
 def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
@@ -182,9 +183,7 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
         ValueError: unknown name.
         CheckpointError: weights that cannot be found, downloaded or read, or that do not fit the model.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
-    spec = MODELS[name]
+    spec = _spec(name)
     path, digest = _locate(name, checkpoint)
     published, metadata = read_state_dict(path)
     _check_fit(name, path, {key: tuple(tensor.shape) for key, tensor in published.items()})
@@ -195,6 +194,18 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     model.sha256 = digest
     model.thresholds = _read_thresholds(path, metadata, spec.thresholds)
     return model
+
+
+def known_digest(name: str) -> str:
+    """Return the SHA-256 of the weights that `load_sam(name)` gives, without loading or downloading them.
+
+    Empty where nobody published one (EfficientSAM).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    weights = _spec(name).weights
+    return weights.sha256 if isinstance(weights, RemoteFile) else file_sha256(weights)
 
 
 def name_of(model: Sam) -> str:
@@ -226,6 +237,12 @@ class _NoRandomNumbers(TorchFunctionMode):
         if getattr(func, "__name__", "") in {"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_"}:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
+
+
+def _spec(name: str) -> ModelSpec:
+    if name not in MODELS:
+        raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:

@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import nn
 from torch.nn import functional as F
+
+from aopsam.sam.decoders.efficient_sam import EfficientSam
+from aopsam.sam.model import StretchedSam
 
 STRIDE = 16
 """Pixels of the frame per cell of the embedding."""
@@ -41,8 +45,14 @@ def prompt_tokens(sam: Sam, prompts: Prompts) -> torch.Tensor:
     """Return the (P, N, 256) sparse tokens of prompts, equal to those of `PromptEncoder.forward`.
 
     segment-anything pads points with a "not a point" token and does not pad boxes; here points have the label `PAD`.
+    EfficientSAM's own prompt encoder fills its six slots: (P, 6, 256).
     """
     encoder = sam.prompt_encoder
+    if isinstance(sam, EfficientSam):
+        points_px = prompts.points_px.masked_fill((prompts.labels == PAD).unsqueeze(-1), -1.0)
+        with torch.autocast(points_px.device.type, enabled=False):
+            slots: torch.Tensor = encoder((points_px, prompts.labels), None, None)[0]
+        return slots
     table = torch.cat([encoder.not_a_point_embed.weight] + [e.weight for e in encoder.point_embeddings])
     with torch.autocast(prompts.points_px.device.type, enabled=False):
         place = encoder.pe_layer.forward_with_coords(prompts.points_px + 0.5, encoder.input_image_size)
@@ -51,7 +61,13 @@ def prompt_tokens(sam: Sam, prompts: Prompts) -> torch.Tensor:
 
 
 def window_pe(sam: Sam, cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return (W, 256, height, width) dense positions of windows whose top left cells are `cells` (W, 2) as (x, y)."""
+    """Return (W, 256, height, width) dense positions of windows whose top left cells are `cells` (W, 2) as (x, y).
+
+    A `StretchedSam` has no windows: the cells are those of the whole square, at whatever size it is drawn.
+    """
+    if isinstance(sam, StretchedSam):
+        square: torch.Tensor = sam.prompt_encoder.pe_layer((height, width))
+        return square.expand(len(cells), -1, -1, -1)
     whole = sam.prompt_encoder.get_dense_pe()[0]
     return torch.stack([whole[:, y : y + height, x : x + width] for x, y in cells.tolist()])
 
@@ -81,7 +97,11 @@ def decode(
     height, width = embeddings.shape[-2:]
     outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([outputs.expand(count, -1, -1), prompt_tokens(sam, prompts)], dim=1)
-    if mask_input is None:
+    if isinstance(sam, EfficientSam):
+        if mask_input is not None:
+            raise ValueError("EfficientSAM takes points and boxes, no mask as a prompt")
+        source, which = embeddings, prompts.window
+    elif mask_input is None:
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         source, which = embeddings + dense, prompts.window
     else:
@@ -107,7 +127,12 @@ def _draw(upscaling: Any, keys: torch.Tensor, filters: torch.Tensor, height: int
     first, norm, second = upscaling[0], upscaling[1], upscaling[3]
     x = F.linear(keys, first.weight.permute(2, 3, 1, 0).flatten(0, 2))
     x = x.unflatten(-1, (4, -1)) + first.bias
-    x = F.gelu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
+    if isinstance(norm, nn.GroupNorm):  # EfficientSAM's, of one group: over all channels and positions
+        x = F.group_norm(x.flatten(1, 2).transpose(1, 2), 1, norm.weight, norm.bias, norm.eps)
+        x = x.transpose(1, 2).unflatten(1, (-1, 4))
+    else:
+        x = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+    x = F.gelu(x)
     x = F.linear(x, second.weight.permute(2, 3, 1, 0).flatten(0, 2), second.bias.repeat(4))
     x = F.gelu(x).reshape(len(keys), -1, filters.shape[-1])
     logits = (x @ filters.transpose(1, 2)).view(len(keys), height, width, 2, 2, 2, 2, -1)

@@ -106,7 +106,7 @@ class PredictorTask(Task):
         held_out: PromptMaps | None = None,
         photos: PromptedPhotos | None = None,
         sampling: Sampling | None = None,
-        prompts: int = 100,
+        prompts: int | None = 100,
         start: PromptPredictor | None = None,
     ) -> None:
         """Set up a predictor with random weights, or those of another one.
@@ -117,7 +117,8 @@ class PredictorTask(Task):
             held_out: rows to validate on.
             photos: photos whose masks give the validation score; without them, the loss on `held_out` does.
             sampling: sampling of the map for those masks; its threshold is chosen on `held_out` each time.
-            prompts: median number of prompts per photo that the threshold is chosen for.
+            prompts: median number of prompts per photo that the threshold is chosen for; None to keep that of
+                `sampling`.
             start: weights to begin with.
 
         Raises:
@@ -176,10 +177,16 @@ class PredictorTask(Task):
         if self.photos is None:
             return Validation(-loss, {"loss": loss})
         judged = model.to("cpu")
-        maps = confidence_maps(judged, self.held_out)
-        judged.sampling = calibrate_threshold(maps, self.sampling, self.prompts)
+        judged.sampling = choose_sampling(judged, self.held_out, self.sampling, self.prompts)
         figures = self.photos.judge(judged)
         return Validation(figures["miou"], {"loss": loss} | figures, self.photos.pictures(judged))
+
+
+def choose_sampling(
+    predictor: PromptPredictor, held_out: PromptMaps, sampling: Sampling, prompts: int | None
+) -> Sampling:
+    """Return `sampling` with a threshold for a median of `prompts` on held-out rows; as it is where that is None."""
+    return sampling if prompts is None else calibrate_threshold(confidence_maps(predictor, held_out), sampling, prompts)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from aopsam.predictor.inference import confidence_map
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.asf import adaptive_sampling
 from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.model import StretchedSam
 from aopsam.training.annotated import Annotated
 
 PICTURES = 4
@@ -61,7 +62,9 @@ class PromptedPhotos:
         """Draw the first photos in grey, their maps in red and the peaks in white: (H, W, 3) uint8 each, by name."""
         shown = {}
         for number, (encoded, photo) in enumerate(self._photos[:PICTURES]):
-            confidence = confidence_map(predictor, photo.rgb, encoded.embedding)
+            confidence = confidence_map(
+                predictor, photo.rgb, encoded.embedding, stretched=isinstance(self.sam, StretchedSam)
+            )
             rows, columns = confidence.shape
             height, width = photo.rgb.shape[:2]
             at = np.ix_(np.arange(rows) * height // rows, np.arange(columns) * width // columns)

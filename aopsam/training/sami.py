@@ -7,15 +7,15 @@ are compared with the teacher's features of the whole picture.
 
 The encoder has then never seen a whole picture: validate it on masked ones, and fine-tune it (finetune.py) before use.
 
-Differences from the paper. Its student is a plain transformer that drops masked tokens; the encoders here
-(convolutions, windowed attention) cannot, so masked patches are blanked in the normalised picture, and of the embedding
-only the cells under visible patches count as encoder output: the same for all encoders. The teacher's features are its
-256-channel embedding, which every SAM has, not the 1280 channels inside ViT-H.
+A plain transformer (EfficientSAM's ViTs) runs on the visible tokens alone, and what it puts out are its own tokens,
+before the neck, which learns in fine-tuning. Encoders with convolutions or windowed attention cannot drop tokens: there
+masked patches are blanked in the normalised picture, and of the embedding only the cells under visible patches count as
+encoder output. The teacher's features are those inside its ViT, before the neck (1280 channels of vit_h); of a teacher
+that is none, its embedding of 256 channels.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,21 +25,23 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from aopsam.sam.encoders.efficient_sam import EfficientSamEncoder
+from aopsam.sam.encoders.vit import ViTEncoder
 from aopsam.sam.model import EMBED_DIM
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
-from aopsam.training.student import StudentRecipe, StudentTask
+from aopsam.training.student import StudentRecipe, StudentTask, sines
 from aopsam.training.views import Views, normalised, shown
 
+PLAIN = (ViTEncoder, EfficientSamEncoder)
+"""Encoders with features of their own width, `features`, before a neck."""
 HEAD_WIDTH = 32
 """Channels of an attention head of the decoder, as in MAE's (16 heads for 512 channels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamiRecipe(StudentRecipe):
-    """Hyper-parameters of SAMI: the paper's, except batch and learning rate.
-
-    The paper: 400 epochs of ImageNet in batches of 4,096 pictures of 224 px, peak rate 2.4e-3, 40 epochs of warm-up.
+    """Hyper-parameters of SAMI: the paper's, except those in `PAPER`.
 
     Attributes:
         masked: share of the patches that are masked.
@@ -53,8 +55,24 @@ class SamiRecipe(StudentRecipe):
     betas: tuple[float, float] = (0.9, 0.95)
 
 
+PAPER = SamiRecipe(
+    steps=125_114,
+    batch=32,
+    accumulate=128,
+    picture_px=224,
+    teacher_px=224,
+    rate=2.4e-3,
+    average=0.0,
+    clip=None,
+)
+"""The paper's hyper-parameters, for a plain ViT: 400 epochs of ImageNet's 1,281,167 photos in batches of 4,096, 40
+epochs of warm-up, random resized crops to 224 px; neither averaged weights nor clipped gradients."""
+BATCH = PAPER.batch * PAPER.accumulate
+"""The paper's pictures in an update."""
+
+
 class SamiTask(StudentTask):
-    """Training of a student's encoder: visible patches in, teacher's embedding of the whole picture out."""
+    """Training of a student's encoder: visible patches in, teacher's features of the whole picture out."""
 
     recipe: SamiRecipe
     heads: SamiDecoder
@@ -71,17 +89,42 @@ class SamiTask(StudentTask):
         super().__init__(recipe, teacher, student, photos, held_out)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.heads = SamiDecoder(recipe.decoder_blocks, recipe.decoder_width)
+            self.heads = SamiDecoder(
+                recipe.decoder_blocks,
+                recipe.decoder_width,
+                _width(student, EfficientSamEncoder),
+                _width(teacher, PLAIN),
+            )
+
+    def teach(self, batch: Views) -> torch.Tensor:
+        """Compute the teacher's features of the same views on the student's grid, (B, C, h, w) float32."""
+        encoder = self.teacher.image_encoder
+        return self.on_students_grid(batch, encoder.features if isinstance(encoder, PLAIN) else encoder)
 
     def answer(self, model: nn.Module, batch: Views, generator: torch.Generator) -> torch.Tensor:
-        """Return the decoder's tokens of the whole picture, (B, 256, h, w), from a random share of it."""
+        """Return the decoder's tokens of the whole picture, (B, C, h, w), from a random share of it."""
         device = batch.student.device
         there = shown(batch.cells, batch.student.shape[-1] // STRIDE)[:, 0]
         visible = draw_visible(there.cpu(), self.recipe.masked, generator).to(device)
         pixels = normalised(self.student, batch.student, batch.cells * STRIDE)
-        pixels = pixels * F.interpolate(visible[:, None].float(), scale_factor=float(STRIDE))
         with self.recipe.mixed(device):
-            return self.heads(model(pixels), visible, there & ~visible)
+            return self.heads(self.encode(model, pixels, visible), visible, there & ~visible)
+
+    def encode(self, model: nn.Module, pixels: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Compute the student's tokens of visible cells from those cells alone.
+
+        Args:
+            model: the student's image encoder.
+            pixels: (B, 3, S, S) normalised pictures.
+            visible: (B, h, w) bool.
+
+        Returns:
+            (B, V, C), row by row; V is the largest number of visible cells, shorter lists end in zeros.
+        """
+        if isinstance(model, EfficientSamEncoder):
+            return model.tokens(pixels, visible)
+        embedding = model(pixels * F.interpolate(visible[:, None].float(), scale_factor=float(STRIDE)))
+        return pad_sequence([one[:, here].T for one, here in zip(embedding, visible, strict=True)], batch_first=True)
 
 
 def draw_visible(there: torch.Tensor, masked: float, generator: torch.Generator) -> torch.Tensor:
@@ -92,47 +135,55 @@ def draw_visible(there: torch.Tensor, masked: float, generator: torch.Generator)
 
 
 class SamiDecoder(nn.Module):
-    """Decoder that predicts the teacher's embedding from the cells under visible patches.
+    """Decoder that predicts the teacher's features from the cells under visible patches.
 
-    The linear maps into and out of the decoder begin as each other's inverse, so that from the first step on the
-    student's embedding itself moves towards the teacher's, and the mask decoder can read it afterwards.
+    Where both are embeddings, the linear maps into and out of the decoder begin as each other's inverse, so that from
+    the first step on the student's embedding itself moves towards the teacher's, and the mask decoder can read it
+    afterwards.
+
+    Args:
+        blocks: cross-attention blocks.
+        width: channels of a token in the decoder.
+        inputs: channels of the student's tokens.
+        outputs: channels of the teacher's features.
     """
 
-    def __init__(self, blocks: int, width: int) -> None:
+    def __init__(self, blocks: int, width: int, inputs: int = EMBED_DIM, outputs: int = EMBED_DIM) -> None:
         super().__init__()
-        self.embed = nn.Linear(EMBED_DIM, width)
+        self.embed = nn.Linear(inputs, width)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
         self.blocks = nn.ModuleList(CrossAttentionBlock(width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, EMBED_DIM)
+        self.head = nn.Linear(width, outputs)
         nn.init.orthogonal_(self.embed.weight)
-        with torch.no_grad():
-            self.head.weight.copy_(self.embed.weight.T)
+        if inputs == outputs:
+            with torch.no_grad():
+                self.head.weight.copy_(self.embed.weight.T)
         nn.init.zeros_(self.embed.bias)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, embedding: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    def forward(self, seen: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Predict the tokens of all cells; those of padding are zero.
 
         Args:
-            embedding: (B, 256, h, w); only cells under visible patches are read.
+            seen: (B, V, inputs) the student's tokens of visible cells, as `SamiTask.encode` gives them.
             visible: (B, h, w) bool.
             masked: (B, h, w) bool.
 
         Returns:
-            (B, 256, h, w).
+            (B, outputs, h, w).
         """
-        tokens = self.embed(embedding.permute(0, 2, 3, 1))
-        places = positions(visible.shape[1], visible.shape[2], tokens.shape[-1]).to(tokens)
+        tokens = self.embed(seen)
+        places = sines(visible.shape[1], visible.shape[2], tokens.shape[-1]).to(tokens)
         # Pictures differ in how many cells they have: shorter lists are padded, and padded keys are not attended to.
-        context = pad_sequence([(one + places)[here] for one, here in zip(tokens, visible, strict=True)], True)
+        context = tokens + pad_sequence([places[here] for here in visible], True)
         queries = pad_sequence([self.mask_token.to(tokens) + places[here] for here in masked], True)
         there = torch.cat([_lengths(visible, context), _lengths(masked, queries)], dim=1)
         for block in self.blocks:
             queries = block(queries, context, there)
         queries = self.norm(queries)
-        found = torch.zeros_like(tokens)
-        found[visible] = tokens[visible]
+        found = tokens.new_zeros((*visible.shape, tokens.shape[-1]))
+        found[visible] = tokens[_lengths(visible, tokens)]
         found[masked] = queries[_lengths(masked, queries)].to(found.dtype)
         answer: torch.Tensor = self.head(found) * (visible | masked).unsqueeze(-1)
         return answer.permute(0, 3, 1, 2)
@@ -165,12 +216,10 @@ class CrossAttentionBlock(nn.Module):
         return after
 
 
-def positions(height: int, width: int, channels: int) -> torch.Tensor:
-    """Return (height, width, channels) fixed sines and cosines of column and row, a quarter of channels each (MAE)."""
-    rates = torch.exp(-math.log(10000.0) * torch.arange(channels // 4) / (channels // 4))
-    x = (torch.arange(width)[:, None] * rates).expand(height, -1, -1)
-    y = (torch.arange(height)[:, None, None] * rates).expand(-1, width, -1)
-    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=-1)
+def _width(sam: Sam, plain: type | tuple[type, ...]) -> int:
+    """Return the channels of a plain ViT's tokens, before its neck; of other encoders, those of the embedding."""
+    own = isinstance(sam.image_encoder, plain)
+    return int(sam.image_encoder.neck[0].in_channels) if own else EMBED_DIM
 
 
 def _lengths(chosen: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:

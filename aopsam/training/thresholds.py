@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 
 from aopsam.masks.nms import box_nms
 from aopsam.masks.stability import stability_score
+from aopsam.sam.encode import encode
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import PAD, POINT, Prompts, decode, window_pe
 
@@ -53,11 +53,9 @@ def choose_thresholds(sam: Sam, photos: Sequence[Annotated], masks_a_photo: int 
 @torch.no_grad()
 def _score_grid(sam: Sam, photo: Annotated) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return boxes (K, 4) XYXY in low-resolution pixels, IoU estimates (K,) and stability (K,) of a grid's masks."""
-    resize = ResizeLongestSide(sam.image_encoder.img_size)
-    rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
-    embedding = sam.image_encoder(sam.preprocess(rgb))
+    encoded = encode(sam, photo.rgb)
+    embedding, (height, width) = encoded.embedding, encoded.input_hw
     pe = window_pe(sam, torch.zeros(1, 2, dtype=torch.int64), *embedding.shape[-2:])
-    height, width = rgb.shape[-2:]
     centres = (torch.arange(GRID) + 0.5) / GRID
     points = torch.stack([(centres * width).repeat(GRID), (centres * height).repeat_interleave(GRID)], dim=1)
     boxes, scores, stabilities = [], [], []

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
+from torch.nn import functional as F
 
 from aopsam.masks import rle
+from aopsam.sam.encode import encode
+from aopsam.sam.model import StretchedSam
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, decode, window_pe
 
 
 @torch.no_grad()
 def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the IoU of one prompt per mask, pre-processed as in segment-anything, at the photo's own resolution.
+    """Measure the IoU of one prompt per mask, pre-processed as by the model's authors, at the photo's own resolution.
 
     Args:
         sam: in eval mode.
@@ -27,18 +29,17 @@ def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 3
     Returns:
         (M, 3) true IoU of the three alternatives, and (M, 3) IoU estimates of the model.
     """
-    resize = ResizeLongestSide(sam.image_encoder.img_size)
-    rgb = torch.from_numpy(resize.apply_image(photo.rgb)).permute(2, 0, 1)[None].float()
-    embedding = sam.image_encoder(sam.preprocess(rgb))
+    encoded = encode(sam, photo.rgb)
+    embedding, shown_px = encoded.embedding, encoded.input_hw
     pe = window_pe(sam, torch.zeros(1, 2, dtype=torch.int64), *embedding.shape[-2:])
     size = photo.rgb.shape[:2]
+    scale = np.array([shown_px[1] / size[1], shown_px[0] / size[0]])
     truths = np.stack([rle.decode(mask) for mask in photo.rles])
     if kind == "box":
         xywh = np.array([rle.bbox_xywh(mask) for mask in photo.rles], dtype=np.float64)
-        points = resize.apply_boxes(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1), size)
-        points, label = points.reshape(-1, 2, 2), [CORNER_A, CORNER_B]
+        points, label = np.stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) * scale, [CORNER_A, CORNER_B]
     else:
-        points = resize.apply_coords(photo.points_px, size)
+        points = photo.points_px * scale
         points, label = np.stack([points, np.zeros_like(points)], axis=1), [POINT, PAD]
     ious, estimates = [], []
     for start in range(0, len(truths), chunk):
@@ -46,7 +47,10 @@ def prompted_iou(sam: Sam, photo: Annotated, kind: str = "point", chunk: int = 3
         count = len(part)
         prompts = Prompts(torch.zeros(count, dtype=torch.int64), part, torch.tensor([label] * count))
         logits, estimate = decode(sam, embedding, pe, prompts)
-        masks = sam.postprocess_masks(logits[:, 1:], tuple(rgb.shape[-2:]), size) > 0
+        if isinstance(sam, StretchedSam):
+            masks = F.interpolate(logits[:, 1:], size, mode="bilinear", align_corners=False) > 0
+        else:
+            masks = sam.postprocess_masks(logits[:, 1:], shown_px, size) > 0
         truth = torch.from_numpy(truths[start : start + chunk]).unsqueeze(1)
         both = (masks & truth).sum((-1, -2)).float()
         ious.append(both / (masks | truth).sum((-1, -2)))

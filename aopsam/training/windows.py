@@ -84,6 +84,7 @@ def make_batch(
     prompts: int,
     scale: tuple[float, float],
     box_share: float,
+    stretch: bool = False,
 ) -> Batch:
     """Cut `windows` windows of `size_px` out of random photos.
 
@@ -96,6 +97,8 @@ def make_batch(
         prompts: most prompts of a window; a window with few masks gets at most three prompts per mask.
         scale: smallest and largest size of the photo relative to the frame (log-uniform).
         box_share: share of the prompts that are boxes.
+        stretch: photos fill the frame, each side by its own factor, as a `StretchedSam` reads them, and none is smaller
+            than the frame: of `scale`, what is below 1 is 1.
 
     Raises:
         ValueError: no photo has a mask to prompt for.
@@ -104,7 +107,9 @@ def make_batch(
     rgbs: list[np.ndarray] = []
     asked: list[_Asked] = []
     while len(cut) < windows:
-        window, chosen = find_window(photos, rng, size_px, frame_px, scale, prompts, bare=len(asked) > 0)
+        window, chosen = find_window(
+            photos, rng, size_px, frame_px, scale, prompts, bare=len(asked) > 0, stretch=stretch
+        )
         asked += [_ask(window, index, len(cut), rng, box_share) for index in chosen.tolist()]
         rgbs.append(jittered(window, rng))
         cut.append(window)
@@ -148,7 +153,7 @@ class Window:
     Attributes:
         photo: photo that it is cut out of.
         flip: whether the photo is mirrored left to right.
-        scale: frame pixels to a pixel of the photo.
+        scale: frame pixels to a pixel of the photo, along x and y; they differ where photos are stretched.
         corner: x and y of the top left pixel in the scaled photo.
         size_px: side in frame pixels.
         cell: x and y of its top left cell in the frame.
@@ -157,7 +162,7 @@ class Window:
 
     photo: Annotated
     flip: bool
-    scale: float
+    scale: tuple[float, float]
     corner: tuple[int, int]
     size_px: int
     cell: tuple[int, int]
@@ -171,20 +176,28 @@ class Window:
         size_px: int,
         frame_px: int,
         scale: tuple[float, float],
+        stretch: bool = False,
     ) -> Window:
         """Cut a random window of `size_px` out of a photo, put at a random cell of the frame."""
         height, width = photo.rgb.shape[:2]
-        factor = frame_px / max(height, width) * float(np.exp(rng.uniform(*np.log(scale))))
-        extent = int(width * factor + 0.5), int(height * factor + 0.5)
+        drawn = float(np.exp(rng.uniform(*np.log(scale))))
+        if stretch:
+            factors = tuple(frame_px / side * max(drawn, 1.0) for side in (width, height))
+        else:
+            factors = (frame_px / max(height, width) * drawn,) * 2
+        extent = [int(side * factor + 0.5) for side, factor in zip((width, height), factors, strict=True)]
         corner = tuple(int(rng.integers(max(side - size_px, 0) + 1)) for side in extent)
         free = (frame_px - size_px) // STRIDE
         cell = tuple(int(rng.integers(free + 1)) for _ in range(2))
         inside = tuple(min(side - start, size_px) for side, start in zip(extent, corner, strict=True))
-        return cls(photo, bool(rng.random() < 0.5), factor, corner, size_px, cell, inside)  # type: ignore[arg-type]
+        return cls(photo, bool(rng.random() < 0.5), factors, corner, size_px, cell, inside)  # type: ignore[arg-type]
 
-    def around(self, rng: np.random.Generator, frame_px: int, scale: tuple[float, float]) -> Window | None:
+    def around(
+        self, rng: np.random.Generator, frame_px: int, scale: tuple[float, float], stretch: bool = False
+    ) -> Window | None:
         """Return a window of the same photo around one of its masks; None where none is large enough at any scale."""
-        longer = max(self.photo.rgb.shape[:2])
+        height, width = self.photo.rgb.shape[:2]
+        longer = (height * width) ** 0.5 if stretch else max(height, width)
         large = np.flatnonzero(self.photo.areas_px >= least_share(frame_px, scale) * longer**2)
         if not len(large):
             return None
@@ -192,9 +205,9 @@ class Window:
         least = (MIN_AREA_PX / self.photo.areas_px[index]) ** 0.5 * longer / frame_px
         # Not exactly the least, at which rounding would decide.
         narrowed = min(max(scale[0], least * (1 + 1e-6)), scale[1]), scale[1]
-        window = Window.cut(self.photo, rng, self.size_px, frame_px, narrowed)
-        extent = [int(side * window.scale + 0.5) for side in self.photo.rgb.shape[1::-1]]
-        xy = window.interior_px()[index] * window.scale - self.size_px / 2
+        window = Window.cut(self.photo, rng, self.size_px, frame_px, narrowed, stretch)
+        extent = [int(side * factor + 0.5) for side, factor in zip((width, height), window.scale, strict=True)]
+        xy = window.interior_px()[index] * np.array(window.scale) - self.size_px / 2
         corner = [int(min(max(at, 0), max(side - self.size_px, 0))) for at, side in zip(xy, extent, strict=True)]
         inside = [min(side - start, self.size_px) for side, start in zip(extent, corner, strict=True)]
         return replace(window, corner=(corner[0], corner[1]), inside=(inside[0], inside[1]))
@@ -202,7 +215,8 @@ class Window:
     def region(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the rectangle XYXY of the unscaled photo under `width` x `height` pixels of the window."""
         x, y = self.corner
-        return x / self.scale, y / self.scale, (x + width) / self.scale, (y + height) / self.scale
+        across, down = self.scale
+        return x / across, y / down, (x + width) / across, (y + height) / down
 
     def rgb(self) -> np.ndarray:
         """Return the window's pixels, (S, S, 3) uint8, zero outside the photo."""
@@ -253,7 +267,7 @@ class Window:
 
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Convert unscaled photo pixels (..., 2) to frame pixels, scaled as by `ResizeLongestSide.apply_coords`."""
-        return xy * self.scale - self.corner + np.array(self.cell) * STRIDE
+        return xy * np.array(self.scale) - self.corner + np.array(self.cell) * STRIDE
 
 
 def find_window(
@@ -265,6 +279,7 @@ def find_window(
     most: int,
     *,
     bare: bool = False,
+    stretch: bool = False,
 ) -> tuple[Window, np.ndarray]:
     """Cut a random window with masks to prompt for, and choose them; after `CUTS` without any, one around a mask.
 
@@ -276,6 +291,7 @@ def find_window(
         scale: smallest and largest size of the photo relative to the frame.
         most: most masks of a window.
         bare: whether a window of a photo without annotations will do, too.
+        stretch: photos fill the frame, each side by its own factor.
 
     Returns:
         The window, and the indices of its masks, as `choose_masks` gives them.
@@ -284,14 +300,14 @@ def find_window(
         ValueError: no photo has a mask to prompt for.
     """
     for _ in range(CUTS):
-        window = Window.cut(photos[int(rng.integers(len(photos)))], rng, size_px, frame_px, scale)
+        window = Window.cut(photos[int(rng.integers(len(photos)))], rng, size_px, frame_px, scale, stretch)
         chosen = choose_masks(window, rng, most)
         if len(chosen) or (bare and not len(window.photo.rles)):
             return window, chosen
     first = int(rng.integers(len(photos)))
     for number in range(len(photos)):
-        drawn = Window.cut(photos[(first + number) % len(photos)], rng, size_px, frame_px, scale)
-        around = drawn.around(rng, frame_px, scale)
+        drawn = Window.cut(photos[(first + number) % len(photos)], rng, size_px, frame_px, scale, stretch)
+        around = drawn.around(rng, frame_px, scale, stretch)
         if around is not None and len(chosen := choose_masks(around, rng, most)):
             return around, chosen
     raise ValueError(
@@ -305,7 +321,7 @@ def choose_masks(window: Window, rng: np.random.Generator, most: int) -> np.ndar
     points = window.interior_px()
     x0, y0, x1, y1 = window.region(*window.inside)
     ok = (points >= (x0 + 1, y0 + 1)).all(1) & (points <= (x1 - 2, y1 - 2)).all(1)
-    candidates = np.flatnonzero(ok & (window.photo.areas_px * window.scale**2 >= MIN_AREA_PX))
+    candidates = np.flatnonzero(ok & (window.photo.areas_px * (window.scale[0] * window.scale[1]) >= MIN_AREA_PX))
     if not len(candidates):
         return candidates
     repeated = np.concatenate([rng.permutation(candidates) for _ in range(3)])

@@ -68,14 +68,27 @@ def _pair(uri: str) -> tuple[AbstractFileSystem, str, str]:
     pair = pair_of_folders(posixpath.basename(entry["name"].rstrip("/")) for entry in entries)
     if pair is None:
         raise ValueError("its folders of photos and masks are gone")
-    return filesystem, f"{path.rstrip('/')}/{pair[0]}", f"{path.rstrip('/')}/{pair[1]}"
+    photos, masks = (_test_split(filesystem, f"{path.rstrip('/')}/{name}") for name in pair)
+    return filesystem, photos, masks
+
+
+def _test_split(filesystem: AbstractFileSystem, folder: str) -> str:
+    """Return a folder, or the one in it of the test split: CAMO's photos lie in Images/Test and Images/Train."""
+    below = (str(name).rstrip("/") for name in filesystem.ls(folder, detail=False))
+    return next((name for name in below if posixpath.basename(name).lower() == "test"), folder)
 
 
 def _mask_pairs(uri: str, on_problem: Callable[[str], None]) -> Iterator[Sample]:
     filesystem, photos, masks = _pair(uri)
+    of_photos, of_masks = (
+        [posixpath.basename(entry) for entry in filesystem.ls(folder, detail=False)] for folder in (photos, masks)
+    )
+    if posixpath.basename(photos).lower() == "test" != posixpath.basename(masks).lower():  # one folder for both splits
+        stems = {posixpath.splitext(name)[0] for name in of_photos}
+        of_masks = [name for name in of_masks if posixpath.splitext(name)[0] in stems]
     yield from read_mask_pairs(
-        [posixpath.basename(entry) for entry in filesystem.ls(photos, detail=False)],
-        [posixpath.basename(entry) for entry in filesystem.ls(masks, detail=False)],
+        of_photos,
+        of_masks,
         lambda photo: filesystem.cat_file(f"{photos}/{photo}"),
         lambda mask: filesystem.cat_file(f"{masks}/{mask}"),
         on_problem,

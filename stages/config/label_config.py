@@ -13,6 +13,7 @@ import yaml
 from aopsam._options import Count, OneOf, check, checked, coerce, options_of
 from aopsam.everything.options import GeneratorOptions
 from aopsam.photos.decode import MAX_PIXELS
+from aopsam.prompting import PRESETS
 from aopsam.sam.encode import PRECISIONS
 from stages.config.strategy_spec import parse_strategies
 from stages.storage.fetched import read_file
@@ -38,8 +39,9 @@ class LabelConfig:
     encoder_runtime: Literal["torch", "openvino"] = "torch"
     """Runtime of the image encoder; openvino runs on a CPU and is an extra."""
     prompts: str = "aop"
-    """Prompt strategy: aop, grid-N, random-N, hierarchical, oas-box, oas-center, attention, attention-PRESET; with
-    options as in "oas-box(detector=FILE)"."""
+    """Prompt strategy: aop, grid-N, random-N, hierarchical, oas-box, oas-center, attention, attention-PRESET; or a
+    paper's whole method: aop-paper, efficient-sam2, mobile-sam-v2, efficient-sam-amr; with options as in
+    "oas-box(detector=FILE)"."""
     strategy_options: dict[str, Any] = field(default_factory=dict)
     """Options of the strategy, where a file of settings gives them."""
     max_pixels: Count = MAX_PIXELS
@@ -84,18 +86,23 @@ class LabelConfig:
         return cls.from_mapping(values, path)
 
     def with_written_options(self) -> LabelConfig:
-        """Return the configuration with the options that `prompts` has in brackets in their own fields.
+        """Return the configuration with all options in their own fields: those that `prompts` has in brackets, and
+        those of a preset where none are given: a manifest holds its values, not its name alone.
 
         Raises:
             ValueError: `prompts` is no strategy, or more than one.
         """
-        if "(" not in self.prompts:
-            return self
-        spec, *more = parse_strategies(self.prompts)
-        if more:
-            raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
-        options = replace(self.options, **spec.generator_options)
-        return replace(self, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
+        config = self
+        if "(" in self.prompts:
+            spec, *more = parse_strategies(self.prompts)
+            if more:
+                raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
+            options = replace(self.options, **spec.generator_options)
+            config = replace(self, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
+        if (preset := PRESETS.get(config.prompts)) is None:
+            return config
+        options = config.options.filled(preset.after)
+        return replace(config, strategy_options=preset.strategy_options(config.strategy_options), options=options)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, of `GeneratorOptions` among the others; URIs without their secrets."""

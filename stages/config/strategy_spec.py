@@ -10,7 +10,7 @@ from typing import Any
 
 from aopsam._options import checked, is_file, options_of
 from aopsam.everything.options import GeneratorOptions
-from aopsam.prompting import find_strategy
+from aopsam.prompting import PRESETS, find_strategy
 from stages.storage.fetched import local_file
 from stages.storage.location import absolute
 
@@ -89,6 +89,12 @@ def _spec(entry: str) -> StrategySpec:
         # Workers run in folders of their own.
         options[key] = absolute(option["value"]) if is_file(hints.get(key)) or key == PREDICTOR else value
     return StrategySpec("".join(entry.split()), name, options)
+
+
+def preset_values(specs: Sequence[StrategySpec]) -> dict[str, dict[str, Any]]:
+    """Return name → strategy and options of the presets among strategies: what a record must hold beside the names."""
+    presets = {spec.name: PRESETS[spec.name] for spec in specs if spec.name in PRESETS}
+    return {name: {"prompts": of.strategy} | dict(of.options) | dict(of.after) for name, of in presets.items()}
 
 
 def options_here(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,14 @@ from aopsam.sam.registry import load_sam
 from schemas.column import column
 from schemas.metrics import SCHEMA
 from stages.config.strategy_spec import PREDICTOR, StrategySpec, options_here
-from stages.evaluate.compare import GROUND_TRUTH_PROMPTS, STAGES, Measured, ask_ground_truth, compare
+from stages.evaluate.compare import (
+    GROUND_TRUTH_PROMPTS,
+    STAGES,
+    Measured,
+    ask_ground_truth,
+    check_ground_truth,
+    compare,
+)
 from stages.evaluate.ground_truth import Annotation, usable_annotations
 from stages.evaluate.peak_memory import peak_memory
 from stages.registry.reference import open_predictor
@@ -126,7 +133,10 @@ class EvaluatePhotos:
         self.generators: dict[tuple[str, str], AutoMaskGenerator] = {}
         for model in self.models:
             for spec in evaluation.strategies:
-                if spec.name in GROUND_TRUTH_PROMPTS or spec.name == RANDOM_MATCH:
+                if spec.name in GROUND_TRUTH_PROMPTS:
+                    check_ground_truth(spec)
+                    continue
+                if spec.name == RANDOM_MATCH:
                     if spec.options:
                         raise ValueError(f"{spec.name} takes no options")
                     continue
@@ -171,7 +181,7 @@ class EvaluatePhotos:
         matched: int | None = None
         for spec in self.evaluation.strategies:
             if spec.name in GROUND_TRUTH_PROMPTS:
-                measured = ask_ground_truth(spec.name, photo, opened.annotations)
+                measured = ask_ground_truth(spec, photo, opened.annotations, opened.crowds)
             else:
                 labelled = self.label(model, spec, photo, matched)
                 measured = compare(labelled, opened.annotations, opened.crowds)

@@ -9,15 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam._options import unknown
 from aopsam.everything.ledger import Labelled
+from aopsam.everything.options import GeneratorOptions
 from aopsam.masks import rle
 from aopsam.metrics import METRICS, PRECISIONS, SIZES, AveragePrecision, Comparison, Ranked, pearson, rank, spearman
 from aopsam.metrics.average_recall import THRESHOLDS
 from aopsam.sam.encode import EncodedPhoto
-from stages.evaluate.ground_truth import Annotation, answer, box_prompts, point_prompts
+from aopsam.sam.prompts import Prompts
+from stages.config.strategy_spec import StrategySpec
+from stages.evaluate.ground_truth import (
+    Annotation,
+    answer,
+    box_prompts,
+    choose,
+    point_prompts,
+    two_point_prompts,
+)
 
-GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-box": box_prompts}
-"""Strategies that ask the ground truth: one prompt a mask, the best of three masks counts."""
+GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-points-2": two_point_prompts, "gt-box": box_prompts}
+"""Strategies that ask the ground truth: one prompt a mask. The best of three masks counts; with one of
+`GROUND_TRUTH_OPTIONS` the mask that the model would choose by its predicted IoU, refined or not."""
+GROUND_TRUTH_OPTIONS = ("masks_per_prompt", "single_mask", "refine", "refine_boundary", "refine_points")
 CHOSEN = ("miou_predicted", "miou_score")
 """Metrics of `GROUND_TRUTH_PROMPTS`: mIoU of the masks that predicted IoU, and the learned score, choose of three."""
 STAGES = ("open", "encode", "prompt", "decode", "filter", "rle")
@@ -49,14 +62,8 @@ def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Seque
     """Measure every metric of a photo; masks rank by their score, without one by the mean of predicted IoU and
     stability, as SAM's authors do."""
     ranked = sorted(labelled.records, key=lambda record: -_score(record))
-    areas = [annotation.get("declared_area") or rle.area(annotation["segmentation"]) for annotation in annotations]
-    comparison = Comparison(
-        [record["segmentation"] for record in ranked],
-        [annotation["segmentation"] for annotation in annotations],
-        np.array([_score(record) for record in ranked], np.float64),
-        np.array(areas, np.float64),
-        crowds,
-    )
+    scores = np.array([_score(record) for record in ranked], np.float64)
+    comparison = _compared([record["segmentation"] for record in ranked], scores, annotations, crowds)
     values = {name: metric.of(comparison) for name, metric in METRICS.items()}
     values |= {f"{size}_truths": float(comparison.truths_of(size).sum()) for size in SIZES}
     values |= _counts(
@@ -66,9 +73,37 @@ def compare(labelled: Labelled, annotations: Sequence[Annotation], crowds: Seque
     return Measured(values, {name: rank(comparison, size) for name, size in PRECISIONS.items()})
 
 
-def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annotation]) -> Measured:
-    """Measure the masks that a model gives for prompts of the ground truth; `name` is in `GROUND_TRUTH_PROMPTS`."""
-    prompts = GROUND_TRUTH_PROMPTS[name](annotations)
+def check_ground_truth(spec: StrategySpec) -> None:
+    """Check the options of a strategy of `GROUND_TRUTH_PROMPTS`.
+
+    Raises:
+        ValueError: one that it does not have, or three masks a prompt beside others.
+    """
+    for name in spec.options:
+        if name not in GROUND_TRUTH_OPTIONS:
+            raise ValueError(f"{spec.text}: unknown option {unknown(name, GROUND_TRUTH_OPTIONS)}")
+    if spec.options.get("masks_per_prompt") == 3:
+        raise ValueError(f"{spec.text}: without options there are three masks a prompt; write {spec.name}")
+
+
+def ask_ground_truth(
+    spec: StrategySpec,
+    photo: EncodedPhoto,
+    annotations: Sequence[Annotation],
+    crowds: Sequence[Mapping[str, Any]] = (),
+) -> Measured:
+    """Measure the masks that a model gives for prompts of the ground truth.
+
+    Args:
+        spec: of `GROUND_TRUTH_PROMPTS`, its options checked.
+        photo: the encoded photo.
+        annotations: those that are asked for.
+        crowds: RLEs; see `compare`.
+    """
+    prompts = GROUND_TRUTH_PROMPTS[spec.name](annotations)
+    if spec.options:
+        options = GeneratorOptions(**spec.generator_options | {"masks_per_prompt": 1})
+        return _ask_for_one(prompts, options, photo, annotations, crowds)
     answers = answer(photo, prompts, annotations)
     count = len(prompts)
     quality = {
@@ -81,6 +116,41 @@ def ask_ground_truth(name: str, photo: EncodedPhoto, annotations: Sequence[Annot
         quality["score_pearson"] = pearson(answers.score, answers.iou)
         quality["miou_score"] = answers.chosen_by(answers.score)
     return Measured(quality | _counts(count, count, count, count, {"decode": answers.seconds}))
+
+
+def _ask_for_one(
+    prompts: Prompts,
+    options: GeneratorOptions,
+    photo: EncodedPhoto,
+    annotations: Sequence[Annotation],
+    crowds: Sequence[Mapping[str, Any]],
+) -> Measured:
+    """Measure the one mask of each prompt: its IoU with the mask it was asked for, and precision, by predicted IoU."""
+    chosen, ledger = choose(photo, prompts, options)
+    found = sorted((c.predicted_iou, i, rle.from_runs(c.runs)) for i, c in enumerate(chosen) if c is not None)[::-1]
+    estimates = np.array([estimate for estimate, _, _ in found], np.float64)
+    comparison = _compared([mask for _, _, mask in found], estimates, annotations, crowds)
+    iou, predicted = np.zeros((len(prompts), 1)), np.zeros((len(prompts), 1))
+    for row, (estimate, number, _) in enumerate(found):
+        iou[number], predicted[number] = comparison.iou[row, number], estimate
+    miou = float(iou.mean()) if len(iou) else None
+    values = {"miou": miou, "miou_predicted": miou, "predicted_iou_pearson": pearson(predicted, iou)}
+    values |= _counts(len(annotations), len(prompts), len(prompts), len(found), ledger.seconds)
+    values |= {f"{size}_truths": float(comparison.truths_of(size).sum()) for size in SIZES}
+    values["refinements"] = float(ledger.refinements)
+    return Measured(values, {name: rank(comparison, size) for name, size in PRECISIONS.items()})
+
+
+def _compared(
+    masks: Sequence[Mapping[str, Any]],
+    scores: NDArray[np.float64],
+    annotations: Sequence[Annotation],
+    crowds: Sequence[Mapping[str, Any]],
+) -> Comparison:
+    """Compare masks, best-ranked first, with annotations."""
+    areas = [annotation.get("declared_area") or rle.area(annotation["segmentation"]) for annotation in annotations]
+    truths = [annotation["segmentation"] for annotation in annotations]
+    return Comparison(masks, truths, scores, np.array(areas, np.float64), crowds)
 
 
 def unpacked(row: Mapping[str, Any], ground_truths: int) -> Ranked:

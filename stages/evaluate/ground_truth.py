@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from aopsam._as_loaded import as_loaded
+from aopsam.everything.candidates import Candidate, Crop
+from aopsam.everything.ledger import Ledger
+from aopsam.everything.lock_step import Steps, in_lock_step
+from aopsam.everything.options import GeneratorOptions
+from aopsam.everything.rounds import PhotoRun
 from aopsam.masks import rle
 from aopsam.predictor.interior import interior_point
 from aopsam.sam.decode import decode_passing, upscale
@@ -76,6 +83,20 @@ def point_prompts(annotations: Sequence[Annotation]) -> Prompts:
     return Prompts.from_points(np.array(points, dtype=np.float32).reshape(-1, 2))
 
 
+def two_point_prompts(annotations: Sequence[Annotation]) -> Prompts:
+    """Make two points an annotation, drawn at random from its mask's pixels; the same mask has the same points.
+
+    As Adaptive Mask Refinement begins (section XI-A of its paper). A mask of one pixel has that one twice.
+    """
+    points = np.zeros((len(annotations), 2, 2), np.float32)
+    for place, annotation in enumerate(annotations):
+        y, x = np.nonzero(rle.decode(annotation["segmentation"]))
+        drawn = np.random.default_rng(zlib.crc32(str(annotation["segmentation"]["counts"]).encode()))
+        chosen = drawn.choice(len(x), 2, replace=len(x) < 2)
+        points[place] = np.stack([x[chosen], y[chosen]], axis=1)
+    return Prompts.from_labelled_points(points, np.ones((len(points), 2)))
+
+
 def box_prompts(annotations: Sequence[Annotation]) -> Prompts:
     """Make one box an annotation: tight around its mask, from the first pixel's near edge to the last's far edge."""
     boxes = np.array([rle.bbox_xywh(a["segmentation"]) for a in annotations], dtype=np.float32).reshape(-1, 4)
@@ -109,6 +130,39 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
             scores.append(scorer.score(photo, prompts[part], decoded).unflatten(0, (-1, 3)).numpy())
     score = None if scorer is None else np.concatenate(scores)
     return Answers(np.concatenate(ious), np.concatenate(estimates), score, seconds)
+
+
+def choose(photo: EncodedPhoto, prompts: Prompts, options: GeneratorOptions) -> tuple[list[Candidate | None], Ledger]:
+    """Decode the mask that the model itself would choose for each of N prompts, and refine it if the options say so.
+
+    Args:
+        photo: the encoded photo.
+        prompts: N points or boxes.
+        options: `masks_per_prompt`, which must be 1, `single_mask` and those of refinement count; no mask is filtered.
+
+    Returns:
+        The mask of each prompt, None where the model made none; counts and times.
+    """
+    options = replace(options, pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    run = PhotoRun(options, photo.rgb, ledger := Ledger(photo.model.device), photo)
+    crop = Crop(photo, (0, 0, photo.hw[1], photo.hw[0]), photo.hw)
+    numbered = replace(prompts, confidence=np.arange(len(prompts), dtype=np.float32))  # tells whose mask comes back
+
+    def way() -> Steps[list[Candidate]]:
+        decoded = yield from run.decode(crop, numbered, run.options.filters)
+        found, _ = run.filter(crop, numbered, decoded, run.options.filters)
+        if options.refine is not None:
+            found = yield from run.ask_again(crop, found, run.options.filters)
+        return found
+
+    with torch.inference_mode(), as_loaded(photo.model):
+        (outcome,) = in_lock_step(photo.model, [(ledger, way())], options.points_per_batch)
+    if isinstance(outcome, Exception):
+        raise outcome
+    chosen: list[Candidate | None] = [None] * len(prompts)
+    for candidate in outcome:
+        chosen[int(candidate.prompt.confidence[0])] = candidate
+    return chosen, ledger
 
 
 def _recorded_point(annotation: Annotation) -> tuple[float, float] | None:

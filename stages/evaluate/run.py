@@ -14,6 +14,7 @@ from schemas.metrics import SCHEMA
 from stages.annotations.job import Done, PhotoJob
 from stages.annotations.samples import ReadSamples, Source
 from stages.annotations.shards import list_shards
+from stages.config.strategy_spec import preset_values
 from stages.engine.resources import Resources
 from stages.evaluate.actor import RESULTS, EvaluatePhotos, Evaluation
 from stages.storage.location import absolute, printable, redact
@@ -53,6 +54,8 @@ def prepare_evaluation(
         "seed": evaluation.seed,
         "weights": weights,
     }
+    if presets := preset_values(evaluation.strategies):
+        configuration["presets"] = presets
     job = PhotoJob(out, sources, ReadSamples(rows=1), SCHEMA, configuration)
     job.check(*WRITTEN)
     return job

@@ -126,7 +126,8 @@ LAYOUTS = (
     ),
     Layout(
         "Prompts of the ground truth",
-        "one prompt a mask: the best of three masks by true IoU, and those that the model itself would choose",
+        "one prompt a mask: the best of three masks by true IoU, and those that the model itself would choose, which"
+        " are the only ones where there are options",
         _of_ground_truth,
         (
             *(MIOU, percent("miou_predicted", "by predicted IoU", True), percent("miou_score", "by score", True)),

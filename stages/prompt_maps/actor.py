@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from tyro.conf import Suppress
 from aopsam._allocator import keep_freed_memory
 from aopsam._options import Limits, OneOf, check
 from aopsam.photos.decode import open_photo
-from aopsam.predictor.frame import content_hw, to_frame
+from aopsam.predictor.frame import to_frame
 from aopsam.predictor.targets import PRESETS, Combine
 from aopsam.sam.encode import encode
 from aopsam.sam.model import StretchedSam
@@ -22,9 +22,6 @@ from aopsam.sam.registry import load_sam
 from stages.prompt_maps.rows import MIRRORED
 from stages.prompt_maps.target import PhotoTarget, Source, photo_target
 from stages.storage.fetched import local_file
-
-if TYPE_CHECKING:  # importing it before aopsam would fail with a torchvision without operators
-    from segment_anything.modeling import Sam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +36,9 @@ class MapRecipe:
     """Name of the model whose embeddings the predictor will read."""
     checkpoint: str | None = None
     """File of its weights; by default the bundled or official ones."""
-    source: Source = "interior"
-    """Place of a mask's prompt: the point deepest inside it, or the annotation's recorded point_coords."""
+    source: Source = "recorded"
+    """Place of a mask's prompt: the annotation's recorded point_coords, or the point deepest inside it where there are
+    none; or always the deepest."""
     combine: Combine = "max"
     """Rule by which overlapping prompts are combined."""
     preset: Annotated[str, OneOf(PRESETS)] = "medium"
@@ -60,18 +58,6 @@ class MapRecipe:
         check(self)
 
 
-def load_padding_sam(name: str, checkpoint: str | None) -> Sam:
-    """Load a model that pads photos, as the frame of a prompt map does, by `load_sam`.
-
-    Raises:
-        ValueError: the model stretches photos; also what `load_sam` raises.
-    """
-    model = load_sam(name, local_file(checkpoint))
-    if isinstance(model, StretchedSam):
-        raise ValueError(f"{name} stretches photos, the frame of a prompt map is padded: choose another --sam")
-    return model
-
-
 class BuildPromptMaps:
     """Work on a photo of `SAMPLES` (annotations/samples.py): one row of schemas/prompt_maps.py, two with `mirror`."""
 
@@ -79,7 +65,8 @@ class BuildPromptMaps:
         torch.set_num_threads(recipe.threads)
         keep_freed_memory()
         self.recipe = recipe
-        self.model = load_padding_sam(recipe.sam, recipe.checkpoint).to(device)
+        self.model = load_sam(recipe.sam, local_file(recipe.checkpoint)).to(device)
+        self.stretched = isinstance(self.model, StretchedSam)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a photo; tell which annotations cannot be used.
@@ -104,10 +91,11 @@ class BuildPromptMaps:
             combine=recipe.combine,
             preset=recipe.preset,
             sparse=recipe.sparse,
+            stretched=self.stretched,
         )
         yield self._row(name, rgb, target)
         if recipe.mirror:
-            yield self._row(name + MIRRORED, np.ascontiguousarray(rgb[:, ::-1]), target.mirrored(image_hw))
+            yield self._row(name + MIRRORED, np.ascontiguousarray(rgb[:, ::-1]), target.mirrored())
 
     def _row(self, image_id: str, rgb: np.ndarray, target: PhotoTarget) -> dict[str, Any]:
         embedding = encode(self.model, rgb).embedding[0].half().cpu().numpy()
@@ -115,12 +103,12 @@ class BuildPromptMaps:
             "image_id": image_id,
             "sam": self.model.name,
             "sam_sha256": self.model.sha256,
-            "image": to_frame(rgb).tobytes(),
-            "content_hw": list(content_hw((rgb.shape[0], rgb.shape[1]))),
+            "image": to_frame(rgb, stretched=self.stretched).tobytes(),
+            "content_hw": list(target.content_hw),
             "embedding": embedding.tobytes(),
             "embedding_shape": list(embedding.shape),
             "map": target.map.astype(np.float16).tobytes(),
             "valid": target.valid.tobytes(),
-            "source": self.recipe.source,
+            "source": target.source,
             "weight": self.recipe.weight,
         } | target.objects.columns()

@@ -10,7 +10,7 @@ import numpy as np
 
 from aopsam.masks import rle
 from aopsam.metrics.iou import iou_matrix
-from aopsam.predictor.frame import FRAME_SIZE, content_hw
+from aopsam.predictor.frame import FRAME_SIZE
 
 REPEAT_IOU = 0.9
 """IoU above which two masks are one object, drawn by several annotators."""
@@ -48,27 +48,33 @@ class FrameObjects:
         return cls(np.array(boxes, np.float32).reshape(-1, 4), decoded)
 
 
-def box_in_frame(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Return the XYXY box in frame pixels of a mask that is not empty, (H, W) bool, taken before it is shrunk."""
+def box_in_frame(mask: np.ndarray, content: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the XYXY box in frame pixels of a mask that is not empty, taken before it is shrunk.
+
+    Args:
+        mask: (H, W) bool.
+        content: rows and columns of the frame that show the photo.
+    """
     height, width = mask.shape
-    rows, columns = content_hw((height, width))
+    rows, columns = content
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     scale_x, scale_y = columns / width, rows / height
     return xs[0] * scale_x, ys[0] * scale_y, (xs[-1] + 1) * scale_x, (ys[-1] + 1) * scale_y
 
 
-def mask_in_frame(mask: np.ndarray, inside_xy_px: tuple[float, float]) -> np.ndarray:
+def mask_in_frame(mask: np.ndarray, inside_xy_px: tuple[float, float], content: tuple[int, int]) -> np.ndarray:
     """Bring a mask into the frame: each pixel takes the photo's pixel at its centre.
 
     Args:
         mask: (H, W) bool.
         inside_xy_px: a point of the mask; where the mask falls between the frame's pixels, this one's pixel is set.
+        content: rows and columns of the frame that show the photo.
 
     Returns:
         (S, S) bool.
     """
     height, width = mask.shape
-    rows, columns = content_hw((height, width))
+    rows, columns = content
     at_rows = ((np.arange(rows) + 0.5) * height / rows).astype(int)
     at_columns = ((np.arange(columns) + 0.5) * width / columns).astype(int)
     in_frame = np.zeros((FRAME_SIZE, FRAME_SIZE), bool)

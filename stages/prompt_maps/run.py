@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
+from aopsam.sam.registry import load_sam
 from schemas.prompt_maps import SCHEMA
 from stages.annotations.job import Done, PhotoJob
 from stages.annotations.samples import ReadSamples, Source
 from stages.annotations.shards import list_shards
 from stages.engine.resources import Resources
-from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe, load_padding_sam
+from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
 from stages.prompt_maps.files import HOW, INDEX, refuse_to_add, write_index
+from stages.storage.fetched import local_file
 from stages.storage.location import redact
 from stages.storage.parts import digest_of
 
@@ -30,7 +32,7 @@ def prepare_maps(data: Sequence[str], images: str | None, only: str | None, reci
         out: folder or URI, without a slash at its end.
 
     Raises:
-        ValueError: no shard, no such curation, a SAM that cannot be used, or an OUT that is another run's, holds other
+        ValueError: no shard, no such curation, an unknown SAM, or an OUT that is another run's, holds other
             tables or cannot be written.
         OSError: something that cannot be read.
     """
@@ -42,7 +44,7 @@ def prepare_maps(data: Sequence[str], images: str | None, only: str | None, reci
         "data": sorted(map(redact, data)),
         "images": images and redact(images),
         "only": None if chosen is None else digest_of("\0".join(sorted(chosen))),
-        "sam_sha256": load_padding_sam(recipe.sam, recipe.checkpoint).sha256,
+        "sam_sha256": load_sam(recipe.sam, local_file(recipe.checkpoint)).sha256,
         "rows_per_file": ROWS_PER_FILE,
     }
     job = PhotoJob(out, [Source.of_shard(shard) for shard in shards], reading, SCHEMA, configuration, "", HOW)

@@ -20,6 +20,7 @@ from stages.config.strategy_spec import PREDICTOR, StrategySpec
 from stages.corpus.listing import open_corpus
 from stages.engine.resources import Resources
 from stages.label.actor import make_generator, weights_of
+from stages.registry.reference import open_predictor
 from stages.registry.versions import Registry, Version
 from stages.retrain.gate import Gate
 from stages.storage.atomic import check_writable
@@ -166,7 +167,7 @@ class RetrainJob:
 
         Raises:
             ValueError: photos or weights that are not there, a registry or run that cannot be written or is of another
-                configuration.
+                configuration, a version in use of other weights.
             OSError: something that cannot be read.
         """
         self.registry.check()
@@ -177,11 +178,22 @@ class RetrainJob:
         open_corpus(self.corpus)
         check_writable(self.registry.uri, "latest.json", "versions/", f"runs/{self.name}/")
         check_configuration(self.run, self.configuration, FOUND, "--run")
-        begun = _manifest(self.run)
-        if begun is not None:
-            return replace(self, parent=begun["parent"])
-        latest = self.registry.latest()
-        return replace(self, parent=None if latest is None else latest.number)
+        begun, latest = _manifest(self.run), self.registry.latest()
+        number = begun["parent"] if begun is not None else None if latest is None else latest.number
+        job = replace(self, parent=number)
+        job._check_parent()
+        return job
+
+    def _check_parent(self) -> None:
+        """Refuse to go on from a version that is a predictor of other weights than the settings'."""
+        old = None if self.parent is None else open_predictor(f"{self.registry.uri}@{self.parent}")
+        digest = self.configuration["weights"]["sam"]["sha256"]
+        if old is not None and old.sam_sha256 != digest:
+            raise ValueError(
+                f"version {self.parent} of {self.registry} is a predictor of {old.sam} ({old.sam_sha256[:12]}), not of"
+                f" {self.settings.sam} ({digest[:12]}): give the weights it was trained for (--checkpoint), or another"
+                " --registry"
+            )
 
     def finished(self) -> str | None:
         """Return a line about what the run made, where it has ended; else None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from aopsam.photos.sa1b import Sample
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, Findings, StoredPhotos
 from aopsam.training.distillation import DecoupledTask
-from aopsam.training.sami import SamiRecipe, SamiTask
+from aopsam.training.sami import BATCH, PAPER, SamiRecipe, SamiTask
 from aopsam.training.stream import StreamedPhotos
 from aopsam.training.student import StudentRecipe, StudentTask, build_student, share_decoder
 from stages.annotations.held_out import held_out_ids, is_held_out, listed_id
@@ -43,6 +44,40 @@ class DistillationJob:
     out: str
     checkpoint: str | None = None
     start: str | None = None
+
+
+def student_recipe(method: str, of: str, workers: int, given: Mapping[str, Any]) -> StudentRecipe:
+    """Return a recipe of ours or the paper's, with what is given in place of its values.
+
+    Args:
+        method: "decoupled" or "sami".
+        of: "ours" or "paper", which is SAMI's alone; its batches are spread over workers and accumulated.
+        workers: number of workers.
+        given: values by attribute; None where the recipe's own is meant.
+
+    Raises:
+        ValueError: a value out of its limits, or a batch that cannot be spread.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if of == "ours":
+        return (SamiRecipe if method == "sami" else StudentRecipe)(**values)
+    if method != "sami":
+        raise ValueError("--recipe paper has EfficientSAM's values for SAMI: give --method sami, or --recipe ours")
+    recipe = replace(PAPER, **values)
+    return recipe if "accumulate" in values else replace(recipe, accumulate=accumulated(BATCH, recipe.batch, workers))
+
+
+def accumulated(batch: int, at_once: int, workers: int) -> int:
+    """Return how many batches of a worker make up one of a whole update.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if batch % (at_once * workers):
+        raise ValueError(
+            f"{at_once} at once on each of {workers} worker(s): the paper's batch of {batch} is no multiple of that"
+        )
+    return batch // (at_once * workers)
 
 
 def distillation_task(job: DistillationJob, on_problem: Callable[[str], None] = lambda line: None) -> StudentTask:

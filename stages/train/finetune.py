@@ -4,12 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from aopsam._options import Count
+from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
-from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
+from aopsam.training.finetune import BATCH, PAPER, FinetuneRecipe, FinetuneTask
+from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_photos
 from stages.storage.fetched import local_file
+from stages.train.distillation import accumulated
+
+SHARED = ("seed", "steps", "accumulate", "precision", "windows")
+"""Flags of a SAM's recipe that a fine-tuning takes over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """What a fine-tuning asks for besides a SAM's recipe."""
+
+    finetune_recipe: Literal["ours", "paper"] = "ours"
+    """paper: EfficientSAM's, 128 whole photos an update; of SA-1B its 5 epochs are --steps 429688."""
+    finetune_decoder: bool = False
+    """Train prompt encoder and mask decoder as well: those that EfficientSAM begins with by distillation."""
+    finetune_px: Count | None = None
+    """Side of the windows, or at which EfficientSAM's photos are drawn; by default 256 (tiny) or the model's own."""
+
+
+def finetune_recipe(options: FinetuneOptions, student: str, shared: SamRecipe, workers: int) -> FinetuneRecipe:
+    """Return the recipe of a model's fine-tuning; `SHARED` of its values are those of a SAM's recipe.
+
+    Raises:
+        ValueError: windows at once that do not make up the paper's batch, or --accumulate beside it.
+    """
+    values: dict[str, Any] = {name: getattr(shared, name) for name in SHARED}
+    values |= {"student": student, "decoder": options.finetune_decoder, "window_px": options.finetune_px}
+    if options.finetune_recipe == "ours":
+        return FinetuneRecipe(**values)
+    if shared.accumulate != 1:
+        raise ValueError(f"--finetune-recipe paper accumulates {BATCH} photos by itself: leave out --accumulate")
+    return replace(PAPER, **(values | {"accumulate": accumulated(BATCH, shared.windows, workers)}))
 
 
 @dataclass(frozen=True)
@@ -36,6 +71,7 @@ def finetune_task(job: FinetuneJob, on_problem: Callable[[str], None] = lambda l
         ValueError: no annotated photo, no mask that is large enough, or weights that are none of the recipe's model.
     """
     sam = load_sam(job.recipe.student, local_file(job.start))
-    least = [least_share(sam.image_encoder.img_size, job.recipe.scale)]
+    own, drawn = sam.image_encoder.img_size, job.recipe.window_px
+    least = [least_share(drawn or own if isinstance(sam, StretchedSam) else own, job.recipe.scale)]
     training, held_out = split_photos(job.shards, job.photos, on_problem, least, job.recipe.seed)
     return FinetuneTask(replace(job.recipe, start_sha256=sam.sha256), sam, training, held_out)

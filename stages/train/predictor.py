@@ -13,8 +13,7 @@ from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.weights import save_predictor
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, annotated
-from aopsam.training.calibration import calibrate_threshold
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, confidence_maps
+from aopsam.training.predictor import PredictorRecipe, PredictorTask, choose_sampling
 from aopsam.training.prompted_photos import PromptedPhotos
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
@@ -38,8 +37,9 @@ class PredictorJob:
     Attributes:
         folders: folders of prompt maps.
         recipe: hyper-parameters.
-        sampling: sampling of the map; its threshold is chosen after training.
-        prompts: wanted median of prompts a photo.
+        sampling: sampling of the map.
+        prompts: wanted median of prompts a photo, for which the threshold is chosen after training; None to keep that
+            of `sampling`.
         shards: annotated photos to validate on, of which only those held out are used.
         photos: the most held-out photos to validate on.
         checkpoint: file of the weights of the SAM that made the maps, where not the registry's own.
@@ -49,7 +49,7 @@ class PredictorJob:
     folders: tuple[str, ...]
     recipe: PredictorRecipe
     sampling: Sampling
-    prompts: int
+    prompts: int | None
     shards: tuple[str, ...] = ()
     photos: int = 12
     checkpoint: str | None = None
@@ -108,7 +108,7 @@ def _unseen(shard: str, held_out: Collection[str]) -> Iterator[Annotated]:
 def finish_predictor(
     job: PredictorJob, task: PredictorTask, weights: Mapping[str, torch.Tensor], uri: str
 ) -> PromptPredictor:
-    """Choose the sampling threshold of a trained predictor on held-out maps, and write its weights.
+    """Write the weights of a trained predictor, with its sampling.
 
     Args:
         job: configuration of the training.
@@ -119,8 +119,7 @@ def finish_predictor(
     predictor = task.model.eval()
     predictor.load_state_dict(weights)
     assert task.held_out is not None
-    maps = confidence_maps(predictor, task.held_out)
-    predictor.sampling = calibrate_threshold(maps, job.sampling, job.prompts)
+    predictor.sampling = choose_sampling(predictor, task.held_out, job.sampling, job.prompts)
     notes = {f"recipe_{name}": str(value) for name, value in asdict(job.recipe).items()}
     with write_path(uri) as path:
         save_predictor(predictor, path, notes | {"rows": str(len(task.dataset))})

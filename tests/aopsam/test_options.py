@@ -65,6 +65,13 @@ def test_what_fits_is_taken() -> None:
     del REGISTRY["three"]
 
 
+@pytest.mark.parametrize("value", [True, 1.0, 2, "3"])
+def test_a_number_of_a_few_is_that_number(value: Any) -> None:
+    assert GeneratorOptions(masks_per_prompt=1).masks_per_prompt == 1
+    with pytest.raises(ValueError, match=f"masks_per_prompt={value!r}; choose from None, 1, 3"):
+        GeneratorOptions(masks_per_prompt=value)
+
+
 def test_a_dataclass_checks_itself() -> None:
     with pytest.raises(ValueError, match="count=-1"):
         Example(count=-1)

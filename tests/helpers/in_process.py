@@ -64,6 +64,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         "evaluate",
         "build_prompt_maps",
         "build_edge_maps",
+        "reproduce",
         "train_scorer",
         "retrain",
     )

@@ -7,8 +7,11 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
+from aopsam.sam.decoders.efficient_sam import EfficientSam, efficient_sam_ti
+from aopsam.sam.encoders.vit import ViTEncoder
 from aopsam.sam.model import assemble
 from aopsam.training.annotated import Annotated
+from aopsam.training.student import begin_positions
 
 
 class SmallEncoder(nn.Module):
@@ -22,6 +25,22 @@ class SmallEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.patches(x)
+
+
+def small_vit(seed: int) -> Sam:
+    """A SAM at 64 px whose encoder is segment-anything's, of two blocks of 32 channels."""
+    torch.manual_seed(seed)
+    sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2, "window_size": 2, "global_attn_indexes": (1,)}
+    return assemble(ViTEncoder(img_size=64, out_chans=256, use_rel_pos=True, **sizes))
+
+
+def small_efficient_sam(seed: int, side_px: int = 64) -> EfficientSam:
+    """EfficientSAM-Ti for small squares, of two blocks, begun as students are."""
+    torch.manual_seed(seed)
+    sam = efficient_sam_ti(side_px)
+    sam.image_encoder.blocks = sam.image_encoder.blocks[:2]
+    begin_positions(sam)
+    return sam
 
 
 def bare(rgb: np.ndarray) -> Annotated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from segment_anything.modeling import Sam
 
 from aopsam.sam.registry import load_sam
 from aopsam.training import stream
+from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.finetune import FinetuneRecipe
-from aopsam.training.sami import SamiTask
-from aopsam.training.student import StudentRecipe
-from pipelines import distill_encoder
+from aopsam.training.sami import PAPER, SamiTask
+from aopsam.training.student import StudentRecipe, build_student
+from aopsam.training.trainer import kept_weights
+from pipelines import distill_encoder, train_sam
 from stages.annotations.held_out import is_held_out
 from stages.config.command_line import parse
 from stages.train.distillation import DistillationJob, distillation_task
@@ -117,6 +120,51 @@ def test_sami_is_built_by_name(tmp_path: Path) -> None:
     task = distillation_task(arguments.job())
     assert isinstance(task, SamiTask)
     assert task.recipe.masked == 0.75
+
+
+def test_efficient_sam_is_made_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Sam
+) -> None:
+    """SAMI on pictures of 32 px, then fine-tuning through a decoder that learns along, on photos drawn at 64 px."""
+    training_without_ray(monkeypatch)
+    (tmp_path / "one.jpg").write_bytes(jpeg(0, (96, 128)))
+    flags = ["--method", "sami", "--teacher", "tiny", "--student", "efficient_sam_ti", "--picture-px", "32"]
+    flags += ["--teacher-px", "64", "--steps", "1", "--batch", "1", "--data", str(tmp_path / "one.jpg")]
+    assert distill_encoder.main([*flags, "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
+    start = tmp_path / "out/student.safetensors"
+    student = load_sam("efficient_sam_ti", start)
+    theirs = tiny.mask_decoder.output_hypernetworks_mlps[0].layers[2].weight
+    assert torch.equal(student.mask_decoder.output_hypernetworks_mlps[0].fc.weight, theirs)
+    kept = load_checkpoint(tmp_path / "out/train")
+    trained = build_student("efficient_sam_ti", 0)
+    trained.image_encoder.load_state_dict(kept_weights(kept))
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        embeddings = [model.image_encoder(pixels) for model in (student, trained.half().float())]
+    assert torch.equal(*embeddings)
+    shard = write_shard(tmp_path / "a.tar", {"one": (jpeg(1, (96, 128)), two_objects())})
+    monkeypatch.setattr("stages.train.sam.choose_thresholds", lambda sam, photos: {"pred_iou_thresh": "0.5"})
+    flags = ["--finetune", "efficient_sam_ti", "--start", str(start), "--finetune-decoder", "--finetune-px", "64"]
+    flags += ["--steps", "1", "--windows", "1", "--data", str(shard), "--out", str(tmp_path / "sam"), "--threads", "1"]
+    assert train_sam.main(flags) == 0
+    tuned = load_sam("efficient_sam_ti", tmp_path / "sam/efficient_sam_ti.safetensors")
+    assert tuned.thresholds.pred_iou_thresh == 0.5
+    assert not torch.equal(tuned.mask_decoder.output_hypernetworks_mlps[0].fc.weight, theirs)
+
+
+def test_the_papers_recipe_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def recipe(*more: str, method: str = "sami") -> StudentRecipe:
+        flags = command(tmp_path, [str(tmp_path)], "--recipe", "paper", *more, method=method)
+        return parse(distill_encoder.Arguments, flags).job().recipe
+
+    assert recipe() == replace(PAPER, teacher="tiny", student="tiny")
+    spread = recipe("--workers", "4", "--batch", "64", "--steps", "7", "--rate", "1e-3")
+    assert (spread.batch, spread.accumulate, spread.steps, spread.rate) == (64, 16, 7, 1e-3)
+    assert recipe("--accumulate", "2").accumulate == 2
+    with pytest.raises(ValueError, match="batch of 4096 is no multiple"):
+        recipe("--workers", "3")
+    with pytest.raises(ValueError, match="give --method sami, or --recipe ours"):
+        recipe(method="decoupled")
 
 
 def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

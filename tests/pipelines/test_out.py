@@ -21,6 +21,7 @@ FLAGS = {
     "evaluate": ["--data", "s.tar", "--sam", "tiny", "--prompts", "grid-2"],
     "export_labels": ["--labels", "run/out", "--to", "coco"],
     "label_corpus": ["--images", "photos", "--prompts", "grid-2"],
+    "reproduce": ["--data", "coco=s.tar", "--sam", "tiny", "--tables", "amr-2"],
     "train_detector": ["--data", "maps"],
     "train_predictor": ["--data", "maps"],
     "train_sam": ["--data", "s.tar"],
@@ -35,6 +36,7 @@ WRITTEN = {
     "evaluate": "index.html",
     "export_labels": "instances.json",
     "label_corpus": "report.html",
+    "reproduce": "index.html",
     "train_detector": "detector.safetensors",
     "train_predictor": "predictor.safetensors",
     "train_sam": "tiny.safetensors",
@@ -92,6 +94,7 @@ FILES = {
     "curate": ["sheet.png", "cover.png", "manifest.json"],
     "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md", "manifest.json"],
     "label_corpus": ["manifest.json", "report.html"],
+    "reproduce": ["index.html", "tables.md", "reproduction.json"],
 }
 
 

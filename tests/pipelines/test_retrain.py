@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -98,6 +99,8 @@ def test_killed_in_each_phase_then_in_use_then_spoiled_then_back(
     assert retrain.main(command(work, "a")) == 0
     assert "nothing to do: run a has ended: version 1 is in use now: mIoU" in capsys.readouterr().out
     assert counted == {"labelled": 3, "fingerprint": 4, "photo_target": 3}  # each once: 0, 1 or turned, 2
+    (maps,) = map(pq.read_table, (work / "r/runs/a/maps/teacher").glob("*.parquet"))
+    assert set(maps["source"].to_pylist()) == {"recorded"}  # the grid's points, not the masks' middles
     found = Registry(str(work / "r"))
     (first,) = found.versions()
     assert (first.parent, first.run, first.passed) == (None, "a", True)

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from aopsam.predictor.inference import confidence_map
+from aopsam.predictor.network import PromptPredictor
+from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.weights import BUNDLED, load_predictor
 from aopsam.sam.checkpoints import file_sha256
+from aopsam.training.predictor import choose_sampling
 from pipelines import build_prompt_maps, train_predictor
 from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import jpeg, save_random, two_objects, write_shard
@@ -47,6 +50,15 @@ def test_from_a_shard_to_a_predictor(
     predictor = load_predictor(tmp_path / "out" / "predictor.safetensors")
     assert (predictor.sam, predictor.sam_sha256) == ("tiny", file_sha256(sam))
     assert confidence_map(predictor, np.zeros((96, 128, 3), np.uint8), torch.zeros(1, 256, 32, 32)).ndim == 2
+
+
+def test_a_given_threshold_is_kept_and_none_is_chosen_for_as_many_prompts() -> None:
+    paper = {"smoothing_sigma": 2.0, "spacing": 6}
+    job = train_predictor.Arguments(data=("maps",), out="out", threshold=0.3, **paper).job()
+    assert job.sampling == Sampling(threshold=0.3, smoothing_sigma=2.0, spacing=6)
+    assert job.prompts is None
+    assert choose_sampling(PromptPredictor(4), [], job.sampling, job.prompts) == job.sampling
+    assert train_predictor.Arguments(data=("maps",), out="out", prompts=7).job().prompts == 7
 
 
 def test_a_plan_needs_no_ray_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,10 @@ def test_wrong_arguments_end_before_ray_starts(
     assert "no-photos" in refused(*edges, "--unlabelled", str(tmp_path / "no-photos"))
     assert "--dense-steps 1500 of --steps 1500: the decoder would never learn" in refused(*edges, "--steps", "1500")
     assert "--finetune needs --start" in refused("--finetune", "tiny")
+    assert "--finetune-px go with --finetune MODEL" in refused(*edges, "--finetune-px", "64")
+    begun = ("--finetune", "tiny", "--start", str(WEIGHTS), "--finetune-recipe", "paper")
+    assert "leave out --accumulate" in refused(*begun, "--accumulate", "2")
+    assert "the paper's batch of 128 is no multiple of that" in refused(*begun, "--windows", "6")
     assert "--finetune learns from --data alone" in refused("--finetune", "tiny", "--start", str(WEIGHTS), *edges)
 
 

@@ -87,12 +87,30 @@ class EfficientSamEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Encode photos: (B, 3, S, S) -> (B, 256, S/16, S/16)."""
+        """Encode photos: (B, 3, S, S) -> (B, 256, S/16, S/16); S may be any multiple of 16."""
+        embedding: torch.Tensor = self.neck(self.features(x))
+        return embedding
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute what the neck reads: (B, 3, S, S) -> (B, channels, S/16, S/16)."""
+        return self.tokens(x).transpose(1, 2).unflatten(2, (x.shape[-2] // _PATCH_PX, x.shape[-1] // _PATCH_PX))
+
+    def tokens(self, x: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+        """Run the blocks over all cells of pictures, or over the visible ones as if the others were not there.
+
+        Args:
+            x: (B, 3, S, S) normalised RGB.
+            visible: (B, S/16, S/16) bool, as many in each picture.
+
+        Returns:
+            (B, cells, channels), row by row.
+        """
         x = self.patch_embed.proj(x)
         table = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (_TABLE_CELLS, _TABLE_CELLS))
         x = x + F.interpolate(table, x.shape[-2:], mode="bicubic", align_corners=False)
         tokens = x.flatten(2).transpose(1, 2)
+        if visible is not None:
+            tokens = tokens[visible.flatten(1)].unflatten(0, (len(tokens), -1))
         for block in self.blocks:
             tokens = block(tokens)
-        embedding: torch.Tensor = self.neck(tokens.transpose(1, 2).unflatten(2, x.shape[-2:]))
-        return embedding
+        return tokens

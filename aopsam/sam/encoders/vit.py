@@ -22,19 +22,32 @@ _TOKENS_AT_ONCE = 1024
 
 
 class ViTEncoder(ImageEncoderViT):
-    """segment-anything's `ImageEncoderViT`, the same function of the same weights up to rounding."""
+    """segment-anything's `ImageEncoderViT`, the same function of the same weights up to rounding.
+
+    It takes squares of any multiple of 16 pixels: positions are then enlarged or reduced to their grid, absolute ones
+    here, relative ones of global blocks by `get_rel_pos`. Windows stay 14 x 14 cells: at 224 px one is the picture.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode photos: (B, 3, S, S) normalised RGB -> (B, out_chans, S / 16, S / 16)."""
+        embedding: torch.Tensor = self.neck(self.features(x))
+        return embedding
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute what the neck reads: (B, 3, S, S) -> (B, channels, S / 16, S / 16)."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            x = x + self.pos_embed
+            places = self.pos_embed
+            if places.shape[1:3] != x.shape[1:3]:
+                table = places.permute(0, 3, 1, 2)
+                table = F.interpolate(table, x.shape[1:3], mode="bicubic", align_corners=False)
+                places = table.permute(0, 2, 3, 1)
+            x = x + places
         batch, height, width, channels = x.shape
         tokens = x.reshape(batch, height * width, channels)
         for block in self.blocks:
             tokens = _block(block, tokens, (height, width))
-        embedding: torch.Tensor = self.neck(tokens.transpose(1, 2).unflatten(2, (height, width)))
-        return embedding
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
 
 
 def _block(block: Block, tokens: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:

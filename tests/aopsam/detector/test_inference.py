@@ -40,6 +40,16 @@ def test_a_box_like_a_better_one_goes(small_sam: Sam) -> None:
     assert (_detect(small_sam, *told, nms_thresh=0.5)[1] > 0.5).sum() == 1
 
 
+def test_by_default_an_iou_of_three_quarters_is_a_repeat(small_sam: Sam) -> None:
+    def sure(shift: float) -> int:
+        # Two boxes 4 cells wide, one moved by `shift`, have an IoU of (4 - shift) / (4 + shift).
+        boxes = [[1.0, 1.0, 5.0, 4.0], [1 + shift, 1.0, 5 + shift, 4.0]]
+        return int((_detect(small_sam, boxes, [0.9, 0.8])[1] > 0.5).sum())
+
+    assert sure(0.62) == 2  # IoU 0.73
+    assert sure(0.52) == 1  # IoU 0.77
+
+
 def test_the_number_of_boxes_is_bounded(small_sam: Sam) -> None:
     boxes, scores = _detect(small_sam, [[1, 1, 2, 3], [4, 2, 7, 4]], [0.3, 0.8], max_boxes=1)
     assert len(boxes) == len(scores) == 1

@@ -69,6 +69,8 @@ def _scores(labelled: Labelled | Exception, name: str) -> list[float]:
         ("aop", {"round_size": 5}, True),
         ("attention", {"max_prompts": 5}, True),
         ("oas-box", {"max_boxes": 4}, True),
+        ("efficient-sam2", {"max_prompts": 5}, True),
+        ("mobile-sam-v2", {"max_boxes": 4}, True),
     ],
 )
 def test_masks_are_those_of_a_photo_alone(

@@ -36,6 +36,9 @@ LABELS = (LEFT * 1 + RIGHT * 2).astype(np.uint8)
         (["Imgs", "GT"], ("Imgs", "GT")),
         (["DUTS-TE-Image", "DUTS-TE-Mask"], ("DUTS-TE-Image", "DUTS-TE-Mask")),
         (["Image", "GT_Object", "GT_Instance", "GT_Edge"], ("Image", "GT_Instance")),
+        (["RGB", "GT", "depth"], ("RGB", "GT")),  # SIP
+        (["Imgs", "gt", "Instance gt", "Instance name"], ("Imgs", "Instance gt")),  # SOC
+        (["Imgs", "GT", "Instance"], ("Imgs", "GT")),  # NC4K
         (["images"], None),
         (["GT", "Edge"], None),
     ],

@@ -46,6 +46,21 @@ def test_the_untrained_map_is_low_everywhere_and_every_layer_learns() -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
 
 
+def test_the_image_branch_is_three_convolutions_each_with_relu_and_both_branches_have_32_channels() -> None:
+    predictor = PromptPredictor()
+    layers = [
+        layer
+        for part in (predictor.image_to_half, predictor.image_to_quarter)
+        for layer in part.modules()
+        if not isinstance(layer, torch.nn.Sequential)
+    ]
+    assert [type(layer).__name__ for layer in layers] == ["Conv2d", "ReLU"] * 3
+    assert [tuple(layer.weight.shape) for layer in layers[::2]] == [(16, 3, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3)]
+    assert predictor.embedding.weight.shape == (32, 256, 1, 1)
+    names = {name.partition(".")[0] for name, _ in predictor.named_parameters()}
+    assert names == {"image_to_half", "image_to_quarter", "embedding", "at_quarter", "at_half", "to_full"}
+
+
 def test_reducing_channels_before_the_resize_equals_resizing_first() -> None:
     torch.manual_seed(0)
     predictor = PromptPredictor(16).eval()

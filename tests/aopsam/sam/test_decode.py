@@ -206,6 +206,19 @@ def test_masks_on_cells_keep_small_masks_and_ignore_padding(photo: EncodedPhoto)
     assert masks_on_cells(photo, logits[:0]).shape == (0, 6, 8)
 
 
+def test_what_a_mask_covers_of_the_padding_in_a_cell_of_both_does_not_count(small_sam: Sam) -> None:
+    photo = encode(small_sam, np.zeros((210, 320, 3), np.uint8))  # 84 of 128 rows: a quarter of the sixth row of cells
+    upright = encode(small_sam, np.zeros((320, 210, 3), np.uint8))
+    logits = torch.full((2, 32, 32), -1.0)
+    logits[0, 21:] = 1.0  # the padding alone
+    logits[1, 20:] = 1.0  # one of four low-resolution rows in a cell, and the padding
+    cells = masks_on_cells(photo, logits)
+    assert cells.shape == (2, 6, 8)
+    assert cells[0].sum() == 0
+    assert (cells[1, 5] == 1 / 4).all()
+    assert torch.equal(masks_on_cells(upright, logits.transpose(1, 2)), cells.transpose(1, 2))
+
+
 def test_prompts_slice_by_mask_and_range() -> None:
     prompts = Prompts.from_points(np.arange(6).reshape(3, 2), np.array([0.9, 0.5, 0.1]))
     assert prompts[1:].coords_px[:, 0].tolist() == [[2, 3], [4, 5]]

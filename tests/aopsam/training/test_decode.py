@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from aopsam.sam.decode import decode_prompts
+from aopsam.sam.decoders.efficient_sam import efficient_sam_ti
+from aopsam.sam.encode import encode
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
+from aopsam.sam.prompts import Prompts as Asked
 from aopsam.training.decode import CORNER_A, CORNER_B, PAD, POINT, Prompts, decode, prompt_tokens, window_pe
 from aopsam.training.initial_decoder.program import start_decoder
 
@@ -68,3 +73,31 @@ def test_untrained_decoder_looks_where_the_prompt_points(sam) -> None:  # type: 
     token = prompt_tokens(sam, prompt)[0] - sam.prompt_encoder.point_embeddings[1].weight
     scores = (attention.q_proj(token) @ attention.k_proj(place).T)[0]
     assert divmod(int(scores.argmax()), 8) == (2, 5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("label", [(POINT, PAD), (CORNER_A, CORNER_B)])
+def test_efficient_sam_decodes_as_at_inference(label: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = efficient_sam_ti(img_size=128)
+    torch.nn.init.normal_(model.mask_decoder.output_upscaling[1].weight, 1, 0.3)
+    photo = encode(model, np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
+    places = torch.rand(3, 2, 2) * torch.tensor([90, 60])
+    given = places.numpy() if label[0] == CORNER_A else places[:, 0].numpy()
+    asked = Asked.from_boxes(given.reshape(3, 4)) if label[0] == CORNER_A else Asked.from_points(given)
+    expected, estimates = decode_prompts(photo, asked, multimask=True)
+    prompts = Prompts(
+        torch.zeros(3, dtype=torch.int64), places * torch.tensor([128 / 90, 128 / 60]), torch.tensor([label] * 3)
+    )
+    pe = window_pe(model, torch.zeros(1, 2, dtype=torch.int64), 8, 8)
+    logits, iou = decode(model, photo.embedding, pe, prompts)
+    torch.testing.assert_close(logits[:, 1:], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(iou[:, 1:], estimates, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_smaller_drawing_of_a_stretched_photo_has_the_squares_positions() -> None:
+    model = efficient_sam_ti(img_size=128)
+    square = window_pe(model, torch.zeros(2, 2, dtype=torch.int64), 4, 4)
+    assert square.shape == (2, 256, 4, 4)
+    torch.testing.assert_close(square[1], model.prompt_encoder.pe_layer((4, 4)))

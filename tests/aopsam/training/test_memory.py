@@ -37,7 +37,7 @@ SIZES = {"size_px": 128, "frame_px": 256, "scale": (0.8, 1.2)}
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("width", [200, 201])
 def test_halved_masks_give_the_targets_of_whole_ones(flip: bool, width: int) -> None:
-    window = Window(KeptPhotos([[photo(width)]])[0], flip, 1.4, (37, 10), 128, (0, 0), (128, 128))
+    window = Window(KeptPhotos([[photo(width)]])[0], flip, (1.4, 1.4), (37, 10), 128, (0, 0), (128, 128))
     for index in range(2):
         exact = window.target(window.mask(index)).astype(int)
         assert np.abs(exact - half_target(window, index)).mean() < 3
@@ -59,13 +59,13 @@ def test_edges_lie_where_the_photo_shows_them() -> None:
     one = photo()
     there = Annotated("a", one.rgb, one.rles, one.points_px, one.areas_px, edges)
     for flip in (False, True):
-        found = Window(there, flip, 1.0, (60, 0), 128, (0, 0), (128, 100)).edges()
+        found = Window(there, flip, (1.0, 1.0), (60, 0), 128, (0, 0), (128, 100)).edges()
         left, right = found[:25, :8], found[:25, 12:]
         assert (left.min(), right.max()) == ((0, 1) if flip else (1, 0)) or (left.mean() > 0.99) != flip
         assert (found[25:] == -1).all()
-    assert (Window(photo(name="b"), False, 1.0, (0, 0), 64, (0, 0), (64, 64)).edges() == 1).all()
+    assert (Window(photo(name="b"), False, (1.0, 1.0), (0, 0), 64, (0, 0), (64, 64)).edges() == 1).all()
     without = Annotated("a", one.rgb, one.rles, one.points_px, one.areas_px)
-    assert (Window(without, False, 1.0, (0, 0), 64, (0, 0), (64, 64)).edges() == -1).all()
+    assert (Window(without, False, (1.0, 1.0), (0, 0), 64, (0, 0), (64, 64)).edges() == -1).all()
 
 
 @pytest.mark.parametrize("dense", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,4 +127,62 @@ def test_rare_masks_are_found() -> None:
     drawn = windows_of([bare, bare, bare, corner])
     assert len(drawn.cells) == 3
     assert (drawn.targets.amax((1, 2)) > 0.5).all()
+    assert drawn.targets.sum((1, 2)).min() * 16 >= windows.MIN_AREA_PX * 0.8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stretched_photos_keep_photo_target_and_prompt_aligned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "jitter", lambda rgb, rng: rgb)
+    out = make_batch(
+        [scene()],
+        np.random.default_rng(seed),
+        windows=3,
+        size_px=128,
+        frame_px=128,
+        prompts=8,
+        scale=(0.65, 1.6),
+        box_share=0.4,
+        stretch=True,
+    )
+    assert out.inside.tolist() == [[128, 128]] * 3
+    assert not out.cells.any()
+    for n, window in enumerate(out.prompts.window.tolist()):
+        target = out.targets[n].numpy()
+        blocks = out.rgb[window].float().reshape(3, 32, 4, 32, 4).mean((2, 4)).numpy()
+        red = blocks[0] - blocks[1] if blocks[0][target > 0.9].mean() > 180 else blocks[1] - blocks[0]
+        assert red[target > 0.99].min() > red[target < 0.01].max()
+        place = out.prompts.points_px[n].numpy()
+        if out.is_box[n]:
+            ys, xs = np.nonzero(target > 0.5)
+            extent = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]]) * 4
+            assert np.abs(place - extent).max() <= 0.1 * (extent[1] - extent[0]).max() + 5
+        else:
+            x, y = (place[0] + 0.5) // 4
+            assert target[int(y), int(x)] > 0
+
+
+def test_a_known_pixel_of_a_wide_photo_lies_where_stretching_puts_it() -> None:
+    """A disc of 20 px at (40, 45) of 120 x 90: 42.7 and 64 in 128 x 128, 21.3 wide and 28.4 high from its middle."""
+    window = windows.Window.cut(scene(), np.random.default_rng(0), 128, 128, (1.0, 1.0), stretch=True)
+    unflipped = replace(window, flip=False)
+    assert window.scale == pytest.approx((128 / 120, 128 / 90))
+    assert unflipped.to_frame(np.array([40.0, 45.0])) == pytest.approx([40 * 128 / 120, 64])
+    target = unflipped.target(unflipped.mask(0))
+    ys, xs = np.nonzero(target > 127)
+    assert [xs.min() * 4, xs.max() * 4 + 4] == pytest.approx([20 * 128 / 120, 60 * 128 / 120], abs=4)
+    assert [ys.min() * 4, ys.max() * 4 + 4] == pytest.approx([25 * 128 / 90, 65 * 128 / 90], abs=4)
+
+
+def test_rare_masks_of_stretched_photos_are_found() -> None:
+    drawn = make_batch(
+        [square(1600, (0, 0, 100))],
+        np.random.default_rng(0),
+        windows=2,
+        size_px=128,
+        frame_px=128,
+        prompts=2,
+        scale=(0.65, 1.6),
+        box_share=0.0,
+        stretch=True,
+    )
     assert drawn.targets.sum((1, 2)).min() * 16 >= windows.MIN_AREA_PX * 0.8

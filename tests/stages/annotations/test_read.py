@@ -112,6 +112,39 @@ def test_a_folder_of_photos_beside_masks_is_one_shard(tmp_path: Path) -> None:
     assert str(tmp_path) in problems[0]
 
 
+def _picture(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((9, 8), value, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks", "others"),
+    [
+        ("Imgs", "GT", ["Instance"]),  # NC4K, and the usual copies of COD10K and CAMO
+        ("Image", "GT_Instance", ["GT_Object", "GT_Edge"]),  # COD10K's own
+        ("Images/Test", "GT", ["Images/Train"]),  # CAMO's own: masks of both splits in one folder
+        ("RGB", "GT", ["depth"]),  # SIP
+        ("Imgs", "Instance gt", ["gt", "Instance name"]),  # SOC
+        ("images", "masks", []),
+    ],
+)
+def test_sets_of_salient_and_camouflaged_objects_in_their_own_layout(
+    tmp_path: Path, photos: str, masks: str, others: list[str]
+) -> None:
+    for name in ("b", "a"):
+        _picture(tmp_path / photos / f"{name}.jpg", 90)
+        _picture(tmp_path / masks / f"{name}.png", 255)
+    for folder in others:
+        _picture(tmp_path / folder / ("c.jpg" if folder == "Images/Train" else "a.png"), 0)
+    if "Images/Train" in others:
+        _picture(tmp_path / masks / "c.png", 255)
+    (shard,) = list_shards(str(tmp_path))
+    problems: list[str] = []
+    samples = list(read_annotated(shard, problems.append))
+    assert [(sample.id, sample.annotations[0]["area"]) for sample in samples] == [("a", 72), ("b", 72)]
+    assert problems == []
+
+
 def photos_and_lines(root: Path, uri: str, names: list[str]) -> tuple[dict[str, str], list[str]]:
     """Write an instance file and read it: contents by name, and the lines without the file's name."""
     path, problems = root / uri, list[str]()

@@ -83,6 +83,7 @@ def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkey
     assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
     own = {"threshold", "spacing", "likeness", "times"}
     assert sweeps.keys() - default_sweeps(model, "grid-4").keys() == own
+    assert default_sweeps(model, "aop-paper") == sweeps
 
 
 def test_a_choice_that_does_not_hold_on_other_photos_is_called_so(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aopsam.everything.options import GeneratorOptions
+from aopsam.prompting import PRESETS
 from pipelines.label_corpus import parse_arguments
 from stages.config.label_config import LabelConfig, difference, digest
-from stages.config.strategy_spec import parse_strategies
+from stages.config.strategy_spec import parse_strategies, preset_values
 from stages.storage.errors import BadInput
 
 
@@ -134,3 +136,27 @@ def test_a_detector_is_a_file_and_other_words_are_words() -> None:
     assert spec.options == {"detector": "/a/b-1.safetensors"}
     (spec,) = parse_strategies("aop(elimination=scaled)")
     assert spec.options == {"elimination": "scaled"}
+
+
+def test_a_preset_is_recorded_as_what_it_means() -> None:
+    config = LabelConfig(prompts="efficient-sam2").with_written_options()
+    assert config.prompts == "efficient-sam2"
+    values = config.as_dict()
+    assert (values["duplicates"], values["masks_per_prompt"], values["rank_by"]) == ("merge", 1, "predicted_iou")
+    paper = LabelConfig(prompts="aop-paper(k=1.4,masks_per_prompt=1)", options=GeneratorOptions(box_nms_thresh=0.6))
+    values = paper.with_written_options().as_dict()
+    assert values["strategy_options"] == PRESETS["aop-paper"].options | {"k": 1.4}
+    assert (values["masks_per_prompt"], values["box_nms_thresh"], values["duplicates"]) == (1, 0.6, "box-nms")
+    assert not any("/" in str(value) for value in values.values())  # no path of this machine
+    assert digest(config.as_dict()) == digest(LabelConfig(prompts="efficient-sam2").with_written_options().as_dict())
+    assert config.with_written_options() == config
+
+
+def test_an_evaluation_records_what_presets_mean() -> None:
+    specs = parse_strategies("aop,mobile-sam-v2,aop-paper(k=1.4),aop-paper")
+    values = preset_values(specs)
+    assert list(values) == ["mobile-sam-v2", "aop-paper"]
+    assert values["mobile-sam-v2"]["prompts"] == "oas-box"
+    assert (values["mobile-sam-v2"]["max_boxes"], values["mobile-sam-v2"]["duplicates"]) == (320, "none")
+    assert (values["aop-paper"]["k"], specs[2].options) == (1.3, {"k": 1.4})
+    assert preset_values(specs[:1]) == {}

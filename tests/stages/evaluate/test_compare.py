@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from aopsam.everything.ledger import Labelled
+from aopsam.masks import rle
 from aopsam.metrics import PRECISIONS
-from aopsam.sam.encode import encode
+from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
-from stages.evaluate.compare import ask_ground_truth, compare, unpacked
-from stages.evaluate.ground_truth import Answers
+from stages.config.strategy_spec import StrategySpec, parse_strategies
+from stages.evaluate.compare import ask_ground_truth, check_ground_truth, compare, unpacked
+from stages.evaluate.ground_truth import Answers, answer, point_prompts, two_point_prompts
 from stages.evaluate.peak_memory import peak_memory
 from tests.helpers.made_scenes import made_scene
 from tests.helpers.made_shard import annotation, rectangle
@@ -39,12 +41,79 @@ def test_masks_are_ranked_by_the_mean_of_both_scores() -> None:
 def test_of_three_masks_the_model_chooses_one() -> None:
     scene = made_scene(0)
     annotations = [{"segmentation": mask} for mask in scene.rles]
-    measured = ask_ground_truth("gt-point", encode(load_sam("tiny"), scene.rgb), annotations)
+    measured = ask_ground_truth(StrategySpec("gt-point", "gt-point"), encode(load_sam("tiny"), scene.rgb), annotations)
     chosen = measured.values["miou_predicted"], measured.values["miou_score"]
     assert all(0.3 < value < measured.values["miou"] for value in chosen)
     assert measured.values["score_pearson"] > 0.3
     answers = Answers(np.array([[0.1, 0.5, 0.9], [0.2, 0.3, 0.4]]), np.array([[0.9, 0, 0], [0, 0.9, 0]]), None, 0.0)
     assert answers.chosen_by(answers.predicted_iou) == pytest.approx(0.2)
+
+
+@pytest.fixture(scope="module")
+def asked() -> tuple[EncodedPhoto, list[dict]]:
+    scene = made_scene(0)
+    annotations = [{"segmentation": mask} for mask in scene.rles]
+    return encode(load_sam("tiny"), scene.rgb), annotations
+
+
+def test_with_options_the_mask_counts_that_the_model_would_choose(asked: tuple[EncodedPhoto, list[dict]]) -> None:
+    photo, annotations = asked
+    (spec,) = parse_strategies("gt-point(masks_per_prompt=1)")
+    measured = ask_ground_truth(spec, photo, annotations)
+    answers = answer(photo, point_prompts(annotations), annotations)
+    expected = answers.chosen_by(answers.predicted_iou)
+    assert measured.values["miou"] == measured.values["miou_predicted"] == pytest.approx(expected, abs=2e-3)
+    assert expected < answers.iou.max(axis=1).mean() - 0.01
+    assert measured.values["predicted_iou_pearson"] is not None
+    assert (measured.values["masks_kept"], measured.values["refinements"]) == (len(annotations), 0)
+    scores = measured.ranked["ap"].scores
+    assert (np.diff(scores) <= 0).all()
+    assert sorted(scores.tolist()) == pytest.approx(sorted(answers.predicted_iou.max(axis=1).tolist()), abs=1e-5)
+
+
+def test_a_refined_mask_is_that_of_its_own_prompt(asked: tuple[EncodedPhoto, list[dict]]) -> None:
+    """Estimates do not fall, passes are counted, and the order of the masks that are asked for changes nothing."""
+    photo, annotations = asked
+    names = "gt-points-2(masks_per_prompt=1),gt-points-2(refine=formula),gt-points-2(refine=prose,refine_points=alone)"
+    plain, refined, alone = (ask_ground_truth(spec, photo, annotations) for spec in parse_strategies(names))
+    for other in (refined, alone):
+        assert other.values["refinements"] == other.values["prompts_decoded"] == len(annotations)
+        assert (np.sort(other.ranked["ap"].scores) >= np.sort(plain.ranked["ap"].scores)).all()
+        assert other.values["miou"] != plain.values["miou"]
+    assert refined.values["miou"] != alone.values["miou"]
+    backwards = ask_ground_truth(parse_strategies(names)[1], photo, annotations[::-1])
+    assert backwards.values["miou"] == pytest.approx(refined.values["miou"], abs=2e-3)
+
+
+def test_two_points_lie_in_their_mask_and_are_the_same_each_time() -> None:
+    masks = [rectangle(HW, 10, 10, 40, 40), rectangle(HW, 60, 60, 30, 30), rectangle(HW, 5, 7, 1, 1)]
+    annotations = [annotation(mask) for mask in masks]
+    prompts = two_point_prompts(annotations)
+    assert prompts.labels.tolist() == [[1, 1, -1]] * 3
+    for mask, ((x, y), (x_2, y_2), _) in zip(masks, prompts.coords_px.astype(int), strict=True):
+        assert mask[y, x]
+        assert mask[y_2, x_2]
+    assert (prompts.coords_px[:2, 0] != prompts.coords_px[:2, 1]).any(axis=1).all()
+    again = two_point_prompts(annotations[1:])
+    assert (again.coords_px == prompts.coords_px[1:]).all()
+    assert rle.decode(annotations[2]["segmentation"]).sum() == 1
+    assert len(two_point_prompts([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "gt-points-2(box_nms_thresh=0.5)",
+            "unknown option 'box_nms_thresh'; choose from masks_per_prompt, single_mask",
+        ),
+        ("gt-point(masks_per_prompt=3)", "three masks a prompt; write gt-point$"),
+    ],
+)
+def test_other_options_of_the_ground_truths_prompts_are_refused(text: str, said: str) -> None:
+    (spec,) = parse_strategies(text)
+    with pytest.raises(ValueError, match=said):
+        check_ground_truth(spec)
 
 
 def test_what_average_precision_needs_survives_the_table() -> None:

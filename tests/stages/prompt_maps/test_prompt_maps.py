@@ -74,6 +74,22 @@ def test_a_shard_becomes_rows_and_a_line_for_what_is_left_out(tmp_path: Path, to
 
 
 @pytest.mark.usefixtures("toy_sam")
+def test_a_shard_that_records_points_is_learnt_from_at_those_points(tmp_path: Path) -> None:
+    mask = rectangle((96, 128), 10, 20, 21, 21)
+    photos = {
+        "bare": (jpeg(0, (96, 128)), [annotation(mask)]),
+        "told": (jpeg(0, (96, 128)), [annotation(mask, (22, 12))]),
+    }
+    shard = write_shard(tmp_path / "s.tar", photos)
+    write_maps(tmp_path / "maps", shard, TOY)
+    rows = PromptMapRows([str(tmp_path / "maps")])
+    peaks = [np.unravel_index(rows[index]["map"].argmax(), (256, 256)) for index in range(2)]
+    assert peaks == [(40, 60), (24, 44)]  # rows and columns, at twice the size of the photo: its middle; (12, 22)
+    (file,) = (tmp_path / "maps").glob("*.parquet")
+    assert pq.read_table(file)["source"].to_pylist() == ["interior", "recorded"]
+
+
+@pytest.mark.usefixtures("toy_sam")
 def test_of_damaged_shards_everything_readable_is_used(tmp_path: Path) -> None:
     good, broken = two_objects(), [*two_objects(), {"segmentation": {"size": [96, 128], "counts": "!"}}]
     photos = {name: (jpeg(seed, (96, 128)), good) for seed, name in enumerate("abcd")}

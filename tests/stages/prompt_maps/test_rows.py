@@ -12,10 +12,9 @@ import pytest
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
-from aopsam.sam.decoders.sam2 import SAM2_MODELS
 from aopsam.sam.model import assemble
 from stages.prompt_maps import files
-from stages.prompt_maps.actor import MapRecipe, load_padding_sam
+from stages.prompt_maps.actor import MapRecipe
 from stages.prompt_maps.files import write_index
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from tests.helpers.made_maps import TOY, write_maps
@@ -182,10 +181,3 @@ def test_a_file_that_holds_no_maps_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_maps_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="build_prompt_maps"):
         PromptMapRows([str(tmp_path)])
-
-
-def test_a_sam_that_stretches_photos_is_refused(tmp_path: Path) -> None:
-    model = SAM2_MODELS["hiera_t"](img_size=64)
-    save_file(model.state_dict(), tmp_path / "sam2.safetensors")
-    with pytest.raises(ValueError, match="sam2_hiera_t stretches photos, the frame of a prompt map is padded"):
-        load_padding_sam("sam2_hiera_t", str(tmp_path / "sam2.safetensors"))

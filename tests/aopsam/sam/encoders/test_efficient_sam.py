@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from aopsam import AutoMaskGenerator
 from aopsam.sam.decode import decode_passing, decode_prompts, upscale
 from aopsam.sam.decoders.efficient_sam import EfficientSam, efficient_sam_ti
 from aopsam.sam.encode import encode, set_encoder_precision
+from aopsam.sam.encoders.efficient_sam import EfficientSamEncoder
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import Thresholds, load_sam
 from tests.helpers import golden
@@ -103,3 +105,39 @@ def test_tiny_proposes_for_it(small: EfficientSam) -> None:
     labelled = AutoMaskGenerator(small, prompts="aop").label(golden.PHOTO[:100, :150])
     assert labelled.prompts_decoded > 0
     assert labelled.records
+
+
+def with_positions(side: int) -> EfficientSamEncoder:
+    """EfficientSAM-Ti's encoder with random weights, and positions that say something."""
+    torch.manual_seed(0)
+    encoder = efficient_sam_ti(img_size=side).image_encoder
+    torch.nn.init.normal_(encoder.pos_embed, std=0.5)
+    return encoder
+
+
+@torch.no_grad()
+def test_visible_tokens_are_those_of_all_tokens_with_the_others_never_attended_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder, pixels = with_positions(128), torch.randn(2, 3, 128, 128)
+    order = torch.stack([torch.randperm(64) for _ in range(2)])
+    visible = (order < 16).view(2, 8, 8)
+    found = encoder.tokens(pixels, visible)
+    attention = functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional,
+        "scaled_dot_product_attention",
+        lambda q, k, v: attention(q, k, v, attn_mask=visible.view(2, 1, 1, 64)),
+    )
+    expected = encoder.tokens(pixels)[visible.flatten(1)].view(2, 16, -1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_neck_reads_the_features_at_any_size() -> None:
+    encoder = with_positions(128)
+    for side in (128, 224):
+        pixels = torch.randn(1, 3, side, side)
+        features = encoder.features(pixels)
+        assert features.shape == (1, 192, side // 16, side // 16)
+        assert torch.equal(encoder.neck(features), encoder(pixels))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 
 from aopsam.sam.encoders import vit
 from aopsam.sam.encoders.vit import ViTEncoder
@@ -152,3 +153,22 @@ def test_half_precision_through_sam_predictor() -> None:
     assert predictor.get_image_embedding().dtype == torch.float16
     masks, _, _ = predictor.predict(box=torch.tensor([10, 10, 100, 90]).numpy())
     assert masks.shape == (3, 200, 256)
+
+
+@torch.no_grad()
+def test_positions_are_fitted_to_pictures_of_another_size() -> None:
+    encoder = small()
+    reference = ImageEncoderViT(
+        img_size=112, embed_dim=32, out_chans=256, depth=3, num_heads=2, use_rel_pos=True, window_size=7,
+        global_attn_indexes=(1,), norm_layer=nn.LayerNorm,
+    )  # fmt: skip
+    state = encoder.state_dict()
+    table = state["pos_embed"].permute(0, 3, 1, 2)
+    state["pos_embed"] = F.interpolate(table, (7, 7), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+    for way in ("h", "w"):
+        name = f"blocks.1.attn.rel_pos_{way}"
+        state[name] = F.interpolate(state[name].T[None], size=13, mode="linear")[0].T
+    reference.load_state_dict(state)
+    pixels = photo()[..., :112, :112]
+    torch.testing.assert_close(encoder(pixels), reference(pixels), rtol=1e-4, atol=1e-4)
+    assert encoder.features(pixels).shape == (1, 32, 7, 7)
