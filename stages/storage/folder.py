@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from stages.storage.atomic import PART, refusals
+from stages.storage.atomic import PART, check_writable, refusals
 from stages.storage.location import has_folders, open_filesystem, redact
 
 
@@ -61,9 +61,10 @@ def write_folder(uri: str) -> Iterator[NewFolder]:
         uri: a local path or an fsspec URI, of nothing or of an empty folder.
 
     Raises:
-        ValueError: something is there.
+        ValueError: something is there, or it cannot be written.
         CannotWrite: the system or the store refuses.
     """
+    check_writable(uri)
     filesystem, path = open_filesystem(uri)
     filesystem.invalidate_cache()
     if filesystem.isfile(path) or (filesystem.isdir(path) and filesystem.ls(path, detail=False)):

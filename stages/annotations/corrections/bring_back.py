@@ -27,6 +27,7 @@ from stages.results.export.photo_files import file_stem
 from stages.results.export.sa1b import member_stem
 from stages.results.export.selection import GONE, Chosen, Photo, Selection, runs_of
 from stages.results.export.shards import shards
+from stages.storage.atomic import check_writable
 from stages.storage.folder import write_folder
 from stages.storage.location import open_filesystem, redact
 
@@ -96,8 +97,10 @@ def bring_back(
         images: the photos, if not where they were labelled.
 
     Raises:
-        ValueError: no labels there, no such file, or none of its photos can be imported.
+        ValueError: an `out` that cannot be written, no labels there, no such file, or none of its photos can be
+            imported.
     """
+    check_writable(out, CHANGES, LINEAGE)
     content = read_file(corrected)
     try:
         photos = READERS[tool](content)

@@ -41,7 +41,18 @@ def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is not empty"), write_folder(str(tmp_path / "file")):
-        pass
-    with pytest.raises(CannotWrite, match="cannot be written"), write_folder(str(tmp_path / "file" / "below")):
-        pass
+    for name in ("file", "file/below"):
+        with pytest.raises(ValueError, match="cannot be written"), write_folder(str(tmp_path / name)):
+            pass
+
+
+def test_a_disk_that_fills_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def fill() -> None:
+        with write_folder(str(tmp_path / "x")) as folder:
+            folder.write("a", b"1")
+            with folder.open("b"):
+                raise OSError(28, "No space left on device")
+
+    with pytest.raises(CannotWrite, match="No space left"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
