@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def read_label_studio(content: bytes) -> list[CorrectedPhoto]:
 
 def _photo(task: dict[str, Any], data: dict[str, Any], results: Any) -> CorrectedPhoto:
     image = data.get("image")
-    name = data.get("file_name") or (image.removeprefix(_SERVED) if isinstance(image, str) else None)
+    name = data.get("file_name") or (unquote(image.removeprefix(_SERVED)) if isinstance(image, str) else None)
     if not isinstance(name, str) or not isinstance(results, list):
         raise ValueError(f"task {shown(task.get('id'))}: needs `data.file_name` and a list `result`")
     photo = CorrectedPhoto(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,8 @@ def write_label_studio(chosen: Chosen, out: str) -> str:
     """Write `out`/tasks.json and label_config.xml.
 
     A task is a photo; its predictions are brush masks with their scores. `data.image` is its address in Label Studio's
-    local storage, whose root is to be the images' root (LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT); `data.file_name` and
-    the masks' ids are how `import_labels.py` knows them again.
+    local storage, whose root is to be the images' root (LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), so that photos in
+    archives must be unpacked; `data.file_name` and the masks' ids are how `import_labels.py` knows them again.
     """
     check_writable(out, FILE_NAME, CONFIG_NAME)
     path = f"{out.rstrip('/')}/{FILE_NAME}"
@@ -47,7 +48,7 @@ def write_label_studio(chosen: Chosen, out: str) -> str:
 
 def _task(photo: Photo) -> dict[str, Any]:
     row = photo.row
-    data = {"image": SERVED + row["file_name"], "file_name": row["file_name"], "image_id": row["image_id"]}
+    data = {"image": SERVED + quote(row["file_name"]), "file_name": row["file_name"], "image_id": row["image_id"]}
     prediction = {
         "model_version": "aopsam",
         "score": max((mask.score for mask in photo.masks), default=0.0),

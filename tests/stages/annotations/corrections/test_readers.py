@@ -99,6 +99,11 @@ def test_brushes_come_back(tmp_path: object) -> None:
     np.testing.assert_array_equal(rle.decode(photo.shapes[0].segmentation), disc(6, 8, 4, 3, 2))
 
 
+def test_a_task_without_a_file_name_is_known_by_its_address() -> None:
+    tasks = [{"data": {"image": "/data/local-files/?d=b/c%20%231.png"}, "annotations": [{"result": []}]}]
+    assert [photo.file_name for photo in read_label_studio(json.dumps(tasks).encode())] == ["b/c #1.png"]
+
+
 def test_tasks_that_nobody_annotated_are_not_corrected() -> None:
     tasks = [
         {"data": {"file_name": "a"}, "predictions": [{"result": []}]},

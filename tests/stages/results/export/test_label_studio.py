@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_tasks_are_what_the_interface_shows(tmp_path: Path) -> None:
     interface.validate()
     for task in json.loads((tmp_path / "ls" / "tasks.json").read_text()):
         assert interface.validate_prediction(task["predictions"][0])
-        assert task["data"]["image"] == "/data/local-files/?d=" + task["data"]["file_name"]
+        assert task["data"]["image"] == "/data/local-files/?d=" + quote(task["data"]["file_name"])
 
 
 def test_long_runs_are_several(tmp_path: Path) -> None:
