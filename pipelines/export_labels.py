@@ -1,11 +1,14 @@
 """Write labels in the format of another tool.
 
     python pipelines/export_labels.py --labels out --to coco --out exported
-    python pipelines/export_labels.py --labels s3://bucket/out --to coco --out s3://bucket/exported
+    python pipelines/export_labels.py --labels s3://bucket/out --to sa1b --out s3://bucket/exported --min-score 0.5
 
-`coco`: `instances.json` for pycocotools; the images with masks or without, one category `object`. Images that could
-not be labelled are left out and counted. Exits 0; 2 for wrong arguments or labels that cannot be read, and then the
-former export is still whole. Reads the tables a batch at a time; needs no GPU and starts no Ray.
+`coco`, `label-studio`, `cvat`: one file to upload beside the photos, corrected and brought back by `import_labels.py`;
+`yolo`, `png` (label maps), `fiftyone`, `hf` (Hugging Face with Croissant): a folder with the photos; `sa1b`,
+`webdataset`: tars with the photos. Masks are exact, in `yolo` polygons, with holes and parts joined by a cut. Images
+that could not be labelled are left out and counted, as are those that are gone. Exits 0; 2 for wrong arguments or
+labels that cannot be read, and then the former export is still whole. Reads the tables a batch at a time; needs no GPU
+and starts no Ray.
 """
 
 from __future__ import annotations
@@ -16,19 +19,22 @@ from typing import Annotated
 
 from aopsam._options import OneOf
 from stages.config.command_line import Uri, checking_input, command, parse
-from stages.results.export import EXPORTS
+from stages.results.export import EXPORTS, export_labels
+from stages.results.export.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(Selection):
     """Write labels in the format of another tool."""
 
     labels: Uri
     """The run's output folder, or its labels folder."""
     to: Annotated[str, OneOf(EXPORTS)]
-    """Format: coco."""
+    """Format: coco, yolo, label-studio, cvat, webdataset, png, sa1b, hf or fiftyone."""
     out: Uri
     """Folder to write into."""
+    images: Uri | None = None
+    """The photos, if they are not where they were labelled or reading them takes keys."""
 
 
 @command
@@ -36,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export; 0 when written, 2 when there is nothing readable to export."""
     arguments = parse(Arguments, argv)
     with checking_input():
-        print(EXPORTS[arguments.to](arguments.labels, arguments.out))
+        print(export_labels(arguments.labels, arguments.to, arguments.out, arguments, arguments.images))
     return 0
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aopsam.masks.overlap import areas, intersections
+from aopsam.masks.overlap import areas, intersections, shared_pixels
 from aopsam.masks.runs import Runs
 
 INSIDE = 0.9
@@ -22,9 +23,18 @@ def parents(masks: Sequence[Runs]) -> list[int | None]:
 
     Of equally small ones the first. Links never form a circle, since a parent has more pixels.
     """
-    area, holds = areas(masks), _holds(masks)
+    area = areas(masks)
+    return _smallest(_holding(intersections(masks, masks), area), area)
+
+
+def parents_of_rles(masks: Sequence[Any], area: npt.NDArray[np.int64]) -> list[int | None]:
+    """Return what `parents` does, of N sound COCO RLEs and their pixels (N,): they need not be encoded again."""
+    return _smallest(_holding(shared_pixels(masks, masks, area), area), area) if masks else []
+
+
+def _smallest(holds: npt.NDArray[np.bool_], area: npt.NDArray[np.int64]) -> list[int | None]:
     size = np.where(holds, area, np.iinfo(np.int64).max)
-    return [int(size[i].argmin()) if holds[i].any() else None for i in range(len(masks))]
+    return [int(size[i].argmin()) if holds[i].any() else None for i in range(len(area))]
 
 
 def wholes(masks: Sequence[Runs], scores: npt.NDArray[np.floating]) -> list[int]:
@@ -38,13 +48,19 @@ def wholes(masks: Sequence[Runs], scores: npt.NDArray[np.floating]) -> list[int]
         scores: (N,), at least 0.
     """
     better = scores >= LEAST_SCORE * scores[:, None]
-    return np.flatnonzero(~(_holds(masks) & better).any(axis=1)).tolist()
+    holds = _holding(intersections(masks, masks), areas(masks))
+    return np.flatnonzero(~(holds & better).any(axis=1)).tolist()
 
 
-def _holds(masks: Sequence[Runs]) -> npt.NDArray[np.bool_]:
-    """Return (N, N) bool: in row i which masks are larger than mask i and hold at least `INSIDE` of it."""
-    area = areas(masks)
-    return (intersections(masks, masks) >= INSIDE * area[:, None]) & (area > area[:, None]) & (area[:, None] > 0)
+def _holding(shared: npt.NDArray[np.int64], area: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return (N, N) bool: in row i which masks are larger than mask i and hold at least `INSIDE` of it.
+
+    Args:
+        shared: (N, N) pixels that masks share with each other.
+        area: (N,) pixels of each.
+    """
+    holds: npt.NDArray[np.bool_] = (shared >= INSIDE * area[:, None]) & (area > area[:, None]) & (area[:, None] > 0)
+    return holds
 
 
 def flattened(masks: Sequence[Runs]) -> list[Runs]:

@@ -242,7 +242,7 @@ def _masks(
     for annotation in annotations:
         try:
             is_crowd = _is_crowd(annotation.get("iscrowd"))
-            mask, left_out = _rle(annotation.get("segmentation"), width, height)
+            mask, left_out = segmentation_rle(annotation.get("segmentation"), width, height)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             on_problem(f"annotation {shown(annotation.get('id'))}: {error}")
             continue
@@ -322,7 +322,7 @@ def _is_crowd(given: Any) -> bool:
     return text in _YES
 
 
-def _rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
+def segmentation_rle(segmentation: Any, width: int, height: int) -> tuple[rle.RLE, str]:
     """Convert a polygon list, an uncompressed or a compressed RLE to a compressed RLE of the photo's size.
 
     Returns:

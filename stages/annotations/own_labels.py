@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import posixpath
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from aopsam.photos.sa1b import Sample
 from schemas.labels import Status
-from stages.corpus.fetch import FetchError, fetch
-from stages.corpus.index import read_listing
-from stages.corpus.listing import list_images
-from stages.label.folder import names_by_key
+from stages.results.photos import LabelledPhotos, PhotoGone, photo_name
 from stages.results.read import LabelFiles, read_batches
-from stages.storage.location import open_filesystem, redact
+from stages.storage.location import open_filesystem
 
 COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "status", "masks")
 
@@ -48,31 +37,24 @@ def read_labelled(uri: str, on_problem: Callable[[str], None], images: str | Non
         OSError: it cannot be read.
     """
     filesystem, path = open_filesystem(uri)
-    out = posixpath.dirname(posixpath.dirname(uri))
-    listing, root = _listing(out, images, next(iter(names_by_key([posixpath.basename(path)])), ""))
+    photos = LabelledPhotos(uri, images)
     without: Counter[str] = Counter()
     for batch in read_batches(LabelFiles(filesystem, (path,)), path, COLUMNS):
-        places = pc.index_in(batch.column("image_id"), value_set=listing.column("image_id")).to_pylist()
-        for row, place in zip(batch.to_pylist(), places, strict=True):
+        rows = batch.to_pylist()
+        for row, listed in zip(rows, photos.find(rows), strict=True):
             if row["status"] != Status.OK:
                 without[row["status"]] += 1
                 continue
-            if place is None:
-                on_problem(f"{row['file_name']}: not among the photos of {redact(root)}")
-                continue
-            listed = listing.slice(place, 1).to_pylist()[0]
             try:
-                encoded = fetch(listed, root)
-            except FetchError as error:
-                on_problem(f"{row['file_name']}: {error}; give --images if the photos are elsewhere now")
+                encoded = photos.read(row, listed)
+            except PhotoGone as error:
+                on_problem(str(error))
                 continue
-            if hashlib.sha256(encoded).hexdigest() != row["content_sha256"]:
-                on_problem(f"{row['file_name']}: the photo has changed since it was labelled")
-                continue
-            yield Sample(_name(listed), encoded, row["width"], row["height"], _annotations(row["masks"]))
+            assert listed is not None
+            yield Sample(photo_name(listed), encoded, row["width"], row["height"], _annotations(row["masks"]))
     if without:
-        listed = ", ".join(f"{count} {status}" for status, count in sorted(without.items()))
-        on_problem(f"{without.total()} images without masks ({listed})")
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(without.items()))
+        on_problem(f"{without.total()} images without masks ({counts})")
 
 
 def weights(masks: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -106,28 +88,3 @@ def _annotations(masks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
     # Of repeats the first is kept, so the highest weight comes first.
     return sorted(weighted, key=lambda annotation: -annotation["weight"])
-
-
-def _name(listed: Mapping[str, Any]) -> str:
-    name: str = listed["file_name"]
-    if listed["kind"] == "parquet":
-        return name
-    if listed["kind"] == "tar":
-        name = re.split(r"\.tar#", name, maxsplit=1, flags=re.IGNORECASE)[-1]
-    return posixpath.splitext(name)[0]
-
-
-@lru_cache(maxsize=1)
-def _listing(out: str, images: str | None, key: str) -> tuple[pa.Table, str]:
-    """Return the listing of a run's images, of one archive if a key names it, and the images argument of the run."""
-    if images is not None:
-        return list_images(images), images
-    filesystem, root = open_filesystem(out)
-    try:
-        configuration = json.loads(filesystem.cat_file(f"{root}/manifest.json"))["configuration"]
-        return pa.concat_tables(read_listing(out, key)), str(configuration["images"])
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise ValueError(
-            f"{redact(out)}: manifest.json and the listing do not tell where its photos are"
-            f" ({type(error).__name__}: {error}); give --images"
-        ) from error

@@ -55,12 +55,12 @@ def write_path(uri: str) -> Iterator[Path]:
     is_local = isinstance(filesystem, LocalFileSystem)
     part = Path(parent if is_local else tempfile.gettempdir()) / f".{name}.{uuid.uuid4().hex}{PART}"
     if has_folders(filesystem):
-        with _refusals(uri, Exception):
+        with refusals(uri, Exception):
             filesystem.makedirs(parent, exist_ok=True)
     try:
-        with _refusals(uri, OSError):
+        with refusals(uri, OSError):
             yield part
-        with _refusals(uri, Exception):
+        with refusals(uri, Exception):
             if is_local:
                 with part.open("rb") as written:
                     os.fsync(written.fileno())
@@ -72,8 +72,12 @@ def write_path(uri: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _refusals(uri: str, kind: type[Exception]) -> Iterator[None]:
-    """Name the file in what is raised while it is written."""
+def refusals(uri: str, kind: type[Exception]) -> Iterator[None]:
+    """Name the file in what is raised, of a kind, while it is written.
+
+    Raises:
+        CannotWrite: in place of it.
+    """
     try:
         yield
     except kind as error:

@@ -37,6 +37,7 @@ PIPELINES = {
     " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors --out {at}/out",
     "verify_labels": "--images {at}/photos --labels {at}/out",
     "export_labels": "--labels {at}/out --to coco --out {at}/coco",
+    "import_labels": "--labels {at}/out --from coco --file {at}/coco/instances.json --out {at}/corrected",
 }
 """Arguments of each pipeline, where `{at}` is the place."""
 

@@ -20,6 +20,7 @@ FLAGS = {
     "distill_encoder": ["--data", "photos", "--method", "decoupled", "--teacher", "tiny", "--student", "tiny"],
     "evaluate": ["--data", "s.tar", "--sam", "tiny", "--prompts", "grid-2"],
     "export_labels": ["--labels", "run/out", "--to", "coco"],
+    "import_labels": ["--labels", "run/out", "--from", "coco", "--file", "corrected.json"],
     "label_corpus": ["--images", "photos", "--prompts", "grid-2"],
     "reproduce": ["--data", "coco=s.tar", "--sam", "tiny", "--tables", "amr-2"],
     "train_detector": ["--data", "maps"],
@@ -35,6 +36,7 @@ WRITTEN = {
     "distill_encoder": "student.safetensors",
     "evaluate": "index.html",
     "export_labels": "instances.json",
+    "import_labels": "changes.parquet",
     "label_corpus": "report.html",
     "reproduce": "index.html",
     "train_detector": "detector.safetensors",
@@ -93,6 +95,7 @@ FILES = {
     "calibrate": ["config.yaml", "table.md", "pareto.svg", "index.html", "calibration.json"],
     "curate": ["sheet.png", "cover.png", "manifest.json"],
     "evaluate": ["metrics.parquet", "index.html", "evaluation.json", "table.md", "manifest.json"],
+    "import_labels": ["changes.parquet", "corrections.json"],
     "label_corpus": ["manifest.json", "report.html"],
     "reproduce": ["index.html", "tables.md", "reproduction.json"],
 }

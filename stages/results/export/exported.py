@@ -15,12 +15,17 @@ class Exported:
     images: int
     annotations: int
     left_out: Mapping[str, int]
-    """Number of images left out, by their status."""
+    """Number of images left out, by their status or the reason."""
+    masks_left_out: int = 0
+    """Number of masks of exported images that the selection left out."""
+    gone: str | None = None
+    """Line of the first image that is gone or has changed."""
 
     def __str__(self) -> str:
-        """Return one line for a terminal."""
+        """Return one line for a terminal, and one for the first image that is gone."""
         line = f"exported {self.images} images, {self.annotations} annotations to {self.path}"
-        if self.left_out:
-            parts = ", ".join(f"{n} {status}" for status, n in sorted(self.left_out.items()))
-            line += f" (left out: {parts})"
-        return line
+        parts = [f"{n} {status}" for status, n in sorted(self.left_out.items())]
+        parts += [f"{self.masks_left_out} masks"] if self.masks_left_out else []
+        if parts:
+            line += f" (left out: {', '.join(parts)})"
+        return line if self.gone is None else f"{line}\n{self.gone}"

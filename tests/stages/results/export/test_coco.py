@@ -11,10 +11,15 @@ import pytest
 from pycocotools.coco import COCO
 
 from aopsam.masks import rle
-from stages.results.export import EXPORTS
-from stages.results.export.coco import export_coco
+from stages.results.export import export_labels
+from stages.results.export.exported import Exported
+from stages.results.export.selection import Selection
 from stages.storage.atomic import write_text
 from tests.helpers.made_labels import HOSTILE_NAME, made_out, write_labels
+
+
+def export_coco(labels: str, out: str) -> Exported:
+    return export_labels(labels, "coco", out, Selection())
 
 
 def opened(path: Path) -> COCO:
@@ -120,7 +125,7 @@ def test_an_error_leaves_the_former_export(tmp_path: Path) -> None:
 
 def test_any_fsspec_file_system(tmp_path: Path) -> None:
     _, out, _ = made_out(tmp_path)
-    assert EXPORTS["coco"](str(out), "memory://bucket/coco/").path == "memory://bucket/coco/instances.json"
+    assert export_coco(str(out), "memory://bucket/coco/").path == "memory://bucket/coco/instances.json"
     memory = fsspec.filesystem("memory")
     assert len(json.loads(memory.cat_file("/bucket/coco/instances.json"))["annotations"]) == 12
     memory.rm("/bucket", recursive=True)

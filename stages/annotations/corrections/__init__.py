@@ -1,0 +1,1 @@
+"""What people corrected in their tools → annotated shards with lineage, and what they changed."""
