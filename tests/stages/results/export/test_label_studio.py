@@ -11,10 +11,9 @@ from stages.results.export import export_labels
 from stages.results.export.selection import Selection
 from tests.helpers.made_run import bitmaps, made_run
 
-brush = pytest.importorskip("label_studio_sdk.converter.brush")
-
 
 def test_the_sdk_decodes_the_same_masks(tmp_path: Path) -> None:
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
     out, rows = made_run(tmp_path)
     exported = export_labels(str(out), "label-studio", str(tmp_path / "ls"), Selection())
     assert (exported.images, exported.annotations, dict(exported.left_out)) == (5, 28, {"failed": 1})
@@ -41,7 +40,8 @@ def test_tasks_are_what_the_interface_shows(tmp_path: Path) -> None:
         assert task["data"]["image"] == "/data/local-files/?d=" + quote(task["data"]["file_name"])
 
 
-def test_long_runs_are_several(tmp_path: Path) -> None:
+def test_long_runs_are_several() -> None:
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
     from aopsam.masks import rle
     from stages.results.export.label_studio import brush_rle
     from stages.results.export.selection import select

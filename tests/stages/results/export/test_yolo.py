@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stages.results.export import export_labels
 from stages.results.export.selection import Selection
 from tests.helpers.made_run import bitmaps, iou, made_run
 
-supervision = pytest.importorskip("supervision")
-
 
 def test_supervision_reads_the_same_masks(tmp_path: Path) -> None:
+    supervision = pytest.importorskip("supervision")
     out, rows = made_run(tmp_path)
     to = tmp_path / "yolo"
     exported = export_labels(str(out), "yolo", str(to), Selection())
@@ -29,6 +28,21 @@ def test_supervision_reads_the_same_masks(tmp_path: Path) -> None:
         for read_back, mask in zip(np.asarray(detections.mask, bool), bitmaps(row), strict=True):
             assert iou(read_back, mask) >= 0.95
     assert len(by_id[rows[4]["image_id"]][1]) == 0
+
+
+def test_polygons_filled_are_the_same_masks(tmp_path: Path) -> None:
+    out, rows = made_run(tmp_path)
+    export_labels(str(out), "yolo", str(tmp_path / "yolo"), Selection())
+    for row in rows[:4]:
+        (text,) = (tmp_path / "yolo" / "labels").glob(f"*{row['image_id']}.txt")
+        size = row["width"], row["height"]
+        lines = text.read_text().splitlines()
+        assert len(lines) == 7
+        for line, mask in zip(lines, bitmaps(row), strict=True):
+            points = (np.array(line.split()[1:], float).reshape(-1, 2) * size).astype(int)
+            filled = Image.new("1", size)
+            ImageDraw.Draw(filled).polygon([tuple(point) for point in points.tolist()], fill=1, outline=1)
+            assert iou(np.asarray(filled), mask) >= 0.95
 
 
 def test_points_cut_off_and_points_rounded_are_the_same_pixels(tmp_path: Path) -> None:
