@@ -37,6 +37,9 @@ PIPELINES = {
     " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors --out {at}/out",
     "verify_labels": "--images {at}/photos --labels {at}/out",
     "export_labels": "--labels {at}/out --to coco --out {at}/coco",
+    "browse_labels": "--labels {at}/out --images {at}/photos --out {at}/gallery",
+    "compare_labels": "--labels {at}/out --with {at}/out --out {at}/compared",
+    "reproduce": "--sam tiny --data coco={at}/one.tar --limit 1 --tables amr-2 --out {at}/reproduced",
     "import_labels": "--labels {at}/out --from coco --file {at}/coco/instances.json --out {at}/corrected",
 }
 """Arguments of each pipeline, where `{at}` is the place."""

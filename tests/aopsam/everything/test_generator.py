@@ -173,7 +173,10 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
         ({"tile_join_thresh": -1.0}, "tile_join_thresh=-1.0"),
         ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
         ({"tile_size": 512, "point_grids": [np.zeros((1, 2))]}, "tile_size=512 and point_grids exclude each other"),
-        ({"prompts": "aop", "strategy_options": {"elimination": "paper"}}, "covered, diverse, scaled, equation"),
+        (
+            {"prompts": "aop", "strategy_options": {"elimination": "paper"}},
+            "covered, diverse, relative, scaled, equation",
+        ),
     ],
 )
 def test_wrong_arguments_say_what_would_be_right(tiny: Sam, options: dict, words: str) -> None:

@@ -273,7 +273,7 @@ def test_unknown_strategies_and_options_are_found_at_the_start() -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_weights_that_are_not_those_reported_are_refused(toy: tuple[Path, Path]) -> None:
-    evaluation = Evaluation(("toy",), tuple(parse_strategies("aop,grid-2")), predictor=str(toy[1]), threads=1)
+    evaluation = Evaluation(("toy",), tuple(parse_strategies("grid-2")), threads=1)
     reported = EvaluatePhotos(evaluation).weights()
     assert EvaluatePhotos(evaluation, reported).weights() == reported
     toy[0].write_bytes(toy[0].read_bytes()[:-1] + b"\x00")
