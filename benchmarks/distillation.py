@@ -60,7 +60,7 @@ SAMI = SamiRecipe(picture_px=256, rate=4e-3, zoom=(0.65, 1.6), average=0.99, dec
 PLAIN_PX = 224
 """Side of EfficientSAM's square, for the sake of time; the model's own is 1024."""
 PLAIN: dict[str, Any] = {"picture_px": None, "teacher_px": PLAIN_PX, "zoom": (1.0, 2.24), "rate": 1e-3}
-"""What is different in a distillation of EfficientSAM."""
+"""Arguments that a distillation of EfficientSAM adds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("aopsam", "benchmarks", "docs", "pipelines", "pyproject.toml", "samples", "schemas", "stages", "tests")
-"""What tests read of the tree."""
+"""Files of the tree that tests read."""
 SHARED = (
     "torch",
     "torch._dynamo",
@@ -34,7 +34,7 @@ SHARED = (
     "PIL.ImageOps",
     "pytest",
 )
-"""What is imported once, before the processes that share it part ways: most of a test's time."""
+"""Modules imported once, before the processes that share them part ways: most of a test's time."""
 
 
 @dataclass(frozen=True)

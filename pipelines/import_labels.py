@@ -33,7 +33,7 @@ class Arguments(Selection):
     tool: Annotated[str, OneOf(READERS), tyro.conf.arg(name="from")]
     """Tool: coco, label-studio or cvat."""
     file: Uri
-    """What it exported."""
+    """Format that was exported."""
     out: Uri
     """Folder to write into, empty or not there."""
     images: Uri | None = None

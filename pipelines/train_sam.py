@@ -53,7 +53,7 @@ class Arguments(TrainingArguments):
     finetune: Annotated[str, OneOf(TRAINABLE)] | None = None
     """Model whose encoder alone learns, from --start."""
     options: OmitArgPrefixes[FinetuneOptions] = field(default_factory=FinetuneOptions)
-    """How it learns."""
+    """Hyper-parameters of the training."""
     recipe: OmitArgPrefixes[SamRecipe] = field(default_factory=SamRecipe)
     """Hyper-parameters; --finetune takes over seed, steps, accumulate, precision and windows alone."""
     validate_every: Count | None = 400

@@ -112,7 +112,7 @@ def printable(text: str) -> str:
 
 
 GALLERY = "gallery/index.html"
-"""Where the gallery of a run lies beside its report."""
+"""Folder of a run's gallery, next to its report."""
 
 _WITHOUT_GALLERY = (
     '<p class="soft" id="gallery">Every photo: <code>python pipelines/browse_labels.py --labels OUT</code></p>'

@@ -32,7 +32,7 @@ Row = tuple[str, str, *tuple[Published, ...]]
 
 @dataclass(frozen=True)
 class Figure:
-    """What is measured of a row.
+    """Column of a table: a figure measured of each row.
 
     Attributes:
         head: title of the column.

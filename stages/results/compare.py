@@ -33,7 +33,7 @@ LABELLED = (Status.OK, Status.EMPTY)
 
 @dataclass(frozen=True)
 class Difference:
-    """How two labellings of a photo differ.
+    """Differences of two labellings of a photo.
 
     Attributes:
         name: of the photo's file.
@@ -63,7 +63,7 @@ class Difference:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What differences are sorted by: photos that one lacks, then the least agreement, then the most masks."""
+        """Return the sort key of differences: photos that one lacks, then least agreement, then most masks."""
         return KINDS.index(self.kind) == 0, self.agreement, -sum(self.only), self.name
 
 

@@ -22,7 +22,7 @@ SHARED = ("seed", "steps", "accumulate", "precision", "windows")
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions:
-    """What a fine-tuning asks for besides a SAM's recipe."""
+    """Arguments of a fine-tuning besides a SAM's recipe."""
 
     finetune_recipe: Literal["ours", "paper"] = "ours"
     """paper: EfficientSAM's, 128 whole photos an update; of SA-1B its 5 epochs are --steps 429688."""

@@ -50,7 +50,7 @@ def index_of(gallery: Path) -> list[dict[str, Any]]:
 
 
 def photo_of(gallery: Path, key: str) -> dict[str, Any]:
-    """What a gallery tells of a photo."""
+    """Item of a gallery: the facts that it shows of a photo."""
     function, (named, given) = told(gallery / "photos" / key[:2] / f"{key}.js")
     assert (function, named) == ("photo", key)
     return given

@@ -1,1 +1,1 @@
-"""What people corrected in their tools → annotated shards with lineage, and what they changed."""
+"""Turn corrections from people's tools into annotated shards with lineage, and report what they changed."""

@@ -1,4 +1,4 @@
-"""What the readers of corrected files give: photos with the shapes that people left or drew."""
+"""Photos with the shapes that people left or drew: results of the readers of corrected files."""
 
 from __future__ import annotations
 

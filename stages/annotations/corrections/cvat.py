@@ -39,7 +39,7 @@ def read_cvat(content: bytes) -> list[CorrectedPhoto]:
 
 
 class _Reader:
-    """What is read so far, by the handlers of expat."""
+    """Photos read so far, kept by the handlers of expat."""
 
     def __init__(self) -> None:
         self.root: str | None = None

@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 )
 
 _BYTES = {"image": "bytes", "masks": "$[*].bytes"}
-"""Where Croissant finds the files in columns of images."""
+"""Path by which Croissant finds the files in columns of images."""
 
 README = """---
 configs:

@@ -27,7 +27,7 @@ def photo(tiny: Sam, scene: np.ndarray) -> EncodedPhoto:
 
 
 def _plain_best(records: list[dict], key: str) -> list[tuple]:
-    """Of the records of each point the first of the highest value."""
+    """Return the first record of the highest value of each point."""
     best: dict[tuple, dict] = {}
     for record in records:
         point = tuple(record["point_coords"][0])
