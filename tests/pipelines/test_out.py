@@ -13,9 +13,11 @@ from tests.helpers.made_labels import made_out
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 FLAGS = {
+    "browse_labels": ["--labels", "run/out"],
     "build_edge_maps": ["--data", "s.tar", "--hed", "hed.safetensors"],
     "build_prompt_maps": ["--data", "s.tar"],
     "calibrate": ["--data", "s.tar", "--limit", "2"],
+    "compare_labels": ["--labels", "run/out", "--with", "run/out"],
     "curate": ["--data", "s.tar", "--keep", "1"],
     "distill_encoder": ["--data", "photos", "--method", "decoupled", "--teacher", "tiny", "--student", "tiny"],
     "evaluate": ["--data", "s.tar", "--sam", "tiny", "--prompts", "grid-2"],
@@ -29,9 +31,11 @@ FLAGS = {
     "train_scorer": ["--data", "s.tar"],
 }
 WRITTEN = {
+    "browse_labels": "index.html",
     "build_edge_maps": "sheet.png",
     "build_prompt_maps": "sheet.png",
     "calibrate": "config.yaml",
+    "compare_labels": "index.html",
     "curate": "cover.png",
     "distill_encoder": "student.safetensors",
     "evaluate": "index.html",

@@ -62,7 +62,7 @@ def test_the_bundled_tiny_proposes_for_a_sam_without_a_detector(small_sam: Sam, 
     strategy = make_strategy("oas-box", small_sam, max_boxes=9)
     (prompts,) = strategy.rounds(encode(small_sam, scene), Counter())
     assert len(own) == 9
-    assert (prompts.coords_px == own.coords_px).all()
+    np.testing.assert_allclose(prompts.coords_px, own.coords_px, rtol=1e-4)  # where convolutions add in another order
     assert (strategy.detector.sam, strategy.detector.sam_sha256) == ("tiny", tiny.sha256)
 
 
