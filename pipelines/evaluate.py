@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aopsam._options import Count, Limits
+from aopsam.sam.names import absolute_name
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
 from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies, preset_values
 from stages.engine.resources import start
@@ -64,7 +65,7 @@ class Arguments(RunArguments):
 
     def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
         """Return models, strategies and seed to measure."""
-        sams = tuple(self.sam.split(","))
+        sams = tuple(absolute_name(name) for name in self.sam.split(","))
         return Evaluation(sams, tuple(strategies), self.checkpoint, resolve_predictor(self.predictor), self.seed)
 
 
