@@ -74,7 +74,7 @@ class HuggingFaceSam(Sam):
         encoder = _ImageEncoder(theirs.vision_encoder, int(theirs.prompt_encoder.input_image_size))
         prompt_encoder = _PromptEncoder(theirs.prompt_encoder, theirs.shared_image_embedding)
         super().__init__(encoder, prompt_encoder, family.decoder(theirs.mask_decoder), mean, std)
-        self.no_memory = getattr(theirs, "no_memory_embedding", None)
+        self.no_memory: Any = getattr(theirs, "no_memory_embedding", None)
 
     def levels(self, coarse: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the mask decoder's inputs from the encoder's outputs: the embedding and finer features, if any."""
@@ -220,9 +220,7 @@ def _weights(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     found = f", only {', '.join(pickles[:3])}, which may hold code and is not read" if pickles else ""
-    raise CheckpointError(
-        f"{folder}: no model.safetensors{found}: save the model with save_pretrained, or use a revision with safetensors"
-    )
+    raise CheckpointError(f"{folder}: no model.safetensors{found}: save_pretrained writes one")
 
 
 def _digest(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Names of models that are no names of the registry: `hf:ORG/NAME` and `hf:FOLDER`. Without torch, for command lines."""
+"""Names of models of `transformers`, `hf:ORG/NAME` and `hf:FOLDER`; without torch, for command lines."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def use_openvino(model: Sam, precision: str = "float32") -> None:
     """Replace a SAM's image encoder by an `OpenVINOEncoder` of the same weights, with PyTorch's number of threads.
 
     Raises:
-        ValueError: SAM 2, whose encoder gives more than an embedding, or a model of `transformers`; also the errors of `OpenVINOEncoder`.
+        ValueError: SAM 2, whose encoder gives more than an embedding, or a model of `transformers`; also the errors of
+            `OpenVINOEncoder`.
     """
     if isinstance(model, HuggingFaceSam):
         raise ValueError("encoders of transformers (hf:) run on PyTorch alone: use torch")
