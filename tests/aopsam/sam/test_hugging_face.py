@@ -306,11 +306,11 @@ def test_what_is_wrong_besides_the_folder(folders: dict[str, Path], monkeypatch:
         load_sam(name)
 
 
-@pytest.mark.parametrize("prompts", ["aop", "oas-box"])
-def test_everything_mode_proposes_with_tiny_and_decodes_with_the_model(prompts: str, folders: dict[str, Path]) -> None:
+def test_everything_mode_proposes_with_tiny_and_decodes_with_the_model(folders: dict[str, Path]) -> None:
     model = load_sam(f"hf:{folders['sam2']}")
-    bars = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    masks = AutoMaskGenerator(model, prompts=prompts, **bars).generate(photo(60, 80))
+    generator = AutoMaskGenerator(model, prompts="aop", pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    assert generator.strategies[0].weights()["predictor"]["sam"] == "tiny"
+    masks = generator.generate(photo(60, 80))
     assert masks
     assert all(mask["segmentation"].shape == (60, 80) for mask in masks)
 
