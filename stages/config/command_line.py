@@ -51,8 +51,8 @@ class ResourceArguments:
     """Processes; by default one a GPU, else one for every two CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device that models run on; auto: on GPUs where there are some."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device that models run on; auto: CUDA GPUs where there are some, else CPUs. mps is an Apple GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
