@@ -20,6 +20,7 @@ from aopsam.everything.ledger import Labelled
 from aopsam.everything.options import GeneratorOptions
 from aopsam.masks import rle
 from aopsam.prompting import Decoded
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import Grid
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -91,10 +92,10 @@ def test_seconds_are_those_spent_on_the_photo(photos: Path) -> None:
 class _Fragile(Grid):
     """A grid that a photo of 120 rows breaks."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         if photo.hw[0] == 120:
             raise RuntimeError("no\nluck")
-        return super().rounds(photo, dropped)
+        return super().rounds(photo, fates)
 
 
 def test_rows_of_photos_labelled_together_are_those_of_each(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +125,10 @@ def test_rows_of_photos_labelled_together_are_those_of_each(photos: Path, monkey
 
 
 def _noted(
-    generator: AutoMaskGenerator, groups: list[int], images: Sequence[np.ndarray], working: Callable[[float], None]
+    generator: AutoMaskGenerator, groups: list[int], images: Sequence[np.ndarray], *how: Any
 ) -> list[Labelled | Exception]:
     groups.append(len(images))
-    return AutoMaskGenerator.label_together(generator, images, working)
+    return AutoMaskGenerator.label_together(generator, images, *how)
 
 
 def test_groups_are_bounded_by_photos_and_by_pixels() -> None:
