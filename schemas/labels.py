@@ -97,7 +97,8 @@ TRACED_PROMPT = pa.struct(
 CONFIDENCE_MAP = pa.struct(
     [
         column("crop_box", pa.list_(pa.int32(), 4), "part of the photo that it covers, XYWH", unit="px"),
-        column("png", pa.binary(), "8-bit grey PNG, 255 for confidence 1"),
+        column("png", pa.binary(), "8-bit grey PNG, 255 for the highest confidence of this map"),
+        column("highest", pa.float32(), "confidence of 255"),
     ]
 )
 

@@ -245,7 +245,7 @@ const aopsam = (() => {
     byId("before").disabled = position <= 0;
     byId("after").disabled = position < 0 || position >= shown.length - 1;
     stages();
-    byId("viewer").classList.add("untraced");
+    byId("viewer").classList.add("untraced", "unmapped");
     byId("viewer").classList.toggle("waiting", !!index.keys[row]); // what is told would move when it is there
     if (!index.keys[row]) return;
     const known = read(row);
@@ -340,6 +340,7 @@ const aopsam = (() => {
 
   function trace(traced) {
     byId("viewer").classList.toggle("untraced", !traced);
+    byId("viewer").classList.toggle("unmapped", !traced?.maps.length);
     if (!traced) return;
     viewer.last = traced.prompts.reduce((last, [, round]) => Math.max(last, round), 0);
     viewer.round = viewer.last;
@@ -348,13 +349,12 @@ const aopsam = (() => {
       const at = mask.points && mask.points.length ? mask.points[0] : mask.box || [];
       mask.round = rounds.get(at.join()) ?? viewer.last; // one made of several prompts is there in the end
     }
-    byId("map").disabled = !traced.maps.length;
     byId("round").max = viewer.last;
     byId("fates").replaceChildren(
-      ...[["waiting", "waiting"], ["decoded", "decoded"], ...(viewer.last > 1 ? [["now", "of them in this round"]] : []), ...traced.reasons.map((reason) => ["dropped", reason])].map(([fate, text]) => {
+      ...[["waiting", "waiting"], ["decoded", "decoded"], ...(viewer.last > 1 ? [["now", "of them in this round"]] : []), ...traced.reasons.map((reason) => ["dropped", `dropped: ${reason}`])].map(([fate, text]) => {
         const sample = make("canvas", { width: 32, height: 32 });
         const boxes = traced.prompts.length && traced.prompts[0][0].length === 4;
-        mark(sample.getContext("2d"), fate, 16, 16, fate === "now" ? 10 : 8, boxes);
+        mark(sample.getContext("2d"), fate, 16, 16, fate === "decoded" ? 8 : 10, boxes);
         return make("li", {}, sample, make("span", {}, text), make("b"));
       })
     );
@@ -397,8 +397,8 @@ const aopsam = (() => {
     pen.stroke();
     pen.fillStyle = fate === "now" ? "#fde047" : "#fff";
     if (fate === "decoded" || fate === "now") return pen.fill();
-    pen.strokeStyle = fate === "dropped" ? "#ff7b6b" : "#fff";
-    pen.lineWidth = Math.max(1.3, radius * 0.42);
+    pen.strokeStyle = fate === "dropped" ? "#ff5c4d" : "#fff";
+    pen.lineWidth = Math.max(1.4, radius * 0.48);
     pen.stroke();
   }
 
@@ -521,7 +521,7 @@ const aopsam = (() => {
       for (const which of order) for (const pixel of edgeOf(masks[which], width, height)) pixels[pixel] = packed(masks[which].colour, 255);
       pen.putImageData(image, 0, 0);
     }
-    if (viewer.prompts && viewer.photo.trace) paintFates(pen, Math.max(3, width / 260));
+    if (viewer.prompts && viewer.photo.trace) paintFates(pen, Math.max(3, width / 260, (4 * width) / (all.clientWidth || width)));
     else if (viewer.prompts) for (const which of order) prompt(pen, masks[which], Math.max(3, width / 260), false);
   }
 
@@ -667,7 +667,7 @@ const aopsam = (() => {
   }
 
   function toggle(what) {
-    if (!byId(what)) return;
+    if (what === "map" && !viewer.photo?.trace?.maps.length) return;
     viewer[what] = !viewer[what];
     byId(what).setAttribute("aria-pressed", String(viewer[what]));
     for (const picture of byId("stages").querySelectorAll(".map")) picture.hidden = !viewer.map;

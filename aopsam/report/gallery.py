@@ -37,10 +37,10 @@ BOTH, ONLY = (148, 163, 184), ((249, 115, 22), (20, 184, 166))
 """Colours of a comparison: masks that both sides have, and those that only the first, only the second has."""
 
 MAP_COLOURS = ((49, 18, 59), (58, 130, 246), (41, 239, 162), (237, 208, 58), (214, 48, 9), (122, 4, 3))
-"""Of a confidence map, from 0 to 1: violet, blue, green, yellow, red."""
+"""Of a confidence map, from 0 to its highest value: violet, blue, green, yellow, red."""
 
 MAP_DENSITY = 0.85
-"""Of the map at confidence 1; at 0 the photo alone is seen."""
+"""Of the map at its highest value; at 0 the photo alone is seen."""
 
 MOST_MAP_PX = 1024
 """Longer side of a confidence map; the predictor's have 256."""
@@ -86,6 +86,7 @@ class Item:
         note: why it has no masks, or is not shown.
         values: one a column.
         traced: whether it tells how it was prompted.
+        mapped: whether it has a confidence map.
     """
 
     order: tuple[Any, ...]
@@ -95,6 +96,7 @@ class Item:
     note: str
     values: tuple[str | float | None, ...]
     traced: bool = False
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,7 @@ def contents(items: Sequence[Item], columns: Columns, chunks: Sequence[str], sid
     return {
         "rows": len(items),
         "traced": any(item.traced for item in items),
+        "mapped": any(item.mapped for item in items),
         "chunks": list(chunks),
         "sides": [printable(name) for name in sides],
         "columns": [_described(column, [item.values[place] for item in items]) for place, column in enumerate(columns)],

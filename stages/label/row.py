@@ -73,14 +73,16 @@ def labelled(row: dict[str, Any], found: Labelled) -> dict[str, Any]:
 
 def _traced(trace: Trace) -> dict[str, Any]:
     """Return a trace as the schema has it: maps as small PNGs."""
-    maps = [{"crop_box": one.crop_box, "png": _grey_png(one.confidence)} for one in trace.maps]
+    maps = [{"crop_box": one.crop_box} | _as_png(one.confidence) for one in trace.maps]
     return {"prompts": trace.prompts, "maps": maps}
 
 
-def _grey_png(confidence: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(confidence * 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+def _as_png(confidence: np.ndarray) -> dict[str, Any]:
+    """Return a map as a grey PNG that uses all 256 values, and the confidence of the highest."""
+    highest, buffer = float(confidence.max()), io.BytesIO()
+    grey = np.rint(confidence * (255 / highest if highest > 0 else 0)).astype(np.uint8)
+    Image.fromarray(grey).save(buffer, "PNG")
+    return {"png": buffer.getvalue(), "highest": highest}
 
 
 def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, Any]:

@@ -122,7 +122,9 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
             (*chosen, *[None] * 4),
         )
     size = (row["width"], row["height"])
-    key, note, share = writer.photo(row, [row["masks"]], size, lambda: [Side(row["masks"], trace=row["trace"])], facts(row), photos)
+    key, note, share = writer.photo(
+        row, [row["masks"]], size, lambda: [Side(row["masks"], trace=row["trace"])], facts(row), photos
+    )
     pixels = size[0] * size[1]
     largest = max(((mask["area"] or 0) / pixels for mask in row["masks"]), default=None)
     values = (
@@ -131,7 +133,9 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
         None if largest is None else 100 * largest,
         100 * share,
     )
-    return Item(order, row["file_name"], key, size, note, (*chosen, *values), row["trace"] is not None)
+    traced = row["trace"]
+    mapped = bool(traced and traced["maps"])
+    return Item(order, row["file_name"], key, size, note, (*chosen, *values), traced is not None, mapped)
 
 
 def score_of(mask: Mapping[str, Any]) -> float | None:
@@ -147,6 +151,8 @@ def facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Prompts", f"{row['prompts_proposed']} proposed, {row['prompts_decoded']} decoded"),
         ("Masks", f"{len(row['masks'])}" + (f", {row['masks_dropped']} dropped" if row["masks_dropped"] else "")),
     ]
+    if (trace := row.get("trace")) and trace["maps"]:
+        told.append(("Confidence", f"up to {max(shown['highest'] or 0 for shown in trace['maps']):.2f} on the map"))
     if row["refinements"]:
         told.append(("Refined", f"{row['refinements']} prompts decoded again"))
     seconds = {name.removeprefix("seconds_"): row[name] for name in _SECONDS if row[name] is not None}

@@ -52,7 +52,12 @@ def place(prompt: dict[str, Any]) -> list[float]:
         ("aop", {"elimination": "covered", "round_size": 4, "times": 1}, {"lies in kept masks and resembles them"}, 1),
         ("aop", {"elimination": "relative", "round_size": 4, "max_decoded": 9}, {"resembles a kept mask"}, 1),
         ("aop", {"adaptive_filtering": False, "max_decoded": 5}, {"beyond max_decoded"}, 1),
-        ("hierarchical", {"sparse": 2, "dense": 5, "max_decoded": 10, "settled_logit": 0.5}, {"inside a confident mask", "beyond max_decoded"}, 0),
+        (
+            "hierarchical",
+            {"sparse": 2, "dense": 5, "max_decoded": 10, "settled_logit": 0.5},
+            {"inside a confident mask", "beyond max_decoded"},
+            0,
+        ),
         ("attention", {"max_prompts": 3}, {"more than max_prompts"}, 0),
         ("oas-box", {"max_boxes": 4}, set(), 0),
     ],
@@ -73,7 +78,9 @@ def test_a_trace_tells_what_went_through_the_loop(
     assert Counter(one["dropped"] for one in trace.prompts if one["dropped"]) == found.dropped == plain.dropped
     assert set(found.dropped) >= reasons
     ((sent, gone),) = watched.parts
-    decoded = [[place(p) for p in trace.prompts if p["dropped"] is None and p["round"] == n + 1] for n in range(len(sent))]
+    decoded = [
+        [place(p) for p in trace.prompts if p["dropped"] is None and p["round"] == n + 1] for n in range(len(sent))
+    ]
     assert decoded == sent
     assert sum(map(len, decoded)) == found.prompts_decoded
     dropped_by = [sum(p["dropped"] is not None and p["round"] <= n for p in trace.prompts) for n in range(len(gone))]
@@ -111,7 +118,9 @@ def test_photos_labelled_together_have_traces_of_their_own(tiny: Sam, scene: np.
     assert found[1].trace is None
     for photo, labelled in zip(photos[::2], found[::2], strict=True):
         alone = generator.label(photo, trace=True).trace
-        assert [{**p, "confidence": 0} for p in labelled.trace.prompts] == [{**p, "confidence": 0} for p in alone.prompts]
+        assert [{**p, "confidence": 0} for p in labelled.trace.prompts] == [
+            {**p, "confidence": 0} for p in alone.prompts
+        ]
     with pytest.raises(ValueError, match="shorter"):
         generator.label_together(photos, traced=[True])
 
