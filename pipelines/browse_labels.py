@@ -18,7 +18,6 @@ from typing import Annotated
 
 from aopsam._options import Limits
 from stages.config.command_line import Uri, checking_input, command, parse
-from stages.results.gallery import write_gallery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the gallery; 0 when written, 2 when there is nothing readable to show."""
     arguments = parse(Arguments, argv)
     out = arguments.out or f"{arguments.labels.rstrip('/').removesuffix('/labels')}/gallery"
+    from stages.results.gallery import write_gallery  # here: flags are judged before torch is imported
+
     with checking_input():
         print(write_gallery(arguments.labels, arguments.images, out, arguments.px))
     return 0

@@ -276,6 +276,8 @@ class AutoMaskGenerator:
 
 def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer | None:
     """Return what scores masks; None where they rank by predicted IoU."""
+    if options.rank_by == "predicted_iou" and options.scorer is not None:
+        raise ValueError("rank_by=predicted_iou: no scorer is asked then; leave out scorer, or rank by score")
     if options.rank_by == "predicted_iou" or (options.rank_by is None and options.scorer is None and as_sam):
         return None
     scorer = find_scorer(model, options.scorer)

@@ -61,10 +61,10 @@ class Ledger:
 
     def __init__(self, device: torch.device, fates: Fates) -> None:
         self._wait: Callable[[], None] = lambda: None
-        if device.type == "cuda":
-            from torch import cuda
+        if device.type in ("cuda", "mps"):
+            import torch
 
-            self._wait = cuda.synchronize
+            self._wait = getattr(torch, device.type).synchronize
         self.fates = fates
         self.refinements = 0
         self.masks_dropped: Counter[str] = Counter()

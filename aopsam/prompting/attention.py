@@ -140,7 +140,7 @@ def cosine_distances(rows: torch.Tensor) -> np.ndarray:
     """Return cosine distances of (N, d) float32 rows: (N, N) float64, symmetric, 0 on the diagonal, at most 2."""
     unit = F.normalize(rows, dim=1)
     distances = (1 - unit @ unit.T).clamp_min(0).fill_diagonal_(0)
-    return torch.maximum(distances, distances.T).double().cpu().numpy()
+    return torch.maximum(distances, distances.T).cpu().numpy().astype(np.float64)
 
 
 def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 from segment_anything.modeling import Sam
 from torch.overrides import TorchFunctionMode
 
+from aopsam._options import unknown
 from aopsam.sam.checkpoints import CheckpointError, RemoteFile, file_sha256, obtain, read_state_dict
 from aopsam.sam.decoders.efficient_sam import efficient_sam_s, efficient_sam_ti
 from aopsam.sam.decoders.sam2 import SAM2_MODELS, image_weights
@@ -241,7 +242,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 def _spec(name: str) -> ModelSpec:
     if name not in MODELS:
-        raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
+        raise ValueError(f"unknown SAM {unknown(name, MODELS)}")
     return MODELS[name]
 
 

@@ -51,8 +51,8 @@ class ResourceArguments:
     """Processes; by default one a GPU, else one for every two CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device that models run on; auto: on GPUs where there are some."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device that models run on; auto: CUDA GPUs where there are some, else CPUs. mps is an Apple GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class RunArguments(ResourceArguments):
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Let a pipeline's `main` end with one line, and status 2 where its input is bad, 1 where it cannot write."""
+    """Let a pipeline's `main` end with one line: status 2 for bad input, 1 where it cannot write, 130 at ctrl-C."""
     name = Path(main.__code__.co_filename).stem
 
     @wraps(main)
@@ -81,6 +81,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except (CannotWrite, RunFailed) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"{name}: stopped; the same command again does what is left undone", file=sys.stderr)
+            return 130
 
     return run
 
