@@ -47,7 +47,7 @@ class Arguments(RunArguments):
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     trace: Share = 0.0
     """Share of photos whose rows also tell how they were prompted, for browse_labels.py: 1 for all, 0.001 for one in a
-    thousand, the same ones on every run. Some 10 KB a photo; masks are the same."""
+    thousand, the same ones on every run. Some 17 KB a photo; masks are the same."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
