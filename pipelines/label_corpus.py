@@ -18,7 +18,7 @@ from typing import Annotated
 from tyro import MISSING
 from tyro.conf import OmitArgPrefixes
 
-from aopsam._options import Count, Limits
+from aopsam._options import Count, Limits, Share
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse, settings_file
 from stages.config.label_config import LabelConfig
 from stages.storage.errors import BadInput
@@ -45,6 +45,9 @@ class Arguments(RunArguments):
     """Photos that a model labels together, for GPUs; masks may differ from those of a photo alone by rounding."""
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
+    trace: Share = 0.0
+    """Share of photos whose rows also tell how they were prompted, for browse_labels.py: 1 for all, 0.001 for one in a
+    thousand, the same ones on every run. Some 10 KB a photo; masks are the same."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
@@ -75,7 +78,8 @@ def run(arguments: Arguments) -> int:
     from stages.results.finish import finish_run
     from stages.results.summary import describe, describe_nothing_to_do, exit_status
 
-    how = (threads := arguments.threads or 1), arguments.retry_failed, arguments.photos_at_once
+    threads = arguments.threads or 1
+    how = threads, arguments.retry_failed, arguments.photos_at_once, arguments.trace
     with checking_input():
         job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, *how)
     wanted = arguments.actors, threads, None, arguments.device, arguments.openers

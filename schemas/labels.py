@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.column import column
 
-VERSION = 4
+VERSION = 5
 
 MODEL_STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """Stages of a photo in the model's thread, in order; each has a column `seconds_*`."""
@@ -84,6 +84,31 @@ MASK = pa.struct(
     ]
 )
 
+TRACED_PROMPT = pa.struct(
+    [
+        column("point_coords", pa.list_(pa.float32(), 2), "XY; null where it is a box", unit="px"),
+        column("box", pa.list_(pa.float32(), 4), "XYXY; null where it is a point", unit="px"),
+        column("confidence", pa.float32(), "the strategy's own"),
+        column("round", pa.int32(), "decoded in it, or dropped after it; from 1, 0 before the first"),
+        column("dropped", pa.string(), "why it was not decoded; null if it was"),
+    ]
+)
+
+CONFIDENCE_MAP = pa.struct(
+    [
+        column("crop_box", pa.list_(pa.int32(), 4), "part of the photo that it covers, XYWH", unit="px"),
+        column("png", pa.binary(), "8-bit grey PNG, 255 for the highest confidence of this map"),
+        column("highest", pa.float32(), "confidence of 255"),
+    ]
+)
+
+TRACE = pa.struct(
+    [
+        column("prompts", pa.list_(TRACED_PROMPT), "all that were proposed, as their fates were decided"),
+        column("maps", pa.list_(CONFIDENCE_MAP), "one a part of the photo; none from strategies without maps"),
+    ]
+)
+
 SCHEMA = pa.schema(
     [
         column("image_id", pa.string(), nullable=False),
@@ -108,6 +133,7 @@ SCHEMA = pa.schema(
         column("seconds_filter", pa.float32(), unit="s"),
         column("seconds_rle", pa.float32(), unit="s"),
         column("seconds_wait", pa.float32(), "that the model waited for this photo; null before version 2", unit="s"),
+        column("trace", TRACE, "how it was prompted; null unless asked for (--trace), and before version 5"),
     ],
     metadata={"table": "labels", "version": str(VERSION)},
 )
