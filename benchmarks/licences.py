@@ -44,7 +44,7 @@ def licences(wanted: Mapping[str, Sequence[str]], own: str) -> dict[str, dict[st
     A package is listed once, under the first extra that brings it; `own` is the project itself.
     """
     seen: set[tuple[str, str]] = {(canonicalize_name(own), "")}
-    named = {canonicalize_name(own)}
+    named: set[str] = {canonicalize_name(own)}
     tables = {}
     for extra, texts in wanted.items():
         table = {}
@@ -87,16 +87,12 @@ def _holds(requirement: Requirement, extra: str) -> bool:
 
 def licence_of(installed: Distribution) -> str:
     """Return the licence that a package states; "not stated" where it states none."""
-    metadata = installed.metadata
-    if expression := metadata.get("License-Expression"):
-        return expression
-    classified = [
-        text.split(" :: ")[-1] for text in metadata.get_all("Classifier", []) if text.startswith("License ::")
-    ]
-    if classified:
-        return " AND ".join(classified)
-    if field := (metadata.get("License") or "").strip():
-        return field.splitlines()[0]
+    classifiers, expression, field = (
+        installed.metadata.get_all(name) or [] for name in ("Classifier", "License-Expression", "License")
+    )
+    classified = [text.split(" :: ")[-1] for text in classifiers if text.startswith("License ::")]
+    if stated := "".join(expression) or " AND ".join(classified) or "".join(field).strip():
+        return stated.splitlines()[0]
     files = [file for file in installed.files or [] if re.match(r"(LICEN[CS]E|COPYING)", file.name, re.IGNORECASE)]
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
