@@ -1,7 +1,7 @@
 """Write a SAM and the predictor that proposes for it as ONNX files: `pip install 'aopsam[onnx]'`.
 
-By PyTorch's TorchScript exporter: the newer one needs a package more (onnxscript), and segment-anything's own decoder for
-ONNX, which is exported here, was written to be traced.
+By PyTorch's TorchScript exporter: the newer one needs a package more (onnxscript), and segment-anything's own decoder
+for ONNX, which is exported here, was written to be traced.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
 
-from aopsam.predictor.frame import FRAME_SIZE
+from aopsam.predictor.frame import FRAME_SIZE, MEAN_RGB, STD_RGB
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.proposer import Proposer
 from aopsam.sam.encode import SUBCELLS
@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 EXPORTABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h", "efficientvit_sam_l2")
 """Models that can be exported: one embedding of a padded photo, segment-anything's decoder."""
+FILES = (
+    "decoder.onnx",
+    "encoder.onnx",
+    "low_res_decoder.onnx",
+    "predictor.onnx",
+    "proposer_encoder.onnx",
+    "model.json",
+)
+"""Names of what is written."""
 OPSET = 17
 """Version of ONNX's operators: the first with layer normalisation."""
 
@@ -102,6 +111,8 @@ def export_sam(model: Sam, folder: Path, predictor: PromptPredictor | None = Non
         "predictor": {
             "sha256": proposer.predictor.sha256,
             "square_px": FRAME_SIZE,
+            "mean_rgb": MEAN_RGB,
+            "std_rgb": STD_RGB,
             "sampling": asdict(proposer.predictor.sampling),
             "proposer_encoder": None if proposing is model else _about(proposing) | _reads(proposing),
         },

@@ -121,7 +121,9 @@ def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     way = -kept[1:].clamp_min(torch.finfo(kept.dtype).tiny).log()
     place = F.pad(way.movedim(0, -1).cumsum(-1), (1, 0)).squeeze(-2)
     weights = (place.unsqueeze(-1) - place.unsqueeze(-2)).abs().neg().exp()
-    total = (weights @ values.movedim(0, -2)).movedim(values.ndim - 2, 0)  # PyTorch's ONNX exporter takes no negative source
+    total = (weights @ values.movedim(0, -2)).movedim(
+        values.ndim - 2, 0
+    )  # PyTorch's ONNX exporter takes no negative source
     return total / total[..., -1:]
 
 
