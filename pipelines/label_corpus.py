@@ -4,7 +4,7 @@
 On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
-Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json, OUT/report.html. The same command goes on after a kill.
+Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json, OUT/report.html. The same command resumes.
 Exits 0 when done; 1 where the end could not be written; 2 for wrong arguments; 3 for too many failures; 130 at ctrl-C.
 """
 
@@ -87,8 +87,7 @@ def run(arguments: Arguments) -> int:
         print(describe_nothing_to_do(*finished, f"{redact(job.out)}/labels"))
         return exit_status(finished[0], arguments.max_failed)
     job.begin()
-    resources = start(*wanted)
-    print(f"{job}, {resources}", flush=True)
+    print(f"{job}, {(resources := start(*wanted))}", flush=True)
     progress = job.label(resources, arguments.rows_per_file, arguments.max_seconds)
     if not progress.found.listed:
         raise BadInput(no_photos(job.flow.images, progress.found.others))
