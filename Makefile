@@ -11,22 +11,23 @@ BIN := .venv/bin
 SAM ?= tiny
 CHECKPOINT ?=
 
-.PHONY: label test check setup format bench reproduce
+.PHONY: label test check setup format licences bench reproduce
 
 setup: .venv/.ready
 
 # torch comes first and alone: with a torch installed, nothing later asks the index for its newest CUDA build.
+# Modules are compiled when they are first imported: all at once takes a minute, for many that nobody imports.
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 label: setup
 	$(BIN)/python pipelines/label_corpus.py --images '$(IMAGES)' --out '$(OUT)'
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -36,6 +37,9 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+licences: setup
+	$(BIN)/python benchmarks/licences.py
 
 # An hour on two cores, most of it SAM's own generator.
 bench: setup

@@ -21,6 +21,12 @@ from aopsam.sam.registry import Thresholds, load_sam
 from tests.helpers.small_sams import SmallEncoder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that start Ray first: they take longest, and a process that begins one last leaves the other idle."""
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in with_ray)
+
+
 @pytest.fixture(scope="session")
 def small_sam() -> Sam:
     """Random weights at 128 px; every mask passes its thresholds."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aopsam._options import Count, Limits, OneOf, Share, check
-from aopsam.everything.candidates import Filters
-from aopsam.everything.refinement import Boundary, Points
 from aopsam.masks.duplicates import DUPLICATES
-from aopsam.masks.refine import Rule
-from aopsam.sam.registry import Thresholds
-from aopsam.scoring.network import MaskScorer
+from aopsam.masks.refine import Boundary, Points, Rule
+
+if TYPE_CHECKING:  # command lines are judged before torch is imported
+    from aopsam.everything.candidates import Filters
+    from aopsam.sam.registry import Thresholds
+    from aopsam.scoring.network import MaskScorer
 
 LEAST_TILE_PX = 64
 
@@ -115,6 +116,8 @@ class GeneratorOptions:
     @property
     def filters(self) -> Filters:
         """Filters that a mask must pass; the thresholds must be given."""
+        from aopsam.everything.candidates import Filters
+
         assert self.pred_iou_thresh is not None
         assert self.stability_score_thresh is not None
         return Filters(self.pred_iou_thresh, self.stability_score_thresh, self.stability_score_offset)

@@ -165,7 +165,8 @@ def decodable_together(rounds: Sequence[Round], points_per_batch: int) -> list[l
 
 
 def _at_once(photo: EncodedPhoto, points_per_batch: int) -> int:
-    return points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
+    on_cpu = photo.embedding.device.type == "cpu"
+    return min(points_per_batch, PROMPTS_IN_CACHE) if on_cpu else points_per_batch
 
 
 def _run(rounds: Sequence[Round], multimask: bool) -> list[Made]:

@@ -204,8 +204,10 @@ def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
         return _DTYPES[precision]
     if device.type == "cuda":
         quick = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
+    elif device.type == "cpu":
         quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    else:
+        quick = False
     return torch.bfloat16 if quick else torch.float32
 
 

@@ -199,7 +199,7 @@ def passing(photo: Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor, 
 
 def _portions(prompts: Tensor) -> Sequence[Tensor]:
     """Split indices of prompts into portions whose masks are made at once."""
-    step = len(prompts) if prompts.is_cuda else _UPSCALED_AT_ONCE
+    step = _UPSCALED_AT_ONCE if prompts.device.type == "cpu" else len(prompts)
     return prompts.split(max(step, 1)) if len(prompts) else ()
 
 

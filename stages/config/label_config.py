@@ -6,17 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
-from aopsam._options import Count, OneOf, check, checked, coerce, options_of
+from aopsam._options import Count, check, checked, coerce, options_of
 from aopsam.everything.options import GeneratorOptions
 from aopsam.photos.decode import MAX_PIXELS
-from aopsam.prompting import PRESETS
-from aopsam.sam.encode import PRECISIONS
 from aopsam.sam.names import absolute_name
-from stages.config.strategy_spec import parse_strategies
 from stages.storage.fetched import read_file
 from stages.storage.location import redact
 
@@ -36,7 +33,7 @@ class LabelConfig:
     """Weights of the model; by default the bundled or official ones."""
     predictor: str | None = None
     """Weights of the prompt predictor, or REGISTRY@7, REGISTRY@latest; by default the bundled ones."""
-    encoder_precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    encoder_precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Precision of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
     encoder_runtime: Literal["torch", "openvino"] = "torch"
     """Runtime of the image encoder; openvino runs on a CPU and is an extra."""
@@ -95,6 +92,9 @@ class LabelConfig:
         Raises:
             ValueError: `prompts` is no strategy, or more than one.
         """
+        from aopsam.prompting import PRESETS  # here, since it brings torch: flags are judged before
+        from stages.config.strategy_spec import parse_strategies
+
         config = replace(self, sam=absolute_name(self.sam))
         if "(" in self.prompts:
             spec, *more = parse_strategies(self.prompts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,21 +13,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import build_prompt_maps
+from stages.prompt_maps.actor import BuildPromptMaps
 from stages.prompt_maps.files import INDEX
 from stages.prompt_maps.rows import PromptMapRows
 from tests.helpers import ROOT
+from tests.helpers.deadly import KILLER, Deadly
 from tests.helpers.in_process import without_ray
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 HW = (96, 128)
 
 
-def shards(folder: Path, photos: int) -> list[str]:
-    """Two shards of as many photos, and the names of all."""
-    names = {number: [f"{number}-{photo:02}" for photo in range(photos)] for number in range(2)}
+def shards(folder: Path) -> list[str]:
+    """Write two shards, one of them with a photo that ends its worker, and return the names of the other photos."""
+    names = {number: [f"{number}-{photo:02}" for photo in range(17)] for number in range(2)}
+    names[1].append(KILLER)
     for number, some in names.items():
         write_shard(folder / f"{number}.tar", {name: (jpeg(number, HW), two_objects()) for name in some})
-    return sorted(name for some in names.values() for name in some)
+    return sorted(name for some in names.values() for name in some if name != KILLER)
 
 
 def parts(out: Path) -> dict[str, int]:
@@ -35,10 +39,12 @@ def parts(out: Path) -> dict[str, int]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_killed_run_goes_on(
+@pytest.mark.usefixtures("ray_session")
+def test_a_killed_run_goes_on_and_a_photo_that_ends_its_worker_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names, out = shards(tmp_path, 24), tmp_path / "out"
+    """Prompt maps stand for all jobs over annotated photos, which are one (`stages/annotations/job.py`)."""
+    names, out = shards(tmp_path), tmp_path / "out"
     command = ["--data", f"{tmp_path}/*.tar", "--out", str(out)]
     program = [sys.executable, str(ROOT / "pipelines/build_prompt_maps.py"), *command, "--actors", "1"]
     driver = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -50,16 +56,19 @@ def test_a_killed_run_goes_on(
     before = parts(out)
     assert len(before) < 4
     (out / f".{min(before)}.{'0' * 32}.part").write_bytes(b"half")
-    without_ray(monkeypatch)
-    assert build_prompt_maps.main(command) == 0
-    assert f"48 photos in {out} (0 problems)" in capsys.readouterr().out
+    monkeypatch.setattr("stages.prompt_maps.run.BuildPromptMaps", partial(Deadly, BuildPromptMaps))
+    assert build_prompt_maps.main([*command, "--actors", "1", "--threads", "1"]) == 0
+    printed = capsys.readouterr()
+    assert f"34 photos in {out} (1 problems)" in printed.out
+    (said,) = [line for line in printed.err.splitlines() if line.startswith("left out: ")]
+    assert f"1.tar: {KILLER}: worker_died: " in said
     assert PromptMapRows([str(out)]).image_ids == names
     after = parts(out)
     assert len(after) == 4
     assert before.items() <= after.items()
     assert not list(out.glob(".*"))
     assert build_prompt_maps.main(command) == 0
-    assert "nothing to do: 48 photos done, 0 of them failed" in capsys.readouterr().out
+    assert "nothing to do: 35 photos done, 1 of them failed" in capsys.readouterr().out
     assert parts(out) == after
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.model import assemble
@@ -205,19 +205,19 @@ def _masks(generator: AutoMaskGenerator, rgb: np.ndarray) -> list[tuple[object, 
     return [(r["segmentation"]["counts"], r["predicted_iou"], r["stability_score"]) for r in generator.generate(rgb)]
 
 
-def _as_another_program_left_torch(way: str, model: Sam, stack: ExitStack) -> None:
-    """Set what labelling must not depend on, until the stack is closed."""
-    if way == "autocast":
-        stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
-    elif way == "float64":
-        torch.set_default_dtype(torch.float64)
-        stack.callback(torch.set_default_dtype, torch.float32)
-    else:
-        model.train()
-        stack.callback(model.eval)
+@contextmanager
+def _as_another_program_left_torch(model: Sam) -> Iterator[None]:
+    """What labelling must not depend on."""
+    torch.set_default_dtype(torch.float64)
+    model.train()
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        model.eval()
 
 
-WAYS = ["autocast", "float64", "train"]
 STRATEGIES_TRIED: dict[str, dict[str, Any]] = {
     "grid-2": {},
     "random-4": {},
@@ -239,11 +239,9 @@ def test_masks_do_not_depend_on_how_torch_was_left(tiny: Sam, scene: np.ndarray,
     )
     expected = _masks(generator, scene)
     assert expected
-    for way in WAYS:
-        with ExitStack() as stack:
-            _as_another_program_left_torch(way, tiny, stack)
-            assert _masks(generator, scene) == expected, way
-            assert tiny.training == (way == "train")  # as its user had it
+    with _as_another_program_left_torch(tiny):
+        assert _masks(generator, scene) == expected
+        assert tiny.training  # as its user had it
 
 
 @pytest.mark.parametrize("name", ["efficient_sam_ti", "mobile_sam"])
@@ -253,10 +251,8 @@ def test_other_models_do_not_depend_on_how_torch_was_left(name: str, scene: np.n
     generator = AutoMaskGenerator(model, points_per_side=1, output_mode="coco_rle", **OPEN)
     expected = _masks(generator, scene)
     assert expected
-    for way in WAYS:
-        with ExitStack() as stack:
-            _as_another_program_left_torch(way, model, stack)
-            assert _masks(generator, scene) == expected, way
+    with _as_another_program_left_torch(model):
+        assert _masks(generator, scene) == expected
 
 
 def test_models_are_float32_whatever_the_default() -> None:
@@ -283,7 +279,7 @@ def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarr
 class _Boxes(Strategy):
     """A strategy of boxes."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         yield Prompts.from_boxes(np.array([[168, 137, 262, 239], [140, 77, 250, 168], [175, 27, 257, 105]]))
 
 

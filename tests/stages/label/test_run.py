@@ -96,12 +96,6 @@ def test_photos_that_are_opened_apart_come_in_larger_files_and_one_that_kills_it
     assert any(name.startswith("labels-a.tar-") for name in files)
 
 
-def test_a_photo_that_kills_the_worker_becomes_a_row_and_the_others_go_on(tmp_path: Path) -> None:
-    _photos(tmp_path, 9)
-    assert _label(tmp_path, partial(Blank, ("002.jpg",)))[0] == Account(rows=9, masks=0, failed=1)
-    assert _reasons(tmp_path) == {"no_mask": 8, "worker_died": 1}
-
-
 def test_rows_of_failed_photos_are_made_again_in_their_file(tmp_path: Path) -> None:
     _photos(tmp_path, 4)
     listing, out = list_images(str(tmp_path / "photos")), tmp_path / "out/labels"

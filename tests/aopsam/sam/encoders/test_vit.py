@@ -138,6 +138,8 @@ def test_vit_b_loads_strictly_and_embeds_as_the_package(tmp_path: Path) -> None:
     ours = load_sam("vit_b", tmp_path / "vit_b.pth")
     again = load_sam("vit_b", tmp_path / "vit_b.safetensors").state_dict()
     assert all(torch.equal(tensor, again[key]) for key, tensor in ours.state_dict().items())
+    for model in (ours, theirs):  # one of them global; all twelve take minutes on old machines
+        model.image_encoder.blocks = model.image_encoder.blocks[:3]
     photo = torch.randint(0, 256, (1, 3, 700, 1024))
     with torch.no_grad():
         embeddings = [model.image_encoder(model.preprocess(photo)) for model in (ours, theirs)]
