@@ -5,7 +5,7 @@ On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
 Writes OUT/labels/*.parquet, OUT/manifest.json and OUT/report.html; the same command again finishes what a kill left.
-Exits 0 when done; 1: the end could not be written, labels are kept; 2: wrong arguments; 3: too many failed; 130: ctrl-C.
+Exits 0 when done; 1: the end could not be written, labels are kept; 2: wrong arguments; 3: too many failed; 130: ctrl-C
 """
 
 from __future__ import annotations
