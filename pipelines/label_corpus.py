@@ -4,8 +4,8 @@
 On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
-Writes OUT/labels/*.parquet, OUT/manifest.json and OUT/report.html; the same command again finishes what a kill left.
-Exits 0 when done; 1: the end could not be written, labels are kept; 2: wrong arguments; 3: too many failed; 130: ctrl-C
+Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json, OUT/report.html. The same command resumes.
+Exits 0 when done; 1 where the end could not be written; 2 for wrong arguments; 3 for too many failures; 130 at ctrl-C.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Arguments(RunArguments):
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     trace: Share = 0.0
-    """Share of photos whose rows tell how they were prompted, too, for browse_labels.py; 1 for all. 17 KB a photo."""
+    """Share of photos, by their ids, whose rows also tell how they were prompted, for browse_labels.py; 17 KB each."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
@@ -86,8 +86,7 @@ def run(arguments: Arguments) -> int:
         print(describe_nothing_to_do(*finished, f"{redact(job.out)}/labels"))
         return exit_status(finished[0], arguments.max_failed)
     job.begin()
-    resources = start(*wanted)
-    print(f"{job}, {resources}", flush=True)
+    print(f"{job}, {(resources := start(*wanted))}", flush=True)
     progress = job.label(resources, arguments.rows_per_file, arguments.max_seconds)
     if not progress.found.listed:
         raise BadInput(no_photos(job.flow.images, progress.found.others))
