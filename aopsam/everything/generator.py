@@ -24,6 +24,7 @@ from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import PRESETS, Strategy, make_strategy
+from aopsam.prompting.fates import Fates, Trace
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
 from aopsam.sam.registry import name_of, thresholds_of
@@ -170,24 +171,28 @@ class AutoMaskGenerator:
                 found.append(outcome.records)
         return found
 
-    def label(self, image: np.ndarray, encoded: EncodedPhoto | None = None) -> Labelled:
+    def label(self, image: np.ndarray, encoded: EncodedPhoto | None = None, *, trace: bool = False) -> Labelled:
         """Return the records of `generate` with the counts and times of the photo.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding; it is
                 then taken whole, unless tile_size is a number.
+            trace: also tell the fate of each prompt, and the confidence maps; masks are the same.
 
         Raises:
             ValueError: `image` is no such photo.
         """
-        (outcome,) = self._in_lock_step([(image, encoded)], lambda spent: None)
+        (outcome,) = self._in_lock_step([(image, encoded)], lambda spent: None, [trace])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def label_together(
-        self, images: Sequence[np.ndarray], working: Callable[[float], None] = lambda spent: None
+        self,
+        images: Sequence[np.ndarray],
+        working: Callable[[float], None] = lambda spent: None,
+        traced: Sequence[bool] | None = None,
     ) -> list[Labelled | Exception]:
         """Return `label` of each photo, or what it raised; all are in memory at once, encoded in one batch, and their
         small rounds are decoded together.
@@ -198,14 +203,21 @@ class AutoMaskGenerator:
         Args:
             images: (H, W, 3) uint8 RGB each.
             working: called before each piece of work with the seconds that its photo has taken so far.
+            traced: for each photo, whether to tell the fate of each prompt; none by default.
         """
-        return self._in_lock_step([(image, None) for image in images], working)
+        return self._in_lock_step([(image, None) for image in images], working, traced or [False] * len(images))
 
     @torch.inference_mode()
     def _in_lock_step(
-        self, photos: Sequence[tuple[np.ndarray, EncodedPhoto | None]], working: Callable[[float], None]
+        self,
+        photos: Sequence[tuple[np.ndarray, EncodedPhoto | None]],
+        working: Callable[[float], None],
+        traced: Sequence[bool],
     ) -> list[Labelled | Exception]:
-        ledgers = [Ledger(self.model.device) for _ in photos]
+        ledgers = [
+            Ledger(self.model.device, Fates(Trace() if asked else None))
+            for _, asked in zip(photos, traced, strict=True)
+        ]
         ways = [(ledger, self._label(*photo, ledger)) for photo, ledger in zip(photos, ledgers, strict=True)]
         with as_loaded(self.model):
             return in_lock_step(self.model, ways, self.options.points_per_batch, working)

@@ -54,7 +54,8 @@ class PhotoRun:
     def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> Steps[list[Candidate]]:
         """Run a strategy's rounds on one part of the photo; return its masks, without duplicates, refined if asked."""
         crop = yield from self.encode(box)
-        rounds = strategy.rounds(crop.photo, self.ledger.dropped)
+        self.ledger.fates.enter(box)
+        rounds = strategy.rounds(crop.photo, self.ledger.fates)
         candidates: list[Candidate] = []
         answer = None
         while (prompts := self.propose(rounds, answer)) is not None:
@@ -87,7 +88,7 @@ class PhotoRun:
 
     def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> Steps[DecodedMasks]:
         """Decode one round; return the masks whose predicted IoU passes."""
-        self.ledger.decoded += len(prompts)
+        self.ledger.fates.send(prompts)
         decoded: DecodedMasks = yield Round(crop.photo, prompts, filters.min_iou, self.options.multimask)
         return decoded
 

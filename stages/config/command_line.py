@@ -48,7 +48,7 @@ class ResourceArguments:
     """Processes, threads and devices that a run uses."""
 
     actors: Count | None = None
-    """Processes; by default one a GPU, else one for every two CPUs."""
+    """Processes; by default one a GPU, else as many as have their --threads on the CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

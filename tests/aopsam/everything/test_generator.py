@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.model import assemble
@@ -280,7 +280,7 @@ def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarr
 class _Boxes(Strategy):
     """A strategy of boxes."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         yield Prompts.from_boxes(np.array([[168, 137, 262, 239], [140, 77, 250, 168], [175, 27, 257, 105]]))
 
 
