@@ -244,7 +244,9 @@ def configuration_page() -> str:
         sets = ", ".join(f"`{key}={value}`" for key, value in given.items())
         lines.append(f"| `{name}` | `{preset.strategy}` | {sets} | {preset.paper} |")
     lines += ["", "## The environment", "", "| variable | what |", "|---|---|"]
-    lines += ["| `AOPSAM_CACHE` | folder of downloaded weights; else `$XDG_CACHE_HOME/aopsam`, else `~/.cache/aopsam` |"]
+    lines += [
+        "| `AOPSAM_CACHE` | folder of downloaded weights; else `$XDG_CACHE_HOME/aopsam`, else `~/.cache/aopsam` |"
+    ]
     lines += ["| `RAY_ADDRESS` | the Ray cluster to join; else one is started on this machine |"]
     lines += ["| `AWS_…`, `GOOGLE_…` | keys and addresses of stores, as their clients read them; never in a URI |"]
     return "\n".join(lines) + "\n"

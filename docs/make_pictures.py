@@ -48,7 +48,10 @@ def draw_pictures(rgb: np.ndarray, model: Sam, grid: int = 32) -> dict[str, Imag
     rounds = range(1, 1 + max(prompt["round"] for prompt in labelled.trace.prompts))
     told = "{} prompts, {} masks".format
     masks = [
-        _panel(overlay(_small(rgb), _without_prompts(run.records)), f"{name}: {told(run.prompts_decoded, len(run.records))}")
+        _panel(
+            overlay(_small(rgb), _without_prompts(run.records)),
+            f"{name}: {told(run.prompts_decoded, len(run.records))}",
+        )
         for name, run in (("aop", labelled), (f"grid-{grid}", by_grid))
     ]
     return {
@@ -104,7 +107,9 @@ def _small(rgb: np.ndarray) -> np.ndarray:
 
 def _panel(picture: Image.Image | np.ndarray, caption: str) -> Image.Image:
     """Put a caption over a picture, enlarged to a panel's size where it is smaller."""
-    inside = ImageOps.contain(picture if isinstance(picture, Image.Image) else Image.fromarray(picture), (PANEL_PX,) * 2)
+    inside = ImageOps.contain(
+        picture if isinstance(picture, Image.Image) else Image.fromarray(picture), (PANEL_PX,) * 2
+    )
     panel = Image.new("RGB", (inside.width, inside.height + CAPTION_PX), WHITE)
     panel.paste(inside, (0, CAPTION_PX))
     ImageDraw.Draw(panel).text((4, 4), caption, BLACK, ImageFont.load_default(15))

@@ -25,7 +25,6 @@ PIPELINE = "python pipelines/"
 COMMANDS = {
     "make label IMAGES=~/photos OUT=out": "not run: its set-up is CI's, what it runs is the next line but one of README",
     "make test": "not run: runs this",
-    "make docs": "not run: .ci/run does",
     "make reproduce SAM=vit_h CHECKPOINT=FILE DATA='sa1b=URI coco=URI lvis=URI'": "not run: weights and data sets are not"
     " ours; tests/pipelines/test_reproduce.py runs the pipeline with tiny and made photos",
     f"{PIPELINE}label_corpus.py --images ~/photos --out out --plan": FOLLOWED,
@@ -84,7 +83,9 @@ COMMANDS = {
 
 def commands_of(text: str) -> list[str]:
     """Commands of a page's `sh` blocks, without comments and doubled spaces."""
-    lines = [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for line in block.split("\n")]
+    lines = [
+        line for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for line in block.split("\n")
+    ]
     bare = [" ".join(re.sub(r"(^|\s)#.*", "", line).split()) for line in lines]
     return [line for line in bare if line]
 
@@ -111,7 +112,10 @@ def test_a_new_command_is_found() -> None:
 @pytest.mark.parametrize("where", sorted({where for where in COMMANDS.values() if not where.startswith("not run: ")}))
 def test_a_test_that_is_named_is_there(where: str) -> None:
     file, _, test = where.partition("::")
-    assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert f"\ndef {test}(" in text
+    named = {re.search(r"pipelines/(\w+)\.py", command).group(1) for command, by in COMMANDS.items() if by == where}
+    assert where == FOLLOWED or {name for name in named if name not in text} == set()
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "pipelines/" in command])
