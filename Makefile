@@ -11,7 +11,7 @@ BIN := .venv/bin
 SAM ?= tiny
 CHECKPOINT ?=
 
-.PHONY: label test check docs setup format bench reproduce
+.PHONY: label test check docs setup format licences bench reproduce
 
 setup: .venv/.ready
 
@@ -41,6 +41,9 @@ docs: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+licences: setup
+	$(BIN)/python benchmarks/licences.py
 
 # An hour on two cores, most of it SAM's own generator.
 bench: setup

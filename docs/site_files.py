@@ -1,6 +1,6 @@
-"""Hook of mkdocs.yml: the pages of the site are Markdown files wherever they lie in the repository, by their paths there.
+"""Hook of mkdocs.yml: pages of the site are Markdown files wherever they lie in the repository, by their paths there.
 
-So one link works in an editor, on a forge and on the site. What pages show or link to comes along: pictures, notebooks and
+So one link works in an editor, on a forge and on the site. What pages show or link to comes along: pictures, notebooks,
 source files.
 """
 

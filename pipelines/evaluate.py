@@ -88,8 +88,8 @@ def run(arguments: Arguments) -> int:
     losses = show(worst_losses(results, strategies, arguments.failures), sources, here)
     given = asdict(arguments) | {"data": [source.name for source in sources], "out": redact(out)}
     given |= {"predictor": evaluation.predictor and redact(evaluation.predictor), "presets": preset_values(strategies)}
-    facts = {"configuration": given, "weights": weights, "resources": asdict(resources)}
-    facts |= {"seconds": time.monotonic() - began}
+    spent = {"seconds": time.monotonic() - began, "resources": asdict(resources)}
+    facts = {"configuration": given, "weights": weights} | spent
     outcome = write_evaluation(results, strategies, facts, out, arguments.seed, losses)
     job.finish(done)
     print(f"{outcome}\n{outcome.measured} photos measured, {len(outcome.failures)} not; tables in {redact(out)}")

@@ -4,9 +4,8 @@
 On a cluster (absolute paths or URIs that every node reaches):
     ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out s3://bucket/out
 
-Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json and OUT/report.html. The same command again finishes
-what a kill left undone. Exits 0 when done; 1 where the end could not be written, the labels are kept; 2 for wrong
-arguments; 3 for too many failures; 130 at ctrl-C.
+Writes OUT/labels/*.parquet (one row an image), OUT/manifest.json, OUT/report.html. The same command resumes.
+Exits 0 when done; 1 where the end could not be written; 2 for wrong arguments; 3 for too many failures; 130 at ctrl-C.
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ class Arguments(RunArguments):
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     trace: Share = 0.0
-    """Share of photos whose rows also tell how they were prompted, for browse_labels.py: 1 for all, 0.001 for one in a
-    thousand, the same ones on every run. Some 10 KB a photo; masks are the same."""
+    """Share of photos, by content, whose rows also tell how they were prompted, for browse_labels.py; 17 KB each."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
@@ -78,8 +76,7 @@ def run(arguments: Arguments) -> int:
     from stages.results.finish import finish_run
     from stages.results.summary import describe, describe_nothing_to_do, exit_status
 
-    threads = arguments.threads or 1
-    how = threads, arguments.retry_failed, arguments.photos_at_once, arguments.trace
+    how = (threads := arguments.threads or 1), arguments.retry_failed, arguments.photos_at_once, arguments.trace
     with checking_input():
         job = LabelJob.prepare(arguments.label, arguments.images, arguments.out, *how)
     wanted = arguments.actors, threads, None, arguments.device, arguments.openers
@@ -90,8 +87,7 @@ def run(arguments: Arguments) -> int:
         print(describe_nothing_to_do(*finished, f"{redact(job.out)}/labels"))
         return exit_status(finished[0], arguments.max_failed)
     job.begin()
-    resources = start(*wanted)
-    print(f"{job}, {resources}", flush=True)
+    print(f"{job}, {(resources := start(*wanted))}", flush=True)
     progress = job.label(resources, arguments.rows_per_file, arguments.max_seconds)
     if not progress.found.listed:
         raise BadInput(no_photos(job.flow.images, progress.found.others))

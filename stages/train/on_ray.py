@@ -148,6 +148,8 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
         failures = getattr(error, "worker_failures", {0: error})
         causes = {str(cause).strip().splitlines()[-1] for cause in failures.values()}
         raise SystemExit(f"{name}: training failed: {'; '.join(sorted(causes))}") from error
+    except SystemExit:  # how Ray Train's own handler ends the run at ctrl-C
+        raise KeyboardInterrupt from None
     if checkpoint is None:
         raise SystemExit(f"{name}: training ended without a checkpoint in {redact(out)}/train")
     with checkpoint.as_directory() as folder:

@@ -20,65 +20,77 @@ RETRAIN = "tests/pipelines/test_retrain.py::test_killed_in_each_phase_then_in_us
 TRAIN_SAM = "tests/pipelines/test_train_sam.py::test_fine_tuning_changes_the_encoder_alone"
 EFFICIENT_SAM = "tests/pipelines/test_distill_encoder.py::test_efficient_sam_is_made_here"
 S3 = "tests/pipelines/test_label_on_s3.py::test_a_bucket_of_photos_and_a_shard"
-PIPELINE = "python pipelines/"
 
-COMMANDS = {
+CURATED = "tests/pipelines/test_curate.py::test_planted_copies_go_and_a_choice_stays"
+OTHER_NAMES = "not run: README has it with other names"
+
+LISTED = {
     "make label IMAGES=~/photos OUT=out": "not run: its set-up is CI's, what it runs is the next line but one of README",
     "make test": "not run: runs this",
-    "make reproduce SAM=vit_h CHECKPOINT=FILE DATA='sa1b=URI coco=URI lvis=URI'": "not run: weights and data sets are not"
-    " ours; tests/pipelines/test_reproduce.py runs the pipeline with tiny and made photos",
-    f"{PIPELINE}label_corpus.py --images ~/photos --out out --plan": FOLLOWED,
-    f"{PIPELINE}label_corpus.py --images ~/photos --out out": FOLLOWED,
-    f"{PIPELINE}browse_labels.py --labels out": FOLLOWED,
-    f"{PIPELINE}verify_labels.py --images ~/photos --labels out": FOLLOWED,
-    f"{PIPELINE}export_labels.py --labels out --to coco --out out/coco": FOLLOWED,
-    f"{PIPELINE}label_corpus.py --images ~/photos --sam vit_h --out out_vit_h": "not run: downloads 2.4 GB",
-    f"{PIPELINE}label_corpus.py --images ~/photos --sam vit_h --checkpoint sam_vit_h_4b8939.pth --out out_vit_h": "not run:"
-    " the file is 2.4 GB; tests/aopsam/sam compares the model's code with the authors', with random weights",
-    "ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos"
-    " --out s3://bucket/out": "not run: needs a cluster; the command behind it is the next",
-    f"{PIPELINE}label_corpus.py --images s3://bucket/photos --out s3://bucket/out": S3,
-    f"{PIPELINE}retrain.py --corpus s3://bucket/photos --registry s3://bucket/registry --eval s3://bucket/val.json": EVERY,
-    f"{PIPELINE}label_corpus.py --images s3://bucket/photos --predictor s3://bucket/registry@latest"
-    " --out s3://bucket/out": EVERY,
-    f"{PIPELINE}registry.py --registry s3://bucket/registry --rollback": RETRAIN,
-    f"{PIPELINE}label_corpus.py --images ~/photos --prompts grid-32 --out runs/teacher": FOLLOWED,
-    f"{PIPELINE}build_prompt_maps.py --data runs/teacher --out runs/maps": FOLLOWED,
-    f"{PIPELINE}train_predictor.py --data runs/maps --out runs/predictor": FOLLOWED,
-    f"{PIPELINE}label_corpus.py --images ~/photos --predictor runs/predictor/predictor.safetensors --out out2": FOLLOWED,
-    f"{PIPELINE}evaluate.py --data SHARD --sam tiny --prompts aop,grid-16,gt-point --out runs/evaluation": FOLLOWED,
-    f"{PIPELINE}calibrate.py --data SHARD --sam tiny --out runs/calibration": "not run: the same as with --data corrected",
-    f"{PIPELINE}label_corpus.py --images ~/photos --prompts hierarchical --out out3": FOLLOWED,
-    f"{PIPELINE}compare_labels.py --labels out --with out3 --out differences": FOLLOWED,
-    f"{PIPELINE}export_labels.py --labels out --to label-studio --out ls --min-score 0.5": FOLLOWED,
-    f"{PIPELINE}import_labels.py --labels out --from label-studio --file export.json --out corrected"
-    " --min-score 0.5": FOLLOWED,
-    f"{PIPELINE}calibrate.py --data corrected --sam tiny --out runs/calibration": FOLLOWED,
-    f"{PIPELINE}build_prompt_maps.py --data corrected --out runs/corrected_maps": FOLLOWED,
-    f"{PIPELINE}label_corpus.py --images ~/photos --config runs/calibration/config.yaml --out out4": FOLLOWED,
-    f"{PIPELINE}label_corpus.py --images PHOTOS --prompts grid-32 --out runs/teacher": "not run: README's, other names",
-    f"{PIPELINE}label_corpus.py --images PHOTOS --predictor runs/predictor/predictor.safetensors --out out": "not run:"
-    " README's, other names",
-    f"{PIPELINE}curate.py --data SHARD… --keep 0.3 --out runs/curated": EVERY,
-    f"{PIPELINE}build_prompt_maps.py --data SHARD… --only runs/curated/curation.parquet --out runs/maps": "not run: EVERY"
-    " makes maps of a shard; tests/pipelines/test_curate.py uses --only",
-    f"{PIPELINE}train_predictor.py --data runs/maps --validate SHARD… --out runs/predictor": EVERY,
-    f"{PIPELINE}train_detector.py --data runs/maps --out runs/detector": EVERY,
-    f"{PIPELINE}train_scorer.py --data SHARD… --sam vit_b --out runs/scorer": EVERY,
-    f"{PIPELINE}distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data PHOTOS"
-    " --out runs/student": EVERY,
-    f"{PIPELINE}train_sam.py --data SHARD… --finetune mobile_sam --start runs/student/student.safetensors"
-    " --out runs/sam": TRAIN_SAM,
-    f"{PIPELINE}distill_encoder.py --method sami --recipe paper --teacher vit_h --student efficient_sam_ti --data PHOTOS"
-    " --out runs/sami": EFFICIENT_SAM,
-    f"{PIPELINE}train_sam.py --data SHARD… --finetune efficient_sam_ti --finetune-decoder"
-    " --start runs/sami/student.safetensors --out runs/es": EFFICIENT_SAM,
-    f"{PIPELINE}build_edge_maps.py --data SHARD… --hed hed_vgg16.safetensors --out runs/edges": EVERY,
-    f"{PIPELINE}train_sam.py --data SHARD… --edges runs/edges --trunk nanodet_g.safetensors --out runs/tiny": EVERY,
-    f"{PIPELINE}evaluate.py --data SHARD… --sam tiny --prompts aop,grid-16,gt-point --out runs/evaluation": "not run:"
-    " README's, with more shards",
+    "make reproduce SAM=vit_h CHECKPOINT=FILE DATA='sa1b=URI coco=URI lvis=URI'": (
+        "not run: weights and data sets are not ours; tests/pipelines/test_reproduce.py runs the pipeline with "
+        "tiny and made photos"
+    ),
+    "label_corpus.py --images ~/photos --out out --plan": FOLLOWED,
+    "label_corpus.py --images ~/photos --out out": FOLLOWED,
+    "browse_labels.py --labels out": FOLLOWED,
+    "verify_labels.py --images ~/photos --labels out": FOLLOWED,
+    "export_labels.py --labels out --to coco --out out/coco": FOLLOWED,
+    "label_corpus.py --images ~/photos --sam vit_h --out out_vit_h": "not run: downloads 2.4 GB",
+    "label_corpus.py --images ~/photos --sam vit_h --checkpoint sam_vit_h_4b8939.pth --out out_vit_h": (
+        "not run: the file is 2.4 GB; tests/aopsam/sam compares the model's code with the authors', with random weights"
+    ),
+    (
+        "ray job submit --working-dir . -- python pipelines/label_corpus.py --images s3://bucket/photos --out "
+        "s3://bucket/out"
+    ): "not run: needs a cluster; the command behind it is the next",
+    "label_corpus.py --images s3://bucket/photos --out s3://bucket/out": S3,
+    "retrain.py --corpus s3://bucket/photos --registry s3://bucket/registry --eval s3://bucket/val.json": EVERY,
+    "label_corpus.py --images s3://bucket/photos --predictor s3://bucket/registry@latest --out s3://bucket/out": EVERY,
+    "registry.py --registry s3://bucket/registry --rollback": RETRAIN,
+    "label_corpus.py --images ~/photos --prompts grid-32 --out runs/teacher": FOLLOWED,
+    "build_prompt_maps.py --data runs/teacher --out runs/maps": FOLLOWED,
+    "train_predictor.py --data runs/maps --out runs/predictor": FOLLOWED,
+    "label_corpus.py --images ~/photos --predictor runs/predictor/predictor.safetensors --out out2": FOLLOWED,
+    "evaluate.py --data SHARD --sam tiny --prompts aop,grid-16,gt-point --out runs/evaluation": FOLLOWED,
+    "calibrate.py --data SHARD --sam tiny --out runs/calibration": "not run: the same as with --data corrected",
+    "label_corpus.py --images ~/photos --prompts hierarchical --out out3": FOLLOWED,
+    "compare_labels.py --labels out --with out3 --out differences": FOLLOWED,
+    "export_labels.py --labels out --to label-studio --out ls --min-score 0.5": FOLLOWED,
+    "import_labels.py --labels out --from label-studio --file export.json --out corrected --min-score 0.5": FOLLOWED,
+    "calibrate.py --data corrected --sam tiny --out runs/calibration": FOLLOWED,
+    "build_prompt_maps.py --data corrected --out runs/corrected_maps": FOLLOWED,
+    "label_corpus.py --images ~/photos --config runs/calibration/config.yaml --out out4": FOLLOWED,
+    "label_corpus.py --images PHOTOS --prompts grid-32 --out runs/teacher": OTHER_NAMES,
+    "label_corpus.py --images PHOTOS --predictor runs/predictor/predictor.safetensors --out out": OTHER_NAMES,
+    "pip install .": "not run: tests/test_package.py looks into the wheel; CI installs -e '.[dev]'",
+    "pip install -e '.[corpus]'": "not run: CI installs -e '.[dev]', which has it",
+    "curate.py --data SHARD… --keep 0.3 --out runs/curated": EVERY,
+    "build_prompt_maps.py --data SHARD… --only runs/curated/curation.parquet --out runs/maps": CURATED,
+    "train_predictor.py --data runs/maps --validate SHARD… --out runs/predictor": EVERY,
+    "train_detector.py --data runs/maps --out runs/detector": EVERY,
+    "train_scorer.py --data SHARD… --sam vit_b --out runs/scorer": EVERY,
+    (
+        "distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data PHOTOS --out runs/student"
+    ): EVERY,
+    "train_sam.py --data SHARD… --finetune mobile_sam --start runs/student/student.safetensors --out runs/sam": TRAIN_SAM,
+    (
+        "distill_encoder.py --method sami --recipe paper --teacher vit_h --student efficient_sam_ti --data PHOTOS "
+        "--out runs/sami"
+    ): EFFICIENT_SAM,
+    (
+        "train_sam.py --data SHARD… --finetune efficient_sam_ti --finetune-decoder --start "
+        "runs/sami/student.safetensors --out runs/es"
+    ): EFFICIENT_SAM,
+    "build_edge_maps.py --data SHARD… --hed hed_vgg16.safetensors --out runs/edges": EVERY,
+    "train_sam.py --data SHARD… --edges runs/edges --trunk nanodet_g.safetensors --out runs/tiny": EVERY,
+    "evaluate.py --data SHARD… --sam tiny --prompts aop,grid-16,gt-point --out runs/evaluation": OTHER_NAMES,
 }
-"""Command → test that runs its pipeline so, with smaller numbers and other names; or `not run: ` and why."""
+"""Command, without `python pipelines/` → test that runs its pipeline so, with smaller numbers and
+other names; or `not run: ` and why."""
+
+
+COMMANDS = {f"python pipelines/{text}" if re.match(r"\w+\.py ", text) else text: by for text, by in LISTED.items()}
 
 
 def commands_of(text: str) -> list[str]:
