@@ -4,11 +4,11 @@
     python pipelines/browse_labels.py --labels s3://bucket/out --images s3://bucket/photos --out gallery
 
 Thumbnails with masks, filters (status, reason, masks, score, area), and each photo with every mask under the pointer:
-scores, prompt, what it is a part of and what is a part of it. Photos labelled with --trace also show the confidence
-map, and which prompts were waiting, decoded and dropped, round by round. It works from a disk, on a phone and with the
-keyboard, and loads nothing from the network. A photo of 100 masks takes some 250 KB; the same command again draws only
-what is new. Exits 0; 2 for wrong arguments or labels that cannot be read, 1 where it cannot write. Reads a batch of
-rows at a time; needs no GPU and starts no Ray.
+scores, prompt, what it is a part of and what is a part of it. Photos labelled with --trace show the confidence map,
+too, and which prompts were waiting, decoded and dropped, round by round. It works from a disk, on a phone and with
+the keyboard, and loads nothing from the network. A photo of 100 masks takes some 250 KB; the same command again draws
+only what is new. Exits 0; 2 for wrong arguments or labels that cannot be read, 1 where it cannot write. Reads a batch
+of rows at a time; needs no GPU and starts no Ray.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aopsam._options import Count, Limits
-from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
+from stages.config.command_line import RunArguments, SamNames, Uri, checking_input, command, parse
 from stages.storage.location import redact
 
 
@@ -35,7 +35,7 @@ class Arguments(RunArguments):
 
     data: tuple[str, ...]
     """Tars, folders, globs or instance files (.json); each is measured on its own."""
-    sam: str
+    sam: SamNames
     """NAME[,NAME]."""
     prompts: str
     """STRATEGY[,STRATEGY]; the others are compared to the first."""

@@ -45,7 +45,7 @@ class Arguments(RunArguments):
     rows_per_file: Count | None = None
     """Images an output file, the unit that a kill loses; by default a twentieth of them, 4 to 256."""
     trace: Share = 0.0
-    """Share of photos, by content, whose rows also tell how they were prompted, for browse_labels.py; 17 KB each."""
+    """Share of photos, by their ids, whose rows also tell how they were prompted, for browse_labels.py; 17 KB each."""
     retry_failed: bool = False
     """Label photos again that were not found, could not be read or ended their worker."""
     plan: bool = False
@@ -56,9 +56,8 @@ class Arguments(RunArguments):
 
 def parse_arguments(argv: Sequence[str] | None) -> Arguments:
     """Parse the command line; flags win over the file of --config."""
-    file = settings_file(argv)
     with checking_input():
-        label = LabelConfig() if file is None else LabelConfig.from_file(file)
+        label = LabelConfig() if (file := settings_file(argv)) is None else LabelConfig.from_file(file)
     return parse(Arguments, argv, Arguments(images=MISSING, out=MISSING, config=file, label=label))
 
 

@@ -113,10 +113,12 @@ class AutoMaskGenerator:
             options = options.filled(PRESETS[prompts].after)
         if point_grids is not None and len(point_grids) != crop_n_layers + 1:
             raise ValueError(f"point_grids has {len(point_grids)} layers; crop_n_layers={crop_n_layers} needs one more")
-        if point_grids is not None and options.tile_size is not None:
+        if point_grids is not None and isinstance(options.tile_size, int):
             raise ValueError(f"tile_size={options.tile_size} and point_grids exclude each other")
         self.model = model
         as_sam = points_per_side is not None or point_grids is not None
+        if as_sam and options.tile_size == "auto":
+            options = replace(options, tile_size=None)
         self.scorer = _scorer(model, options, as_sam)
         self.options = options.resolved(thresholds_of(model), self.scorer)
         self.output_mode = output_mode
@@ -174,7 +176,8 @@ class AutoMaskGenerator:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
+            encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding; it is
+                then taken whole, unless tile_size is a number.
             trace: also tell the fate of each prompt, and the confidence maps; masks are the same.
 
         Raises:
@@ -222,8 +225,9 @@ class AutoMaskGenerator:
     def _label(self, image: np.ndarray, encoded: EncodedPhoto | None, ledger: Ledger) -> Steps[Labelled]:
         check_photo(image)
         run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer)
-        run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
-        parts = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)
+        if encoded is None or self.options.tile_size != "auto":
+            run.tile_px = self.options.tile_px(run.hw, int(self.model.image_encoder.img_size))
+        parts = label_crops(run, self.strategies) if run.tile_px is None else label_tiles(run, self.strategies[0])
         candidates = yield from parts
         if self.options.min_mask_region_area > 0:
             candidates = self._without_small_regions(run, candidates)

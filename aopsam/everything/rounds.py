@@ -35,7 +35,7 @@ class PhotoRun:
         image: (H, W, 3) uint8 RGB.
         ledger: counts and times of this photo.
         encoded: the whole photo where it is encoded already.
-        tiled: whether it is taken in tiles.
+        tile_px: side of the tiles that it is taken in; None if it is taken whole.
         scorer: scores masks, if they are to rank by a score.
     """
 
@@ -43,7 +43,7 @@ class PhotoRun:
     image: np.ndarray
     ledger: Ledger
     encoded: EncodedPhoto | None = None
-    tiled: bool = False
+    tile_px: int | None = None
     scorer: MaskScorer | None = None
 
     @property
@@ -62,7 +62,7 @@ class PhotoRun:
             decoded = yield from self.decode(crop, prompts, filters)
             found, answer = self.filter(crop, prompts, decoded, filters)
             candidates += found
-        if self.tiled:
+        if self.tile_px is not None:
             candidates = self.score(candidates)
         candidates = self.without_duplicates(candidates, self.options.duplicates_thresh)
         if self.options.refine is None:

@@ -15,6 +15,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
+from aopsam.sam.names import absolute_name
 from stages.storage.errors import BadInput, CannotWrite, RunFailed
 from stages.storage.location import absolute, redact
 
@@ -32,13 +33,36 @@ Uri = Annotated[
 ]
 """A path or fsspec URI; paths are made absolute, since workers run in folders of their own."""
 
+SamName = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME",
+        instance_from_str=lambda words: absolute_name(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""What `load_sam` takes; the folder in hf:FOLDER is made absolute, since workers run in folders of their own."""
+SamNames = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME[,NAME]",
+        instance_from_str=lambda words: ",".join(map(absolute_name, words[0].split(","))),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""Several of them, separated by commas."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelArguments:
     """Which SAM."""
 
-    sam: str = "tiny"
-    """Model: a name of aopsam.sam.registry.MODELS."""
+    sam: SamName = "tiny"
+    """Model: a name of aopsam.sam.registry.MODELS, hf:ORG/NAME or hf:FOLDER."""
     checkpoint: Uri | None = None
     """Weights of the model; by default the bundled or official ones."""
 

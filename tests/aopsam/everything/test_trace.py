@@ -130,17 +130,17 @@ def test_fates_by_hand() -> None:
     points = Prompts.from_points(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0.5, 0.25, 0.75]))
     fates.enter((10, 20, 110, 70))
     fates.show(np.zeros((2, 3), np.float32))
-    fates.drop(points[:1], "early")
+    fates.drop(points[:2], "early")
     fates.drop(points[:0], "nothing")
     fates.send(points[:0])
-    fates.send(points[1:])
+    fates.send(points[2:])
     fates.enter((0, 0, 50, 50))
     fates.send(Prompts.from_boxes(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([0.125])))
     assert trace.prompts == [
         {"point_coords": [11, 22], "box": None, "confidence": 0.5, "round": 0, "dropped": "early"},
-        {"point_coords": [13, 24], "box": None, "confidence": 0.25, "round": 1, "dropped": None},
+        {"point_coords": [13, 24], "box": None, "confidence": 0.25, "round": 0, "dropped": "early"},
         {"point_coords": [15, 26], "box": None, "confidence": 0.75, "round": 1, "dropped": None},
         {"point_coords": None, "box": [1, 2, 3, 4], "confidence": 0.125, "round": 2, "dropped": None},
     ]
     assert [shown.crop_box for shown in trace.maps] == [[10, 20, 100, 50]]
-    assert (fates.decoded, fates.dropped) == (3, {"early": 1})
+    assert (fates.decoded, fates.dropped) == (2, {"early": 2})
