@@ -17,15 +17,14 @@ PAGES = ("README.md", "docs/*.md")
 FOLLOWED = "tests/docs/test_readme.py::test_the_readme_is_followed_in_an_empty_folder"
 EVERY = "tests/pipelines/test_every_place.py::test_every_pipeline"
 RETRAIN = "tests/pipelines/test_retrain.py::test_killed_in_each_phase_then_in_use_then_spoiled_then_back"
-TRAIN_SAM = "tests/pipelines/test_train_sam.py::test_fine_tuning_changes_the_encoder_alone"
+TUNED = "tests/pipelines/test_train_sam.py::test_fine_tuning_changes_the_encoder_alone"
 EFFICIENT_SAM = "tests/pipelines/test_distill_encoder.py::test_efficient_sam_is_made_here"
 S3 = "tests/pipelines/test_label_on_s3.py::test_a_bucket_of_photos_and_a_shard"
 
-CURATED = "tests/pipelines/test_curate.py::test_planted_copies_go_and_a_choice_stays"
 OTHER_NAMES = "not run: README has it with other names"
 
 LISTED = {
-    "make label IMAGES=~/photos OUT=out": "not run: its set-up is CI's, what it runs is the next line but one of README",
+    "make label IMAGES=~/photos OUT=out": "not run: its set-up is CI's, what it runs is the second in README",
     "make test": "not run: runs this",
     "make reproduce SAM=vit_h CHECKPOINT=FILE DATA='sa1b=URI coco=URI lvis=URI'": (
         "not run: weights and data sets are not ours; tests/pipelines/test_reproduce.py runs the pipeline with "
@@ -66,14 +65,14 @@ LISTED = {
     "pip install .": "not run: tests/test_package.py looks into the wheel; CI installs -e '.[dev]'",
     "pip install -e '.[corpus]'": "not run: CI installs -e '.[dev]', which has it",
     "curate.py --data SHARD… --keep 0.3 --out runs/curated": EVERY,
-    "build_prompt_maps.py --data SHARD… --only runs/curated/curation.parquet --out runs/maps": CURATED,
+    "build_prompt_maps.py --data SHARD… --only runs/curated/curation.parquet --out runs/maps": EVERY,
     "train_predictor.py --data runs/maps --validate SHARD… --out runs/predictor": EVERY,
     "train_detector.py --data runs/maps --out runs/detector": EVERY,
     "train_scorer.py --data SHARD… --sam vit_b --out runs/scorer": EVERY,
     (
         "distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data PHOTOS --out runs/student"
     ): EVERY,
-    "train_sam.py --data SHARD… --finetune mobile_sam --start runs/student/student.safetensors --out runs/sam": TRAIN_SAM,
+    "train_sam.py --data SHARD… --finetune mobile_sam --start runs/student/student.safetensors --out runs/sam": TUNED,
     (
         "distill_encoder.py --method sami --recipe paper --teacher vit_h --student efficient_sam_ti --data PHOTOS "
         "--out runs/sami"
