@@ -10,7 +10,6 @@ predictor with the rule `covered`) and `grid-N`. Prints {photo: records}, each m
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco
 from scipy import ndimage
 
-# Of `aop`: prompts a round and a photo; it drops those that lie in so many masks whose features have such a cosine.
-AT_ONCE, MOST, TIMES, LIKENESS = 16, 512, 3, 0.8
+AT_ONCE, MOST, TIMES, LIKENESS = 16, 512, 3, 0.8  # of `aop`: prompts a round, a photo; masks and cosine that drop one
 
 
 class Everything:
@@ -31,8 +29,8 @@ class Everything:
         self.about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.other = self.about["predictor"]["proposer_encoder"]  # where another SAM proposes
         names = "encoder", "low_res_decoder", "predictor", *["proposer_encoder"] * bool(self.other)
-        read = partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"])
-        self.sessions = {name: read(folder / f"{name}.onnx") for name in names}
+        cpu = ["CPUExecutionProvider"]
+        self.run = {name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=cpu).run for name in names}
 
     def generate(self, rgb: np.ndarray, prompts: str = "aop") -> list[dict[str, Any]]:
         """Return a record for each mask in a photo (H, W, 3) uint8, by falling predicted IoU."""
@@ -62,8 +60,8 @@ class _Photo:
         self.model, self.rgb, (self.height, self.width) = model, rgb, rgb.shape[:2]
         self.side, self.threshold = model.about["encoder"]["square_px"], model.about["mask_threshold"]
         pixels, (rows, columns) = _square(rgb, model.about["encoder"])
-        self.embedding = model.sessions["encoder"].run(None, {"pixels": pixels})[0]
-        self.scale = np.float32([columns / self.width, rows / self.height])
+        self.embedding = model.run["encoder"](None, {"pixels": pixels})[0]
+        self.scale = np.array([columns / self.width, rows / self.height], np.float32)
         self.low = 4 * self.embedding.shape[2]
         self.low_shown = -(-rows * self.low // self.side), -(-columns * self.low // self.side)
         # SAM enlarges logits to its square, cuts the padding off and resizes to the photo: a matrix for each axis.
@@ -75,10 +73,10 @@ class _Photo:
         """Return the peaks of the predictor's smoothed map, the most confident first."""
         model, about, given = self.model, self.model.about["predictor"], {"image_embeddings": self.embedding}
         if model.other:
-            pixels, _ = _square(self.rgb, model.other)
-            given["image_embeddings"] = model.sessions["proposer_encoder"].run(None, {"pixels": pixels})[0]
+            given["pixels"], _ = _square(self.rgb, model.other)
+            given["image_embeddings"] = model.run["proposer_encoder"](None, {"pixels": given["pixels"]})[0]
         given["pixels"], (rows, columns) = _square(self.rgb, about)
-        confidence = model.sessions["predictor"].run(None, given)[0][0, 0, :rows, :columns]
+        confidence = model.run["predictor"](None, given)[0][0, 0, :rows, :columns]
         smooth = ndimage.gaussian_filter(confidence, about["sampling"]["smoothing_sigma"])
         highest = ndimage.maximum_filter(smooth, size=2 * about["sampling"]["spacing"] + 1, mode="nearest")
         y, x = np.nonzero((smooth == highest) & (smooth > about["sampling"]["threshold"]))
@@ -86,17 +84,17 @@ class _Photo:
         return (np.stack([x, y], axis=1)[order] + 0.5) * [self.width / columns, self.height / rows]
 
     def decode(self, points: np.ndarray) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """Return records and logits of the masks that pass SAM's filters."""
+        """Return records and logits of the masks that pass SAM's filters: of four the last three, as SAM does."""
         coords = np.stack([np.float32(points) * self.scale, np.zeros((len(points), 2), np.float32)], axis=1)
-        labels = np.tile(np.float32([1, -1]), (len(points), 1))  # of a point, and of none
-        mask = {"mask_input": np.zeros((1, 1, self.low, self.low), np.float32), "has_mask_input": np.float32([0])}
+        labels = np.tile(np.array([1, -1], np.float32), (len(points), 1))  # of a point, and of none
+        no = np.zeros(1, np.float32)
+        mask = {"mask_input": np.broadcast_to(no, (1, 1, self.low, self.low)), "has_mask_input": no}
         given = mask | {"image_embeddings": self.embedding, "point_coords": coords, "point_labels": labels}
-        made = self.model.sessions["low_res_decoder"].run(None, given)
-        estimates, logits = made[0][:, 1:], made[1][:, 1:]  # the first of four is the single mask
+        estimates, logits = (four[:, 1:] for four in self.model.run["low_res_decoder"](None, given))
         limits, records, kept = self.model.about["thresholds"], list[dict[str, Any]](), [logits[:0, 0]]
         for prompt, which in np.argwhere(estimates > (limits["pred_iou_thresh"] or -np.inf)):
             full = self.down @ logits[prompt, which] @ self.across
-            inner, outer = (np.count_nonzero(full > self.threshold + move) for move in (1, -1))
+            inner, outer = (int(np.count_nonzero(full > self.threshold + move)) for move in (1, -1))
             if (stability := inner / max(outer, 1)) < limits["stability_score_thresh"]:
                 continue
             kept.append(logits[prompt, which][None])
@@ -130,7 +128,7 @@ def _square(rgb: np.ndarray, reads: dict[str, Any]) -> tuple[np.ndarray, tuple[i
     """Return a photo resized, normalised and padded with zeros, (1, 3, S, S), and its rows and columns there."""
     side = reads["square_px"]
     rows, columns = (max(1, int(edge * side / max(rgb.shape[:2]) + 0.5)) for edge in rgb.shape[:2])
-    small = np.float32(Image.fromarray(rgb).resize((columns, rows), Image.Resampling.BILINEAR))
+    small = np.array(Image.fromarray(rgb).resize((columns, rows), Image.Resampling.BILINEAR), np.float32)
     normal = ((small - np.float32(reads["mean_rgb"])) / np.float32(reads["std_rgb"])).transpose(2, 0, 1)
     return np.pad(normal, ((0, 0), (0, side - rows), (0, side - columns)))[None], (rows, columns)
 

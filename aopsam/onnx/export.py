@@ -19,6 +19,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aopsam.predictor.frame import FRAME_SIZE, MEAN_RGB, STD_RGB
 from aopsam.predictor.network import PromptPredictor
@@ -49,14 +50,13 @@ _LOW_RES_OUTPUTS = ("iou_predictions", "low_res_masks")
 
 
 def check_exportable(name: str) -> None:
-    """Check that a model of the registry can be exported.
+    """Check that a model can be exported, if it is one of the registry.
 
     Raises:
-        ValueError: it cannot; or there is no such model.
+        ValueError: it cannot.
     """
-    if name not in EXPORTABLE:
-        what = "cannot be exported to ONNX" if name in MODELS else "is no SAM"
-        raise ValueError(f"{name!r} {what}; those that can are {', '.join(EXPORTABLE)}")
+    if name in MODELS and name not in EXPORTABLE:
+        raise ValueError(f"{name} cannot be exported to ONNX; the models that can are {', '.join(EXPORTABLE)}")
 
 
 def export_sam(model: Sam, folder: Path, predictor: PromptPredictor | None = None) -> list[str]:
@@ -89,8 +89,7 @@ def export_sam(model: Sam, folder: Path, predictor: PromptPredictor | None = Non
     proposer = Proposer(model, predictor)
     proposing = proposer.source.sam or model
     for sam in (model, proposing):
-        if name_of(sam):
-            check_exportable(name_of(sam))
+        check_exportable(name_of(sam))
     encoders = {"encoder.onnx": model} | ({} if proposing is model else {"proposer_encoder.onnx": proposing})
     for file, sam in encoders.items():
         _write(sam.image_encoder, _inputs(pixels=_square(sam)), ["image_embeddings"], folder / file)
@@ -125,7 +124,10 @@ def export_sam(model: Sam, folder: Path, predictor: PromptPredictor | None = Non
 
 
 class _Decoder(SamOnnxModel):
-    """segment-anything's decoder for ONNX, also for prompts that were learnt in a larger square."""
+    """segment-anything's decoder for ONNX, also for prompts that were learnt in a larger square.
+
+    Its own cut to the photo's part of the square is a number to today's exporter: that of the photo it was traced with.
+    """
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model, return_single_mask=False)
@@ -134,6 +136,13 @@ class _Decoder(SamOnnxModel):
     def _embed_points(self, point_coords: Tensor, point_labels: Tensor) -> Tensor:
         centre = 0.5 / self._enlarge - 0.5  # half a pixel of that square, of which the base class adds half of its own
         return super()._embed_points(point_coords + centre, point_labels)
+
+    def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
+        square = functional.interpolate(masks, (self.img_size, self.img_size), mode="bilinear", align_corners=False)
+        rows, columns = self.resize_longest_image_size(orig_im_size, self.img_size)
+        height, width = orig_im_size.to(torch.int64)
+        shown = square[..., :rows, :columns]
+        return functional.interpolate(shown, (height, width), mode="bilinear", align_corners=False)
 
 
 class _Confidence(nn.Module):

@@ -34,6 +34,7 @@ PIPELINES = {
     "registry": "--registry {at}/registry --promote 1",
     "label_corpus": "--images {at}/photos --config {at}/calibration/config.yaml --prompts aop"
     " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors --out {at}/out",
+    "export_onnx": "--sam tiny --predictor {at}/predictor/predictor.safetensors --out {at}/onnx",
     "verify_labels": "--images {at}/photos --labels {at}/out",
     "export_labels": "--labels {at}/out --to coco --out {at}/coco",
     "browse_labels": "--labels {at}/out --images {at}/photos --out {at}/gallery",

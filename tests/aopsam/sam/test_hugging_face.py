@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from aopsam.everything.generator import AutoMaskGenerator
@@ -25,7 +24,6 @@ from aopsam.sam.encode import _square, encode, encode_together
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import known_digest, load_sam
-from tests.helpers.in_process import without_ray
 from tests.helpers.small_hugging_face import MAKERS, SIDE, small_model
 
 pytest.importorskip("transformers")
@@ -313,24 +311,3 @@ def test_everything_mode_proposes_with_tiny_and_decodes_with_the_model(folders: 
     masks = generator.generate(photo(60, 80))
     assert masks
     assert all(mask["segmentation"].shape == (60, 80) for mask in masks)
-
-
-def test_label_corpus_takes_a_folder_by_a_relative_path(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipelines import label_corpus
-
-    without_ray(monkeypatch)
-    monkeypatch.chdir(folders["sam"].parent)
-    (tmp_path / "photos").mkdir()
-    for number in range(3):
-        Image.fromarray(photo(seed=number)).save(tmp_path / f"photos/{number}.png")
-    out = tmp_path / "out"
-    bars = ["--pred-iou-thresh", "0", "--stability-score-thresh", "0", "--box-nms-thresh", "1"]
-    words = ["--images", str(tmp_path / "photos"), "--out", str(out), "--sam", "hf:sam", "--prompts", "grid-2", *bars]
-    assert label_corpus.main(words) == 0
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["images"], manifest["prompts_decoded"], manifest["masks"] > 3) == (3, 12, True)
-    weights = manifest["configuration"]["weights"]["sam"]
-    assert manifest["configuration"]["sam"] == weights["name"] == f"hf:{folders['sam']}"
-    assert weights["sha256"] == known_digest(f"hf:{folders['sam']}")
