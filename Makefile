@@ -11,7 +11,7 @@ BIN := .venv/bin
 SAM ?= tiny
 CHECKPOINT ?=
 
-.PHONY: label test check setup format licences bench reproduce
+.PHONY: label test check docs setup format licences bench reproduce
 
 setup: .venv/.ready
 
@@ -33,6 +33,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
+
+# The site of README and docs, in build/site; a link that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: setup
 	$(BIN)/ruff format .

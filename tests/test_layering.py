@@ -42,6 +42,7 @@ INSIDE = {
     "predictor": {"sam", "masks"},
     "curation": {"predictor", "sam", "masks"},
     "detector": {"predictor", "sam", "masks"},
+    "onnx": {"prompting", "predictor", "sam"},
     "scoring": {"sam"},
     "prompting": {"detector", "predictor", "sam", "masks"},
     "everything": {"prompting", "scoring", "predictor", "sam", "masks"},
@@ -155,6 +156,11 @@ def test_a_third_file_that_uses_the_scheduler_is_found(tmp_path: Path, text: str
     (tmp_path / "stages/label").mkdir(parents=True)
     (tmp_path / "stages/label/other.py").write_text(text)
     assert _scheduler_users(tmp_path) == {"stages/label/other.py"}
+
+
+def test_examples_stand_alone() -> None:
+    for path in _files("examples"):
+        assert not {name.split(".")[0] for name in _imports(path)} & {*ROOMS, "torch"}, path.name
 
 
 def test_only_one_file_downloads() -> None:

@@ -9,8 +9,8 @@ from PIL import Image
 FRAME_SIZE = 256
 """Side of the frame and of the confidence map, pixels."""
 
-_MEAN_RGB = (123.675, 116.28, 103.53)
-_STD_RGB = (58.395, 57.12, 57.375)
+MEAN_RGB = (123.675, 116.28, 103.53)
+STD_RGB = (58.395, 57.12, 57.375)
 
 
 def content_hw(image_hw: tuple[int, int], size: int = FRAME_SIZE, *, stretched: bool = False) -> tuple[int, int]:
@@ -53,8 +53,8 @@ def normalise(frames: torch.Tensor, contents_hw: torch.Tensor) -> torch.Tensor:
         (B, 3, S, S) float32.
     """
     size = frames.shape[1]
-    mean = torch.tensor(_MEAN_RGB, dtype=torch.float32, device=frames.device)
-    std = torch.tensor(_STD_RGB, dtype=torch.float32, device=frames.device)
+    mean = torch.tensor(MEAN_RGB, dtype=torch.float32, device=frames.device)
+    std = torch.tensor(STD_RGB, dtype=torch.float32, device=frames.device)
     index = torch.arange(size, device=frames.device)
     inside_rows = index[None, :, None] < contents_hw[:, 0, None, None]
     inside_columns = index[None, None, :] < contents_hw[:, 1, None, None]

@@ -106,7 +106,7 @@ def running_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     Returns:
         The same shape as `values`, divided by its last channel.
     """
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return _dense_mean(values, kept)
     mean: torch.Tensor = _RunningMean.apply(values, kept)
     return mean
@@ -121,7 +121,9 @@ def _dense_mean(values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     way = -kept[1:].clamp_min(torch.finfo(kept.dtype).tiny).log()
     place = F.pad(way.movedim(0, -1).cumsum(-1), (1, 0)).squeeze(-2)
     weights = (place.unsqueeze(-1) - place.unsqueeze(-2)).abs().neg().exp()
-    total = (weights @ values.movedim(0, -2)).movedim(-2, 0)
+    total = (weights @ values.movedim(0, -2)).movedim(
+        values.ndim - 2, 0
+    )  # PyTorch's ONNX exporter takes no negative source
     return total / total[..., -1:]
 
 

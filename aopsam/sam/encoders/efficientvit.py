@@ -104,7 +104,7 @@ class _LinearAttention(nn.Module):
         # Sums over all positions: in single precision whatever the weights are in.
         q, k, v = qkv.float().flatten(2).unflatten(1, (-1, 3, _HEAD_DIM)).unbind(2)
         v = F.pad(v, (0, 0, 0, 1), value=1.0)  # one more row sums the weights
-        read = (v @ F.relu(k).mT) @ F.relu(q)
+        read = (v @ F.relu(k).transpose(-1, -2)) @ F.relu(q)
         mixed = (read[:, :, :-1] / (read[:, :, -1:] + 1e-15)).flatten(1, 2).unflatten(2, x.shape[2:])
         projected: torch.Tensor = self.proj(mixed.to(x.dtype))
         return projected
