@@ -64,6 +64,14 @@ def brush(region: dict[str, Any], middle: float) -> list[int]:
     return brush_rle(ours).tolist()
 
 
+@pytest.mark.parametrize(("page", "name"), [("README.md", "records"), ("docs/how_it_works.md", "labelled")])
+def test_python_of_the_pages_runs(page: str, name: str, scene: np.ndarray) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    found: dict[str, Any] = {"rgb": scene[:120, :160]}
+    exec(code.replace("points_per_side=32", "points_per_side=2"), found)
+    assert found[name]
+
+
 @pytest.mark.slow
 def test_the_readme_is_followed_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
