@@ -20,7 +20,7 @@ from tests.helpers import ROOT
 from tests.test_layering import _files, _imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OPTIONAL = {"openvino", "onnxruntime"}
+OPTIONAL = {"huggingface_hub", "numba", "onnx", "onnxruntime", "openvino", "pillow_heif", "transformers"}
 """Imported where an option asks for them."""
 
 LABEL_A_PHOTO = """
