@@ -1,4 +1,4 @@
-"""Does every export come back from the tool that it is for? Counts, and each mask beside its label.
+"""Does every export come back from the tool that it is for? Photos and masks are counted, masks compared with labels.
 
     python benchmarks/exports.py --labels out            # all formats; --formats coco yolo for some
     pip install '.[dev,tools]'                           # brings the tools; datumaro and fiftyone: see docs/exports.md
