@@ -3,9 +3,9 @@
     python benchmarks/exports.py --labels out            # all formats; --formats coco yolo for some
     pip install '.[dev,tools]'                           # brings the tools; datumaro and fiftyone: see docs/exports.md
 
-Each format is exported, read by the library that its users read it with, and compared mask by mask. A mask must come
-back with an IoU of 0.99, a polygon (yolo) with 0.95. Exit status: 0 where counts are equal and all masks reach that; 1
-where not; a tool that is not installed is listed as not read, which is 1, too.
+Each format is exported, read by the library that its users read it with, and compared mask by mask (IoU). A mask must
+come back with 0.99, a polygon (yolo) with 0.95, but for as many as the export says may not (`stated`). Exit status: 0
+where counts are equal and all masks reach that; 1 where not, or where a tool is not installed.
 """
 
 from __future__ import annotations
