@@ -11,7 +11,7 @@ BIN := .venv/bin
 SAM ?= tiny
 CHECKPOINT ?=
 
-.PHONY: label test check setup format bench reproduce
+.PHONY: label test check docs setup format licences bench reproduce
 
 setup: .venv/.ready
 
@@ -34,9 +34,16 @@ check: setup
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
+# The site of README and docs, in build/site; a link that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+licences: setup
+	$(BIN)/python benchmarks/licences.py
 
 # An hour on two cores, most of it SAM's own generator.
 bench: setup

@@ -192,10 +192,11 @@ def _expected(kinds: list[tuple[Any, tuple[Any, ...]]]) -> str:
         )
     ]
     nothing = [str(None)] if any(kind is type(None) for kind, _ in kinds) else []
-    if names:
+    if names and all(kind is str or kind is type(None) or get_origin(kind) is Literal for kind, _ in kinds):
         return f"choose from {', '.join([*nothing, *map(str, names)])}"
-    described = [_described(kind, metadata) for kind, metadata in kinds if kind is not type(None)]
-    return f"expected {' or '.join([*described, *nothing])}"
+    plain = [(kind, rules) for kind, rules in kinds if kind is not type(None) and get_origin(kind) is not Literal]
+    described = [_described(kind, rules) for kind, rules in plain]
+    return f"expected {' or '.join([*described, *map(str, names), *nothing])}"
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a file"}

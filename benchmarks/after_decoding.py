@@ -11,12 +11,8 @@ photo.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,12 +21,8 @@ import torch
 import aopsam
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.metrics import METRICS, Comparison, paired_difference
-from aopsam.photos.decode import open_photo
 from aopsam.sam.encode import encode
-from stages.annotations.read import read_annotated
-from stages.annotations.shards import list_shards
-from stages.evaluate.ground_truth import usable_annotations
-from stages.storage.location import absolute
+from benchmarks.photo_by_photo import build_parser, measure_each
 
 DUPLICATES: dict[str, dict[str, Any]] = {
     "box-nms": {},
@@ -104,14 +96,7 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; return the exit status."""
-    parser = argparse.ArgumentParser(description="duplicates and refinement")
-    parser.add_argument("--data", nargs="+", required=True, help="shards or instance files of annotated photos")
-    parser.add_argument("--sam", default="tiny")
-    parser.add_argument("--prompts", nargs="+", default=["aop", "grid-8"])
-    parser.add_argument("--limit", type=int, default=20, help="photos of each --data, the first ones")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args(argv)
+    arguments = build_parser("duplicates and refinement", ["aop", "grid-8"], 20).parse_args(argv)
     torch.set_num_threads(arguments.threads)
     model = aopsam.load_sam(arguments.sam)
     generators = {
@@ -119,19 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for prompts in arguments.prompts
         for variant, options in (DUPLICATES | (REFINEMENTS if prompts == arguments.prompts[0] else {})).items()
     }
-    results: dict[str, list[dict[str, Any]]] = {}
-    for data in arguments.data:
-        samples = (s for uri in list_shards(absolute(data)) for s in read_annotated(uri, lambda line: print(line)))
-        rows = results[data] = []
-        for sample in islice(samples, arguments.limit):
-            rgb = open_photo(sample.jpeg, 200_000_000).rgb
-            truths = [a["segmentation"] for a in usable_annotations(sample.annotations, (rgb.shape[0], rgb.shape[1]))]
-            rows += [{"image": sample.id} | row for row in measure(rgb, truths, generators)]
-            print(f"{data}: {sample.id}", file=sys.stderr, flush=True)
-            if arguments.json:
-                arguments.json.parent.mkdir(parents=True, exist_ok=True)
-                arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(table(rows, data), flush=True)
+    measure_each(arguments, partial(measure, generators=generators), table)
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,6 +27,7 @@ from aopsam.metrics import iou_matrix, mean_interval, paired_difference
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy, make_strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
@@ -52,7 +52,7 @@ class AskedOnce:
 
     def run(self, strategy: Strategy) -> tuple[float, int]:
         """Run a strategy on the photo; return its mIoU over the ground truth and the number of prompts decoded."""
-        rounds = strategy.rounds(self.photo, Counter())
+        rounds = strategy.rounds(self.photo, Fates())
         prompts, answers = next(rounds, None), []
         while prompts is not None:
             now = self._answers(prompts)

@@ -17,7 +17,7 @@ import json
 import platform
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -32,6 +32,7 @@ from aopsam.masks.trace import trace
 from aopsam.metrics import iou_matrix
 from aopsam.photos.decode import open_photo
 from aopsam.photos.sa1b import read_shard
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import Grid
 from aopsam.sam.checkpoints import cache_dir
 from aopsam.sam.decode import decode_passing
@@ -206,7 +207,7 @@ def stand_in(name: str, rgb: np.ndarray) -> Sam:
     model.prompt_encoder.load_state_dict(tiny.prompt_encoder.state_dict())
     model.name, model.sha256 = name, "random encoder"
     encoded = encode(model, rgb)
-    prompts = next(Grid.per_side(8).rounds(encoded, Counter()))
+    prompts = next(Grid.per_side(8).rounds(encoded, Fates()))
     decoded = decode_passing(encoded, prompts)
     estimates = decoded.predicted_iou.flatten()
     half = decoded.logits[estimates > estimates.median()]

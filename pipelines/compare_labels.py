@@ -18,7 +18,6 @@ import tyro
 
 from aopsam._options import Count, Limits
 from stages.config.command_line import Uri, checking_input, command, parse
-from stages.results.compare import compare_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,8 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; 0 when done, 2 when there is nothing readable to compare."""
     given = parse(Arguments, argv)
+    from stages.results.compare import compare_labels  # here: flags are judged before torch is imported
+
     with checking_input():
         compared = compare_labels(given.labels, given.others, given.iou, given.images, given.out, given.px)
         print(compared.table(given.rows))

@@ -23,11 +23,6 @@ from typing import Annotated
 
 from aopsam._options import Limits
 from stages.config.command_line import ModelArguments, RunArguments, Uri, checking_input, command, parse
-from stages.curate.actor import DescriptionRecipe
-from stages.curate.choice import Keep, curate, usable_descriptions
-from stages.curate.output import account, write_curation
-from stages.curate.run import describe_photos, prepare_curation
-from stages.engine.resources import start
 from stages.storage.location import redact
 
 
@@ -48,7 +43,17 @@ class Arguments(ModelArguments, RunArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Curate; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Describe the photos and choose; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.curate.actor import DescriptionRecipe
+    from stages.curate.choice import Keep, curate, usable_descriptions
+    from stages.curate.output import account, write_curation
+    from stages.curate.run import describe_photos, prepare_curation
+    from stages.engine.resources import start
+
     out, recipe = arguments.out.rstrip("/"), DescriptionRecipe(arguments.sam, arguments.checkpoint)
     with checking_input():
         keep = Keep.parse(arguments.keep)

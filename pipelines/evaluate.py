@@ -8,14 +8,13 @@
     ray job submit --working-dir . -- python pipelines/evaluate.py --data /data/val --sam tiny --prompts aop,grid-32 \\
         --out /data/evaluation
 
-Data: tars in SA-1B's layout, instance files of COCO or LVIS (.json) with the photos in a folder beside them, or a
-folder of photos beside one of PNG masks (`images` and `masks`, `Imgs` and `GT`, …).
+Data: SA-1B's tars, instance files of COCO or LVIS (.json) beside a folder of photos, photos beside PNG masks.
 Strategies: those of label_corpus.py, whose options may be those of the generator, too; `gt-point`, `gt-points-2`,
 `gt-box` (one prompt a ground-truth mask, best of three masks; with refine=formula or masks_per_prompt=1 the one that
 the model would choose), `random-match` (as many random points as `aop` decoded).
 Writes OUT/table.md (the papers' tables), OUT/index.html (with pictures and failures), OUT/plots/*.svg,
-OUT/metrics.parquet, OUT/evaluation.json, and OUT/parts, which let the same command go on after a kill. Exit codes: 0,
-2 for wrong arguments, 3 if no photo could be measured or too many failed.
+OUT/metrics.parquet, OUT/evaluation.json, and OUT/parts, by which the same command goes on after a kill. Exits 0, 2 for
+wrong arguments, 3 if no photo could be measured or too many failed.
 """
 
 from __future__ import annotations
@@ -26,14 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aopsam._options import Count, Limits
-from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
-from stages.config.strategy_spec import StrategySpec, add_sweeps, parse_strategies, preset_values
-from stages.engine.resources import start
-from stages.evaluate.actor import EvaluatePhotos, Evaluation
-from stages.evaluate.failures import show, worst_losses
-from stages.evaluate.output import write_evaluation, write_metrics
-from stages.evaluate.run import list_sources, measure, prepare_evaluation
-from stages.registry.reference import resolve_predictor
+from stages.config.command_line import RunArguments, SamNames, Uri, checking_input, command, parse
 from stages.storage.location import redact
 
 
@@ -43,7 +35,7 @@ class Arguments(RunArguments):
 
     data: tuple[str, ...]
     """Tars, folders, globs or instance files (.json); each is measured on its own."""
-    sam: str
+    sam: SamNames
     """NAME[,NAME]."""
     prompts: str
     """STRATEGY[,STRATEGY]; the others are compared to the first."""
@@ -62,21 +54,30 @@ class Arguments(RunArguments):
     seed: Annotated[int, Limits(0)] = 0
     """Seed of random prompts and of the bootstrap."""
 
-    def evaluation(self, strategies: Sequence[StrategySpec]) -> Evaluation:
-        """Return models, strategies and seed to measure."""
-        sams = tuple(self.sam.split(","))
-        return Evaluation(sams, tuple(strategies), self.checkpoint, resolve_predictor(self.predictor), self.seed)
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
-    arguments, began = parse(Arguments, argv), time.monotonic()
-    out, limit = arguments.out.rstrip("/"), arguments.limit
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Measure what is not yet measured; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.config.strategy_spec import add_sweeps, parse_strategies, preset_values
+    from stages.engine.resources import start
+    from stages.evaluate.actor import EvaluatePhotos, Evaluation
+    from stages.evaluate.failures import show, worst_losses
+    from stages.evaluate.output import write_evaluation, write_metrics
+    from stages.evaluate.run import list_sources, measure, prepare_evaluation
+    from stages.registry.reference import resolve_predictor
+
+    began, out, limit = time.monotonic(), arguments.out.rstrip("/"), arguments.limit
     with checking_input():
         sources = list_sources(arguments.data, limit)
         strategies = add_sweeps(parse_strategies(arguments.prompts), arguments.sweep)
-        here = EvaluatePhotos(evaluation := arguments.evaluation(strategies))
+        which = arguments.checkpoint, resolve_predictor(arguments.predictor), arguments.seed
+        evaluation = Evaluation(tuple(arguments.sam.split(",")), tuple(strategies), *which)
+        here = EvaluatePhotos(evaluation)
         job = prepare_evaluation(sources, evaluation, weights := here.weights(), out)
     if (status := job.nothing_to_do("tables", arguments.max_failed)) is not None:
         return status

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aopsam._options import Count, Limits
-from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
+from stages.config.command_line import RunArguments, SamName, Uri, checking_input, command, parse
 from stages.engine.resources import start
 from stages.evaluate.actor import Evaluation
 from stages.registry.reference import resolve_predictor
@@ -36,8 +36,8 @@ from stages.storage.location import redact
 class Arguments(RunArguments):
     """Fill the papers' tables, with their own figures beside."""
 
-    sam: str
-    """Model: a name of aopsam.sam.registry.MODELS."""
+    sam: SamName
+    """Model: a name of aopsam.sam.registry.MODELS, hf:ORG/NAME or hf:FOLDER."""
     data: tuple[str, ...]
     """ROLE=URI, ROLE one of sa1b, coco, lvis, ilso1k, soc, sip, nc4k, cod10k, camo."""
     out: Uri

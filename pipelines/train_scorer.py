@@ -23,7 +23,7 @@ from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count
 from aopsam.training.scorer import NothingToLearn, ScorerRecipe
-from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
+from stages.config.command_line import RunArguments, SamName, Uri, checking_input, command, parse
 from stages.engine.resources import start
 from stages.storage.location import redact
 from stages.train.scorer import PHOTOS, ScorerJob, collect_examples, finish_scorer, prepare_examples
@@ -37,7 +37,7 @@ class Arguments(RunArguments):
     """Photos annotated all over: tars, folders, globs, instance files (.json)."""
     sparse: tuple[Uri, ...] = ()
     """Photos with objects that are not annotated, such as COCO's."""
-    sam: str = "tiny"
+    sam: SamName = "tiny"
     """Model whose masks are scored."""
     checkpoint: Uri | None = None
     """Weights of the SAM, where not the bundled or official ones."""

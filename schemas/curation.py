@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
     [
         column("image_id", pa.string(), "the member's path without suffix; unique", nullable=False),
         column("shard", pa.string(), "tar or instance file that it came from", nullable=False),
-        column("chosen", pa.bool_(), nullable=False),
+        column("chosen", pa.bool_(), "to be trained on", nullable=False),
         column("reason", pa.string(), "of schemas.curation.Reason", nullable=False),
         column("duplicate_of", pa.string(), "image_id of the photo that stayed in; null where none did"),
         column("stratum", pa.string(), "bins of masks, object scale and layout, from 1; null for duplicates"),

@@ -19,11 +19,11 @@ RANKED = pa.struct(
 
 SCHEMA = pa.schema(
     [
-        column("image_id", pa.string(), nullable=False),
+        column("image_id", pa.string(), "name of the photo in its shard", nullable=False),
         column("data", pa.string(), "the --data it came from", nullable=False),
-        column("sam", pa.string(), nullable=False),
+        column("sam", pa.string(), "name of the model", nullable=False),
         column("prompts", pa.string(), "strategy name", nullable=False),
-        column("metric", pa.string(), nullable=False),
+        column("metric", pa.string(), "of aopsam.metrics.METRICS, or a count or time", nullable=False),
         column("value", pa.float64(), "null where the metric is undefined for the image"),
         column("ranked", RANKED, "of an average precision: what that of a set of images is computed from"),
     ],

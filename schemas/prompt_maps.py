@@ -12,7 +12,7 @@ VERSION = 2
 
 SCHEMA = pa.schema(
     [
-        column("image_id", pa.string(), nullable=False),
+        column("image_id", pa.string(), "name of the photo in its shard", nullable=False),
         column("sam", pa.string(), "name of the model whose embedding this is", nullable=False),
         column("sam_sha256", pa.string(), "of the model's weights", nullable=False),
         column(
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
             nullable=False,
         ),
         column("embedding", pa.binary(), "float16 (C, h, w)", nullable=False),
-        column("embedding_shape", pa.list_(pa.int32()), nullable=False),
+        column("embedding_shape", pa.list_(pa.int32()), "C, h, w", nullable=False),
         column("map", pa.binary(), "float16 (size, size), target in [0, 1]", nullable=False),
         column(
             "valid",
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
             nullable=False,
         ),
         column("source", pa.string(), "recorded, if the prompt of any mask was; else interior", nullable=False),
-        column("weight", pa.float32(), nullable=False),
+        column("weight", pa.float32(), "of the photo in the loss", nullable=False),
         column(
             "boxes",
             pa.list_(pa.list_(pa.float32(), 4)),

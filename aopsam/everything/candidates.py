@@ -115,7 +115,7 @@ def select(
     stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
     boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
     inside = ~near_inner_border(boxes, crop.xyxy_px, crop.full_hw) | filters.cut
-    offset = np.array(crop.xyxy_px[:2])
+    offset = np.array(crop.xyxy_px[:2], np.float32)
     rows = np.flatnonzero(stable.numpy())[inside.numpy()]
     index, scores = decoded.index.tolist(), decoded.predicted_iou.tolist()
     candidates: list[Candidate] = []
@@ -197,7 +197,7 @@ def _trace(photo: EncodedPhoto, logits: torch.Tensor, filters: Filters) -> list[
         "offset": filters.stability_offset,
         "least_stability": filters.stability,
     }
-    if not logits.is_cuda:
+    if logits.device.type == "cpu":
         return trace(logits, photo.resampling, **settings)
     step = max(1, FULL_SIZE_BUDGET // (photo.hw[0] * photo.hw[1]))
     return [found for some in logits.split(step) for found in trace_full_size(upscale(photo, some), **settings)]

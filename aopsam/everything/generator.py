@@ -24,6 +24,7 @@ from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import PRESETS, Strategy, make_strategy
+from aopsam.prompting.fates import Fates, Trace
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
 from aopsam.sam.registry import name_of, thresholds_of
@@ -112,10 +113,12 @@ class AutoMaskGenerator:
             options = options.filled(PRESETS[prompts].after)
         if point_grids is not None and len(point_grids) != crop_n_layers + 1:
             raise ValueError(f"point_grids has {len(point_grids)} layers; crop_n_layers={crop_n_layers} needs one more")
-        if point_grids is not None and options.tile_size is not None:
+        if point_grids is not None and isinstance(options.tile_size, int):
             raise ValueError(f"tile_size={options.tile_size} and point_grids exclude each other")
         self.model = model
         as_sam = points_per_side is not None or point_grids is not None
+        if as_sam and options.tile_size == "auto":
+            options = replace(options, tile_size=None)
         self.scorer = _scorer(model, options, as_sam)
         self.options = options.resolved(thresholds_of(model), self.scorer)
         self.output_mode = output_mode
@@ -168,23 +171,28 @@ class AutoMaskGenerator:
                 found.append(outcome.records)
         return found
 
-    def label(self, image: np.ndarray, encoded: EncodedPhoto | None = None) -> Labelled:
+    def label(self, image: np.ndarray, encoded: EncodedPhoto | None = None, *, trace: bool = False) -> Labelled:
         """Return the records of `generate` with the counts and times of the photo.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding.
+            encoded: the photo already encoded by this model, to compare strategies at the cost of one encoding; it is
+                then taken whole, unless tile_size is a number.
+            trace: also tell the fate of each prompt, and the confidence maps; masks are the same.
 
         Raises:
             ValueError: `image` is no such photo.
         """
-        (outcome,) = self._in_lock_step([(image, encoded)], lambda spent: None)
+        (outcome,) = self._in_lock_step([(image, encoded)], lambda spent: None, [trace])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def label_together(
-        self, images: Sequence[np.ndarray], working: Callable[[float], None] = lambda spent: None
+        self,
+        images: Sequence[np.ndarray],
+        working: Callable[[float], None] = lambda spent: None,
+        traced: Sequence[bool] | None = None,
     ) -> list[Labelled | Exception]:
         """Return `label` of each photo, or what it raised; all are in memory at once, encoded in one batch, and their
         small rounds are decoded together.
@@ -195,14 +203,21 @@ class AutoMaskGenerator:
         Args:
             images: (H, W, 3) uint8 RGB each.
             working: called before each piece of work with the seconds that its photo has taken so far.
+            traced: for each photo, whether to tell the fate of each prompt; none by default.
         """
-        return self._in_lock_step([(image, None) for image in images], working)
+        return self._in_lock_step([(image, None) for image in images], working, traced or [False] * len(images))
 
     @torch.inference_mode()
     def _in_lock_step(
-        self, photos: Sequence[tuple[np.ndarray, EncodedPhoto | None]], working: Callable[[float], None]
+        self,
+        photos: Sequence[tuple[np.ndarray, EncodedPhoto | None]],
+        working: Callable[[float], None],
+        traced: Sequence[bool],
     ) -> list[Labelled | Exception]:
-        ledgers = [Ledger(self.model.device) for _ in photos]
+        ledgers = [
+            Ledger(self.model.device, Fates(Trace() if asked else None))
+            for _, asked in zip(photos, traced, strict=True)
+        ]
         ways = [(ledger, self._label(*photo, ledger)) for photo, ledger in zip(photos, ledgers, strict=True)]
         with as_loaded(self.model):
             return in_lock_step(self.model, ways, self.options.points_per_batch, working)
@@ -210,8 +225,9 @@ class AutoMaskGenerator:
     def _label(self, image: np.ndarray, encoded: EncodedPhoto | None, ledger: Ledger) -> Steps[Labelled]:
         check_photo(image)
         run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer)
-        run.tiled = self.options.tile_size is not None and max(run.hw) > self.options.tile_size
-        parts = label_tiles(run, self.strategies[0]) if run.tiled else label_crops(run, self.strategies)
+        if encoded is None or self.options.tile_size != "auto":
+            run.tile_px = self.options.tile_px(run.hw, int(self.model.image_encoder.img_size))
+        parts = label_crops(run, self.strategies) if run.tile_px is None else label_tiles(run, self.strategies[0])
         candidates = yield from parts
         if self.options.min_mask_region_area > 0:
             candidates = self._without_small_regions(run, candidates)
@@ -264,6 +280,8 @@ class AutoMaskGenerator:
 
 def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer | None:
     """Return what scores masks; None where they rank by predicted IoU."""
+    if options.rank_by == "predicted_iou" and options.scorer is not None:
+        raise ValueError("rank_by=predicted_iou: no scorer is asked then; leave out scorer, or rank by score")
     if options.rank_by == "predicted_iou" or (options.rank_by is None and options.scorer is None and as_sam):
         return None
     scorer = find_scorer(model, options.scorer)

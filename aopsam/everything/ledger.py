@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 if TYPE_CHECKING:  # who reads records needs none
     import torch
 
+    from aopsam.prompting.fates import Fates, Trace
+
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
 """What is done to a photo, in this order."""
 
@@ -34,6 +36,7 @@ class Labelled:
         dropped: prompts proposed and not decoded, by reason.
         masks_dropped: masks that passed and are no record all the same, by reason; duplicates are not counted.
         seconds: wall-clock time by stage of `STAGES`.
+        trace: fate of each prompt, and confidence maps; None unless asked for.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -43,27 +46,27 @@ class Labelled:
     dropped: dict[str, int] = field(default_factory=dict)
     masks_dropped: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    trace: Trace | None = None
 
 
 class Ledger:
     """Counts prompts and masks of one photo, and adds up wall-clock time by stage; on a GPU it waits for its work.
 
     Attributes:
-        decoded: prompts sent to the decoder.
-        refinements: prompts sent to it a second time.
-        dropped: prompts that a strategy proposed and did not send, by reason.
+        fates: of the prompts that a strategy proposed.
+        refinements: prompts decoded a second time.
         masks_dropped: masks dropped after the filters, by reason; not duplicates.
         seconds: by stage.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, fates: Fates) -> None:
         self._wait: Callable[[], None] = lambda: None
-        if device.type == "cuda":
-            from torch import cuda
+        if device.type in ("cuda", "mps"):
+            import torch
 
-            self._wait = cuda.synchronize
-        self.decoded = self.refinements = 0
-        self.dropped: Counter[str] = Counter()
+            self._wait = getattr(torch, device.type).synchronize
+        self.fates = fates
+        self.refinements = 0
         self.masks_dropped: Counter[str] = Counter()
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -107,12 +110,13 @@ class Ledger:
         """Return the photo's records with its counts; proposed is what was decoded and what was dropped."""
         return Labelled(
             records,
-            prompts_proposed=self.decoded + self.dropped.total(),
-            prompts_decoded=self.decoded,
+            prompts_proposed=self.fates.decoded + self.fates.dropped.total(),
+            prompts_decoded=self.fates.decoded,
             refinements=self.refinements,
-            dropped=dict(self.dropped),
+            dropped=dict(self.fates.dropped),
             masks_dropped=dict(self.masks_dropped),
             seconds=dict(self.seconds),
+            trace=self.fates.trace,
         )
 
 

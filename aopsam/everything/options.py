@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aopsam._options import Count, Limits, OneOf, Share, check
-from aopsam.everything.candidates import Filters
-from aopsam.everything.refinement import Boundary, Points
 from aopsam.masks.duplicates import DUPLICATES
-from aopsam.masks.refine import Rule
-from aopsam.sam.registry import Thresholds
-from aopsam.scoring.network import MaskScorer
+from aopsam.masks.refine import Boundary, Points, Rule
+
+if TYPE_CHECKING:  # command lines are judged before torch is imported
+    from aopsam.everything.candidates import Filters
+    from aopsam.sam.registry import Thresholds
+    from aopsam.scoring.network import MaskScorer
 
 LEAST_TILE_PX = 64
+LARGE_PX = 4096
+"""Longer side above which a photo is large: those of phones (12 megapixels, up to 4096 px) are not."""
+TILE_TIMES = 4
+"""Side of the tiles of a large photo, in sides of the square that the SAM reads (benchmarks/LOG.md)."""
 
 Overlap = Literal["nested", "whole", "flat"]
 Rank = Literal["score", "predicted_iou"]
@@ -79,8 +84,10 @@ class GeneratorOptions:
     """nested: masks may lie in each other, `parent` says in which; whole: those go that lie in a larger one of about
     their score or more; flat: each pixel belongs to the smallest mask that has it, and masks of which nothing is left
     go."""
-    tile_size: Annotated[int, Limits(LEAST_TILE_PX)] | None = None
-    """Side of tiles, px, that are encoded and labelled one by one, and joined; by default the photo is taken whole."""
+    tile_size: Annotated[int, Limits(LEAST_TILE_PX)] | Literal["auto"] | None = "auto"
+    """Side of tiles, px, that a larger photo is cut into; they are encoded and labelled one by one, and joined. auto: a
+    photo with a side above 4096 px is cut into tiles of 4 times what the SAM reads, unless there are crops, SAM's own
+    points_per_side or point_grids, or an embedding of the whole photo. None: every photo is taken whole."""
     tile_overlap: Annotated[float, Limits(0, 0.5, open=True)] = 0.25
     """Least share of a tile that it has in common with the next."""
     tile_join_thresh: Share = 0.7
@@ -90,7 +97,7 @@ class GeneratorOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.tile_size is not None and self.crop_n_layers:
+        if isinstance(self.tile_size, int) and self.crop_n_layers:
             raise ValueError(f"tile_size={self.tile_size} and crop_n_layers exclude each other")
 
     def filled(self, values: Mapping[str, Any]) -> GeneratorOptions:
@@ -107,6 +114,17 @@ class GeneratorOptions:
             defaults["pred_iou_thresh"] = scorer.pred_iou_thresh
         return self.filled(defaults | {"masks_per_prompt": 3})
 
+    def tile_px(self, hw: tuple[int, int], reads_px: int) -> int | None:
+        """Return the side of the tiles that a photo is cut into, px; None where it is taken whole.
+
+        Args:
+            hw: rows and columns of the photo.
+            reads_px: side of the square that the SAM reads.
+        """
+        if self.tile_size == "auto":
+            return TILE_TIMES * reads_px if max(hw) > LARGE_PX and not self.crop_n_layers else None
+        return self.tile_size if self.tile_size is not None and max(hw) > self.tile_size else None
+
     @property
     def multimask(self) -> bool | None:
         """Whether the decoder is asked for three masks a prompt; None for three a point and one a box."""
@@ -115,6 +133,8 @@ class GeneratorOptions:
     @property
     def filters(self) -> Filters:
         """Filters that a mask must pass; the thresholds must be given."""
+        from aopsam.everything.candidates import Filters
+
         assert self.pred_iou_thresh is not None
         assert self.stability_score_thresh is not None
         return Filters(self.pred_iou_thresh, self.stability_score_thresh, self.stability_score_offset)

@@ -37,9 +37,9 @@ def label_crops(run: PhotoRun, strategies: Sequence[Strategy]) -> Steps[list[Can
 def label_tiles(run: PhotoRun, strategy: Strategy) -> Steps[list[Candidate]]:
     """Label tiles one by one, join pieces across seams, and add the whole photo for what is larger than a tile."""
     options = run.options
-    assert options.tile_size is not None
+    assert run.tile_px is not None
     pieces: list[Candidate] = []
-    for box in tile_boxes(run.hw, options.tile_size, options.tile_overlap):
+    for box in tile_boxes(run.hw, run.tile_px, options.tile_overlap):
         pieces += yield from run.label(box, strategy, replace(options.filters, cut=True))
     with run.ledger.stage("filter"):
         masks, tiles = [c.runs for c in pieces], [c.crop_xyxy_px for c in pieces]

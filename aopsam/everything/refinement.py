@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 
 from aopsam.everything.candidates import Candidate, Crop, Filters, select
 from aopsam.everything.lock_step import Steps
-from aopsam.masks.refine import AddedPoints, Rule, added_points
+from aopsam.masks.refine import AddedPoints, Boundary, Points, Rule, added_points
 from aopsam.sam.decode import DecodedMasks, Round
 from aopsam.sam.prompts import Prompts
-
-Boundary = Literal["negative", "positive"]
-"""Label of points just outside a mask."""
-Points = Literal["added", "alone"]
-"""Whether the new points join the first prompt."""
 
 
 @dataclass(frozen=True)

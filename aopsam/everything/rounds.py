@@ -35,7 +35,7 @@ class PhotoRun:
         image: (H, W, 3) uint8 RGB.
         ledger: counts and times of this photo.
         encoded: the whole photo where it is encoded already.
-        tiled: whether it is taken in tiles.
+        tile_px: side of the tiles that it is taken in; None if it is taken whole.
         scorer: scores masks, if they are to rank by a score.
     """
 
@@ -43,7 +43,7 @@ class PhotoRun:
     image: np.ndarray
     ledger: Ledger
     encoded: EncodedPhoto | None = None
-    tiled: bool = False
+    tile_px: int | None = None
     scorer: MaskScorer | None = None
 
     @property
@@ -54,14 +54,15 @@ class PhotoRun:
     def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> Steps[list[Candidate]]:
         """Run a strategy's rounds on one part of the photo; return its masks, without duplicates, refined if asked."""
         crop = yield from self.encode(box)
-        rounds = strategy.rounds(crop.photo, self.ledger.dropped)
+        self.ledger.fates.enter(box)
+        rounds = strategy.rounds(crop.photo, self.ledger.fates)
         candidates: list[Candidate] = []
         answer = None
         while (prompts := self.propose(rounds, answer)) is not None:
             decoded = yield from self.decode(crop, prompts, filters)
             found, answer = self.filter(crop, prompts, decoded, filters)
             candidates += found
-        if self.tiled:
+        if self.tile_px is not None:
             candidates = self.score(candidates)
         candidates = self.without_duplicates(candidates, self.options.duplicates_thresh)
         if self.options.refine is None:
@@ -87,7 +88,7 @@ class PhotoRun:
 
     def decode(self, crop: Crop, prompts: Prompts, filters: Filters) -> Steps[DecodedMasks]:
         """Decode one round; return the masks whose predicted IoU passes."""
-        self.ledger.decoded += len(prompts)
+        self.ledger.fates.send(prompts)
         decoded: DecodedMasks = yield Round(crop.photo, prompts, filters.min_iou, self.options.multimask)
         return decoded
 

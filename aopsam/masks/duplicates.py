@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from aopsam._torchvision import torchvision
 from aopsam.masks.mask_nms import mask_nms
 from aopsam.masks.merge import merge_groups
 from aopsam.masks.runs import Runs, union
@@ -23,6 +21,10 @@ def by_box(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
 
     The box of a mask one pixel wide or high has no area, and no IoU: of such masks that are equal the best stays.
     """
+    import torch  # here, since command lines read the names below
+
+    from aopsam._torchvision import torchvision
+
     boxes = torch.tensor([mask.box_xyxy_px for mask in masks]).view(-1, 4).float()
     kept: dict[object, tuple[int, Runs]] = {}
     for i in torchvision.ops.nms(boxes, torch.from_numpy(scores), threshold).tolist():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from aopsam.masks import rle
+from aopsam.masks import kernels, rle
 from aopsam.masks.overlap import areas, shared_pixels
 from aopsam.masks.runs import Ints, Runs
 
@@ -27,11 +27,14 @@ def mask_nms(masks: Sequence[Runs], scores: npt.NDArray[np.floating], iou_thresh
         (K,) indices of the kept masks, by falling score.
     """
     area = areas(masks)
+    order = np.argsort(-scores, kind="stable")
+    if masks and (compiled := kernels()) is not None:
+        return compiled.mask_nms(compiled.joined(masks), area, order, iou_threshold)
     boxes = np.array([mask.box_xyxy_px for mask in masks], np.int64).reshape(-1, 4)
     encoded = [rle.from_runs(mask) for mask in masks]
     kept = np.zeros(len(masks), np.int64)
     count = 0
-    for i in np.argsort(-scores, kind="stable").tolist():
+    for i in order.tolist():
         others = kept[:count]
         most = np.minimum(_shared(boxes[i], boxes[others]), np.minimum(area[i], area[others]))
         possible = others[_ratio(most, area[i] + area[others]) > iou_threshold]

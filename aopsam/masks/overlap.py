@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from aopsam.masks import rle
+from aopsam.masks import kernels, rle
 from aopsam.masks.runs import Ints, Runs
 
 
@@ -25,6 +25,8 @@ def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
     """
     if not masks or not others:
         return np.zeros((len(masks), len(others)), np.int64)
+    if (compiled := kernels()) is not None:
+        return compiled.intersections(compiled.joined(masks), compiled.joined(others))
     rows, columns = ([rle.from_runs(mask) for mask in side] for side in (masks, others))
     return shared_pixels(rows, columns, areas(masks))
 

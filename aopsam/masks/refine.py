@@ -21,6 +21,10 @@ Bitmap = npt.NDArray[np.bool_]
 Rule = Literal["formula", "prose"]
 """The paper contradicts itself on fragmented masks (κ > 1): its formula sends them to the boundary, its text to the
 centre."""
+Boundary = Literal["negative", "positive"]
+"""Label of points just outside a mask."""
+Points = Literal["added", "alone"]
+"""Whether the new points join the first prompt."""
 
 LEAST_COMPACTNESS = 0.6
 DEEP = 0.7

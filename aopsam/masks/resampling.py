@@ -22,7 +22,10 @@ class Resampling:
 
     Attributes:
         knots: (n, r) float32, weights of the low-resolution rows.
-        columns: (W, c) float32, weights of the low-resolution columns for each column of the photo.
+        taps: (W,) int64, the first low-resolution column that contributes to each column of the photo.
+        tap_weights: (W, m) float32, weights of that one and those next to it.
+        enlarged: whether the photo has rows between knots.
+        rows_a_knot: rows of the photo for a row of the square.
         photo_hw: rows and columns of the photo, pixels.
     """
 
@@ -46,11 +49,15 @@ class Resampling:
         into_square = linear_weights(low_side, square)
         rows, columns = (into_square[:side, :low] for side, low in zip(input_hw, low_hw, strict=True))
         self.photo_hw = photo_hw
-        self.columns = torch.from_numpy(linear_weights(input_hw[1], photo_hw[1]) @ columns)
-        self._enlarged = photo_hw[0] > input_hw[0]
-        self.knots = torch.from_numpy(rows if self._enlarged else linear_weights(input_hw[0], photo_hw[0]) @ rows)
-        self._ratio = input_hw[0] / photo_hw[0]
-        self._column_taps, self._knot_taps = _taps(self.columns.numpy()), _taps(self.knots.numpy())
+        of_columns = linear_weights(input_hw[1], photo_hw[1]) @ columns
+        self.enlarged = photo_hw[0] > input_hw[0]
+        self.knots = torch.from_numpy(rows if self.enlarged else linear_weights(input_hw[0], photo_hw[0]) @ rows)
+        self.rows_a_knot = 1 / (input_hw[0] / photo_hw[0])
+        self._column_taps, self._knot_taps = _taps(of_columns), _taps(self.knots.numpy())
+        self.taps, last = self._column_taps
+        every = self.taps[:, None] + np.arange((last - self.taps).max() + 1)
+        inside = np.take_along_axis(of_columns, every.clip(max=low_hw[1] - 1), axis=1)
+        self.tap_weights = np.where(every <= last[:, None], inside, np.float32(0))
 
     def columns_of(self, low: slice) -> slice:
         """Return the photo's columns to which some low-resolution columns contribute."""
@@ -60,7 +67,7 @@ class Resampling:
         """Return the knots to which some low-resolution rows contribute; where the photo has rows between knots, also
         the neighbouring knots: logits cross a threshold on the way there."""
         knots = _within(self._knot_taps, low)
-        if not self._enlarged:
+        if not self.enlarged:
             return knots
         return slice(max(knots.start - 1, 0), min(knots.stop + 1, len(self.knots)))
 
@@ -78,10 +85,10 @@ class Resampling:
             knot: (K,) the knot before the point, or -1 where that is the guard above all knots.
             fraction: (K,) how far the point is from there to the next knot, 0 to 1.
         """
-        if not self._enlarged:
+        if not self.enlarged:
             return knot + 1
         # Row y of the photo lies at (y + ½) · ratio - ½ among the knots, held to the first and the last.
-        row = ((knot + (fraction + 0.5)) * (1 / self._ratio) + 0.5).astype(np.int64)
+        row = ((knot + (fraction + 0.5)) * self.rows_a_knot + 0.5).astype(np.int64)
         if knot.min(initial=0) < 0:
             row[knot < 0] = 0
         if knot.max(initial=0) == len(self.knots) - 1:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
+from aopsam.masks import kernels
 from aopsam.masks.runs import Runs
 
 MOST_RLE_PIXELS = 2**31 - 1
@@ -170,6 +171,8 @@ def _check_size(size: Any) -> tuple[int, int]:
 
 def _write_counts(lengths: npt.NDArray[np.int64]) -> str:
     """Write the `counts` string of run lengths: what `_parse_counts` reads, differences included."""
+    if (compiled := kernels()) is not None:
+        return compiled.write_counts(lengths).tobytes().decode("ascii")
     numbers = lengths.copy()
     numbers[3:] -= lengths[1:-2]
     shifted = numbers[:, None] >> (5 * np.arange(_MAX_GROUPS))

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from aopsam.masks import kernels
 from aopsam.masks.resampling import Resampling
 from aopsam.masks.runs import Ints, Runs
 
@@ -76,6 +78,10 @@ def _trace(
     least_stability: float,
 ) -> Traced:
     region = _Region(logits, low, resampling)
+    if (compiled := kernels()) is not None:
+        limits = np.float32(threshold), np.float32(offset), least_stability
+        stability, kept, starts, stops, box = compiled.trace(*region.arguments(), *limits)
+        return Traced(stability, Runs(starts, stops, resampling.photo_hw, box) if kept else None)
     blocks = list(region.blocks())
     inner, outer = (
         sum(region.area(values, limit) for _, values in blocks) for limit in (threshold + offset, threshold - offset)
@@ -107,12 +113,23 @@ class _Region:
 
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Yield the photo's columns, some at a time: the first one, and (columns, knots + guard) logits."""
-        step = max(1, _LOGITS_AT_ONCE // self._down.shape[1])
+        down, step = self._down.numpy(), max(1, _LOGITS_AT_ONCE // self._down.shape[1])
         for start in range(self._columns.start, self._columns.stop, step):
             columns = slice(start, min(start + step, self._columns.stop))
-            taps = self._resampling.taps_of_columns(columns)
-            weights = self._resampling.columns[columns, taps]
-            yield start, (weights @ self._down[taps.start - self._taps.start : taps.stop - self._taps.start]).numpy()
+            first, weights = self._resampling.taps[columns] - self._taps.start, self._resampling.tap_weights[columns]
+            values = weights[:, :1] * down[first]
+            for tap in range(
+                1, weights.shape[1]
+            ):  # tap by tap, as compiled code adds them up: the same to the last bit
+                values += weights[:, tap, None] * down[np.minimum(first + tap, len(down) - 1)]
+            yield start, values
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return what `compiled.trace` takes before the limits."""
+        columns, to = self._columns, self._resampling
+        first, weights = to.taps[columns] - self._taps.start, to.tap_weights[columns]
+        place = columns.start, self._first_knot, to.enlarged, to.rows_a_knot, len(to.knots), to.photo_hw[0]
+        return (self._down.numpy(), first, weights, *place)
 
     def area(self, values: npt.NDArray[np.float32], threshold: float) -> int:
         """Count the pixels above a threshold in the columns of a block."""

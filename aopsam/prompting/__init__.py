@@ -11,6 +11,7 @@ from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.attention import Attention, HighQuality, Sam1, Sam3d
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import Grid
 from aopsam.prompting.hierarchical import Hierarchical
 from aopsam.prompting.oas import ObjectBoxes, ObjectCenters
@@ -18,7 +19,7 @@ from aopsam.prompting.presets import PRESETS
 from aopsam.prompting.random_points import RandomPoints
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 
-__all__ = ["PRESETS", "STRATEGIES", "Decoded", "Strategy", "find_strategy", "make_strategy"]
+__all__ = ["PRESETS", "STRATEGIES", "Decoded", "Fates", "Strategy", "find_strategy", "make_strategy"]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "grid-N": Grid,

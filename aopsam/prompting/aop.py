@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
@@ -23,6 +22,7 @@ from aopsam.prompting.asf import (
     features_at,
 )
 from aopsam.prompting.diverse import diverse_order, with_grid
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.proposer import Proposer
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.decode import inside_masks, masks_on_cells
@@ -99,9 +99,10 @@ class AutoPrompts(Strategy):
         predictor = self.proposer.predictor
         return {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all prompts in one round; under the rules that look at masks, rounds of `round_size`."""
         confidence = self.proposer.confidence(photo)
+        fates.show(confidence)
         if self.adaptive_filtering and self.elimination == "diverse":
             yield self._diverse(photo, confidence)
             return
@@ -109,10 +110,10 @@ class AutoPrompts(Strategy):
         budget = len(waiting) if self.max_decoded is None else self.max_decoded
         if not self.adaptive_filtering:
             yield waiting[:budget]
-            dropped[OVER_BUDGET] += len(waiting[budget:])
+            fates.drop(waiting[budget:], OVER_BUDGET)
             return
         rule = self._covered if self.elimination == "covered" else self._resembling
-        yield from rule(photo, waiting, budget, dropped)
+        yield from rule(photo, waiting, budget, fates)
 
     def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, grid: bool) -> Prompts:
         """Return the sampled points by falling confidence, followed by points of a grid where `grid` is set."""
@@ -140,7 +141,7 @@ class AutoPrompts(Strategy):
         return places[order.numpy()]
 
     def _covered(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that lie in kept masks and have similar features."""
         rows, columns = photo.content_cells
@@ -154,12 +155,12 @@ class AutoPrompts(Strategy):
             inside = inside_masks(photo, decoded.kept_logits, waiting.coords_px[:, 0], photo.model.mask_threshold)
             counts = counts + cover_count(embedding, cells, points, inside, self.likeness).cpu().numpy()
             stays = counts < self.times
-            dropped["lies in kept masks and resembles them"] += int((~stays).sum())
+            fates.drop(waiting[~stays], "lies in kept masks and resembles them")
             waiting, counts = waiting[stays], counts[stays]
-        dropped[OVER_BUDGET] += len(waiting)
+        fates.drop(waiting, OVER_BUDGET)
 
     def _resembling(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, dropped: Counter[str]
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that resemble the mean of all kept masks (AoP-SAM, Eq. 1 to 3)."""
         rows, columns = photo.content_cells
@@ -178,9 +179,9 @@ class AutoPrompts(Strategy):
             best_iou = decoded.predicted_iou.max(dim=1).values
             limit = elimination_threshold(best_iou, similarity, self.elimination, k)
             stays = (waiting_similarity <= limit).cpu().numpy()
-            dropped["resembles a kept mask"] += int((~stays).sum())
+            fates.drop(waiting[~stays], "resembles a kept mask")
             waiting = waiting[stays]
-        dropped[OVER_BUDGET] += len(waiting)
+        fates.drop(waiting, OVER_BUDGET)
 
     @staticmethod
     def _on_cells(photo: EncodedPhoto, prompts: Prompts) -> torch.Tensor:

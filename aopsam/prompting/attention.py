@@ -6,7 +6,6 @@ HDBSCAN (Campello et al. 2013) clusters them by cosine distance; a cluster's med
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -17,6 +16,7 @@ from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
 from aopsam._options import Count, Limits
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.attention import Head, attention_rows, global_attention, head_count, similarity_rows
 from aopsam.sam.encode import EncodedPhoto, encode, keep_head
@@ -96,13 +96,12 @@ class Attention(Strategy):
         """Build the strategy for a model."""
         return cls(context.model, **options)
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all of them in one round; none where no cells cluster."""
         medoids, share = cluster_medoids(self.distances(photo), self.min_samples, self.min_cluster_size)
         prompts = Prompts.from_points(cell_centres_px(photo)[medoids], share)
         kept = prompts[: self.max_prompts]
-        if len(kept) < len(prompts):
-            dropped["more than max_prompts"] += len(prompts) - len(kept)
+        fates.drop(prompts[len(kept) :], "more than max_prompts")
         if len(kept):
             yield kept
 
@@ -141,7 +140,7 @@ def cosine_distances(rows: torch.Tensor) -> np.ndarray:
     """Return cosine distances of (N, d) float32 rows: (N, N) float64, symmetric, 0 on the diagonal, at most 2."""
     unit = F.normalize(rows, dim=1)
     distances = (1 - unit @ unit.T).clamp_min(0).fill_diagonal_(0)
-    return torch.maximum(distances, distances.T).double().cpu().numpy()
+    return torch.maximum(distances, distances.T).cpu().numpy().astype(np.float64)
 
 
 def cluster_medoids(distances: np.ndarray, min_samples: int, min_cluster_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator
 from typing import Any, Self
 
 import numpy as np
 from segment_anything.utils.amg import build_point_grid
 
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -39,7 +39,7 @@ class Grid(Strategy):
         """Build `grid-N`; it has no options."""
         return cls.per_side(context.number, **options)
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all points in one round, row by row."""
         height, width = photo.hw
         yield Prompts.from_points(self.points * [width, height])

@@ -6,13 +6,13 @@ more is asked.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator
 from typing import Annotated
 
 import numpy as np
 
 from aopsam._options import Count, Limits
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.decode import inside_masks
@@ -54,16 +54,18 @@ class Hierarchical(Strategy):
         self.sparse, self.dense = Grid.per_side(sparse), Grid.per_side(dense)
         self.settled_logit = settled_logit
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield the sparse grid, then the unsettled points of the dense one, row by row."""
         height, width = photo.hw
         first, second = (Prompts.from_points(grid.points * [width, height]) for grid in (self.sparse, self.dense))
         decoded = yield first
-        settled = inside_masks(photo, decoded.kept_logits, second.coords_px[:, 0], self.settled_logit).any(dim=0)
-        waiting = second[~settled.cpu().numpy()]
-        dropped["inside a confident mask"] += len(second) - len(waiting)
+        inside = inside_masks(photo, decoded.kept_logits, second.coords_px[:, 0], self.settled_logit)
+        settled = inside.any(dim=0).cpu().numpy()
+        waiting = second[~settled]
+        fates.drop(second[settled], "inside a confident mask")
         if self.max_decoded is not None and len(waiting) > (most := self.max_decoded - len(first)):
-            dropped["beyond max_decoded"] += len(waiting) - most
-            waiting = waiting[np.arange(most) * len(waiting) // max(most, 1)]
+            chosen = np.arange(most) * len(waiting) // max(most, 1)
+            fates.drop(waiting[np.setdiff1d(np.arange(len(waiting)), chosen)], "beyond max_decoded")
+            waiting = waiting[chosen]
         if len(waiting):
             yield waiting

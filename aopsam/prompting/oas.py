@@ -3,7 +3,6 @@ MobileSAMv2)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,6 +16,7 @@ from aopsam.detector.network import BoxDetector
 from aopsam.detector.onnx import OnnxDetector
 from aopsam.detector.weights import load_detector
 from aopsam.prompting.embedding_source import EmbeddingSource
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -70,7 +70,7 @@ class ObjectAware(Strategy):
         """Name the detector's weights."""
         return {"detector": {"sam": self.detector.sam, "sha256": self.detector.sha256}}
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all of them in one round."""
         boxes, scores = self.find(photo)
         if self.centers:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Generator
 from typing import Annotated, Any, Self
 
 import numpy as np
 
 from aopsam._options import Limits
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -40,7 +40,7 @@ class RandomPoints(Strategy):
         """Build `random-N`."""
         return cls(context.number, **options)
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all points in one round."""
         height, width = photo.hw
         rng = np.random.default_rng([self.seed, zlib.crc32(photo.rgb.tobytes())])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -12,6 +11,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from aopsam.predictor.network import PromptPredictor
+from aopsam.prompting.fates import Fates
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 
@@ -69,11 +69,11 @@ class Strategy(ABC):
         return {}
 
     @abstractmethod
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield prompts in original pixels, a round at a time, all points or all boxes; receive the round decoded.
 
         Args:
             photo: the photo, encoded.
-            dropped: to be raised, by reason, for prompts that were proposed and will not be yielded. What was yielded
-                is counted by the caller.
+            fates: to be told of prompts that were proposed and will not be yielded, and why; and of the map that they
+                are proposed from, if there is one. What was yielded is counted by the caller.
         """

@@ -216,7 +216,7 @@ const aopsam = (() => {
   }
 
   // ---- one photo
-  const viewer = { row: null, photo: null, sides: [], at: null, masks: true, prompts: true };
+  const viewer = { row: null, photo: null, sides: [], at: null, masks: true, prompts: true, map: false, round: 0, last: 0 };
 
   function photo(key, given) {
     photos.set(key, given);
@@ -245,6 +245,7 @@ const aopsam = (() => {
     byId("before").disabled = position <= 0;
     byId("after").disabled = position < 0 || position >= shown.length - 1;
     stages();
+    byId("viewer").classList.add("untraced", "unmapped");
     byId("viewer").classList.toggle("waiting", !!index.keys[row]); // what is told would move when it is there
     if (!index.keys[row]) return;
     const known = read(row);
@@ -306,7 +307,7 @@ const aopsam = (() => {
       const all = make("canvas", { class: "all", width, height });
       const pointed = make("canvas", { width, height });
       const picture = given.photo ? [make("img", { alt: index.names[viewer.row], src: place(viewer.row, ".jpg") })] : [];
-      frame.replaceChildren(...picture, all, pointed);
+      frame.replaceChildren(...picture, ...maps(given), all, pointed);
       frame.onpointermove = (event) => event.pointerType === "mouse" && point(side, maskAt(side, event, frame));
       frame.onpointerleave = (event) => event.pointerType === "mouse" && !viewer.kept && point(side, null);
       frame.onclick = (event) => {
@@ -319,7 +320,97 @@ const aopsam = (() => {
     });
     viewer.kept = false;
     about();
+    trace(given.trace);
     redraw();
+  }
+
+  // ---- how the photo was prompted, where that is told
+  /** Make the pictures of the confidence maps: of the whole photo, or of its parts where only these have some. */
+  function maps({ trace: traced, size: [width, height] }) {
+    const all = traced ? traced.maps : [];
+    const whole = all.filter(([[, , w, h]]) => w >= width && h >= height);
+    return (whole.length ? whole : all).map(([[x, y, w, h], source]) => {
+      const picture = make("img", { alt: "", class: "map", src: source });
+      picture.hidden = !viewer.map;
+      const part = { left: x / width, top: y / height, width: w / width, height: h / height };
+      for (const [name, share] of Object.entries(part)) picture.style[name] = `${100 * share}%`;
+      return picture;
+    });
+  }
+
+  function trace(traced) {
+    byId("viewer").classList.toggle("untraced", !traced);
+    byId("viewer").classList.toggle("unmapped", !traced?.maps.length);
+    if (!traced) return;
+    viewer.last = traced.prompts.reduce((last, [, round]) => Math.max(last, round), 0);
+    viewer.round = viewer.last;
+    const rounds = new Map(traced.prompts.map(([at, round]) => [at.join(), round]));
+    for (const mask of viewer.sides[0].masks) {
+      const at = mask.points && mask.points.length ? mask.points[0] : mask.box || [];
+      mask.round = rounds.get(at.join()) ?? viewer.last; // one made of several prompts is there in the end
+    }
+    byId("round").max = viewer.last;
+    byId("fates").replaceChildren(
+      ...[["waiting", "waiting"], ["decoded", "decoded"], ...(viewer.last > 1 ? [["now", "of them in this round"]] : []), ...traced.reasons.map((reason) => ["dropped", `dropped: ${reason}`])].map(([fate, text]) => {
+        const sample = make("canvas", { width: 32, height: 32 });
+        const boxes = traced.prompts.length && traced.prompts[0][0].length === 4;
+        mark(sample.getContext("2d"), fate, 16, 16, fate === "decoded" ? 8 : 10, boxes);
+        return make("li", {}, sample, make("span", {}, text), make("b"));
+      })
+    );
+  }
+
+  /** Tell what a prompt is in the round that is shown. */
+  const fateIn = ([, round, reason]) => (round > viewer.round ? "waiting" : reason >= 0 ? "dropped" : round === viewer.round && viewer.last > 1 ? "now" : "decoded");
+
+  function drawRound() {
+    const { prompts, reasons } = viewer.photo.trace;
+    const fates = prompts.map(fateIn);
+    const count = (fate) => fates.filter((one) => one === fate).length;
+    const dropped = reasons.map((_, reason) => prompts.filter((one, at) => one[2] === reason && fates[at] === "dropped").length);
+    const counts = [count("waiting"), count("decoded") + count("now"), ...(viewer.last > 1 ? [count("now")] : []), ...dropped];
+    [...byId("fates").children].forEach((line, at) => (line.lastChild.textContent = number(counts[at])));
+    byId("round-now").textContent = viewer.round ? `Round ${number(viewer.round)} of ${number(viewer.last)}` : `${number(prompts.length)} prompts proposed`;
+    byId("round").value = viewer.round;
+    byId("round").setAttribute("aria-valuetext", byId("round-now").textContent);
+    byId("round-before").disabled = viewer.round === 0;
+    byId("round-after").disabled = viewer.round === viewer.last;
+  }
+
+  function goRound(round) {
+    if (!viewer.photo?.trace) return;
+    viewer.round = Math.max(0, Math.min(viewer.last, round));
+    redraw();
+  }
+
+  /** Draw a prompt by its fate: a ring while it waits, a dot once decoded (larger in its round), a cross if dropped. */
+  function mark(pen, fate, x, y, radius, box) {
+    pen.beginPath();
+    if (fate === "dropped") {
+      const arm = 0.85 * radius;
+      for (const way of [-1, 1]) pen.moveTo(x - arm, y - way * arm), pen.lineTo(x + arm, y + way * arm);
+    } else if (box) pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
+    else pen.arc(x, y, radius, 0, 7);
+    pen.lineCap = "round";
+    pen.strokeStyle = "#14171c";
+    pen.lineWidth = Math.max(3, radius * 0.95);
+    pen.stroke();
+    pen.fillStyle = fate === "now" ? "#fde047" : "#fff";
+    if (fate === "decoded" || fate === "now") return pen.fill();
+    pen.strokeStyle = fate === "dropped" ? "#ff5c4d" : "#fff";
+    pen.lineWidth = Math.max(1.4, radius * 0.48);
+    pen.stroke();
+  }
+
+  function paintFates(pen, radius) {
+    const scale = viewer.photo.shown[0] / viewer.photo.size[0];
+    const middle = (at) => (at.length === 4 ? [(at[0] + at[2]) / 2, (at[1] + at[3]) / 2] : at);
+    for (const fate of ["dropped", "waiting", "decoded", "now"])
+      for (const prompt_ of viewer.photo.trace.prompts)
+        if (fateIn(prompt_) === fate) {
+          const [x, y] = middle(prompt_[0]);
+          mark(pen, fate, x * scale, y * scale, fate === "now" ? 1.3 * radius : radius, prompt_[0].length === 4);
+        }
   }
 
   function about() {
@@ -380,7 +471,8 @@ const aopsam = (() => {
     const area = leastArea() * viewer.photo.size[0] * viewer.photo.size[1];
     const only = byId("only")?.checked;
     const masks = viewer.sides[side].masks;
-    return masks.flatMap((mask, which) => ((score && !(scoreOf(mask) >= score)) || mask.area < area || (only && mask.partner) ? [] : [which]));
+    const later = (mask) => viewer.photo.trace && mask.round > viewer.round;
+    return masks.flatMap((mask, which) => (later(mask) || (score && !(scoreOf(mask) >= score)) || mask.area < area || (only && mask.partner) ? [] : [which]));
   }
 
   const ordered = (side) => visible(side).sort((a, b) => (scoreOf(viewer.sides[side].masks[a]) ?? -1) - (scoreOf(viewer.sides[side].masks[b]) ?? -1));
@@ -390,6 +482,7 @@ const aopsam = (() => {
     const share = leastArea();
     byId("least-score-now").textContent = Number(byId("least-score").value) ? Number(byId("least-score").value).toFixed(2) : "any";
     byId("least-area-now").textContent = share ? `${(100 * share).toPrecision(2)} % of the photo` : "any";
+    if (viewer.photo.trace) drawRound();
     viewer.sides.forEach((_, side) => paintAll(side));
     const entries = viewer.sides.flatMap((side, which) => ordered(which).filter((m) => !(which && side.masks[m].partner)).map((m) => [which, m]));
     entries.sort((a, b) => !!viewer.sides[a[0]].masks[a[1]].partner - !!viewer.sides[b[0]].masks[b[1]].partner);
@@ -424,11 +517,12 @@ const aopsam = (() => {
     if (viewer.masks) {
       const image = pen.createImageData(width, height);
       const pixels = new Uint32Array(image.data.buffer);
-      for (const which of order) fill(pixels, masks[which], packed(masks[which].colour, 92), width, height);
+      if (!viewer.map || !viewer.photo.trace) for (const which of order) fill(pixels, masks[which], packed(masks[which].colour, 92), width, height);
       for (const which of order) for (const pixel of edgeOf(masks[which], width, height)) pixels[pixel] = packed(masks[which].colour, 255);
       pen.putImageData(image, 0, 0);
     }
-    if (viewer.prompts) for (const which of order) prompt(pen, masks[which], Math.max(3, width / 260), false);
+    if (viewer.prompts && viewer.photo.trace) paintFates(pen, Math.max(3, width / 260, (4 * width) / (all.clientWidth || width)));
+    else if (viewer.prompts) for (const which of order) prompt(pen, masks[which], Math.max(3, width / 260), false);
   }
 
   const packed = (colour, alpha) => {
@@ -573,8 +667,10 @@ const aopsam = (() => {
   }
 
   function toggle(what) {
+    if (what === "map" && !viewer.photo?.trace?.maps.length) return;
     viewer[what] = !viewer[what];
     byId(what).setAttribute("aria-pressed", String(viewer[what]));
+    for (const picture of byId("stages").querySelectorAll(".map")) picture.hidden = !viewer.map;
     viewer.sides.forEach((_, side) => paintAll(side));
   }
 
@@ -585,7 +681,7 @@ const aopsam = (() => {
     const key = event.key.toLowerCase();
     if (byId("viewer").open) {
       const sliding = event.target.matches?.("input[type=range]");
-      const acts = { arrowleft: () => go(-1), arrowright: () => go(1), arrowup: () => step(-1), arrowdown: () => step(1), m: () => toggle("masks"), p: () => toggle("prompts") };
+      const acts = { arrowleft: () => go(-1), arrowright: () => go(1), arrowup: () => step(-1), arrowdown: () => step(1), m: () => toggle("masks"), p: () => toggle("prompts"), c: () => toggle("map"), ",": () => goRound(viewer.round - 1), ".": () => goRound(viewer.round + 1) };
       if (acts[key] && !(sliding && key.startsWith("arrow"))) event.preventDefault(), acts[key]();
       return;
     }
@@ -620,6 +716,10 @@ const aopsam = (() => {
   byId("after").addEventListener("click", () => go(1));
   byId("masks").addEventListener("click", () => toggle("masks"));
   byId("prompts").addEventListener("click", () => toggle("prompts"));
+  byId("map")?.addEventListener("click", () => toggle("map"));
+  byId("round")?.addEventListener("input", () => goRound(Number(byId("round").value)));
+  byId("round-before")?.addEventListener("click", () => goRound(viewer.round - 1));
+  byId("round-after")?.addEventListener("click", () => goRound(viewer.round + 1));
   byId("close").addEventListener("click", closeViewer);
   byId("viewer").addEventListener("cancel", (event) => (event.preventDefault(), closeViewer()));
   for (const id of ["least-score", "least-area", "only"]) byId(id)?.addEventListener("input", redraw);

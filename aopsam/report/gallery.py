@@ -6,6 +6,7 @@ scripts, each one call of a function of `gallery.js` with JSON; names and messag
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
@@ -23,7 +24,7 @@ from aopsam.masks.runs import union
 from aopsam.report.overlay import RGB, colours_by_size, overlay, resampled_runs
 from aopsam.report.page import printable, render
 
-DRAWN = 2
+DRAWN = 3
 """Version of what `draw_photo` makes; with another number, pictures are drawn again."""
 
 SMALL_PX = 360
@@ -34,6 +35,15 @@ ROWS_A_CHUNK = 2000
 
 BOTH, ONLY = (148, 163, 184), ((249, 115, 22), (20, 184, 166))
 """Colours of a comparison: masks that both sides have, and those that only the first, only the second has."""
+
+MAP_COLOURS = ((49, 18, 59), (58, 130, 246), (41, 239, 162), (237, 208, 58), (214, 48, 9), (122, 4, 3))
+"""Of a confidence map, from 0 to its highest value: violet, blue, green, yellow, red."""
+
+MAP_DENSITY = 0.85
+"""Of the map at its highest value; at 0 the photo alone is seen."""
+
+MOST_MAP_PX = 1024
+"""Longer side of a confidence map; the predictor's have 256."""
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -75,6 +85,8 @@ class Item:
         size: width and height, px; (0, 0) where unknown.
         note: why it has no masks, or is not shown.
         values: one a column.
+        traced: whether it tells how it was prompted.
+        mapped: whether it has a confidence map.
     """
 
     order: tuple[Any, ...]
@@ -83,6 +95,8 @@ class Item:
     size: tuple[int, int]
     note: str
     values: tuple[str | float | None, ...]
+    traced: bool = False
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +115,12 @@ class Side:
     Attributes:
         records: as in the labels table.
         partners: in a comparison, for each mask the place of its partner on the other side and their IoU, or None.
+        trace: how the photo was prompted, as in the labels table, if known.
     """
 
     records: Records
     partners: Sequence[tuple[int, float] | None] | None = None
+    trace: Mapping[str, Any] | None = None
 
 
 def shown_hw(size: tuple[int, int], px: int) -> tuple[int, int]:
@@ -143,7 +159,7 @@ def draw_photo(
         key: of these files.
 
     Raises:
-        ValueError: a mask is malformed.
+        ValueError: a mask or a trace is malformed.
     """
     height, width = shown_hw(size, px)
     photo = np.full((height, width, 3), 128, np.uint8) if rgb is None else _resized(rgb, (height, width))
@@ -160,6 +176,7 @@ def draw_photo(
                 for side, colour in zip(sides, colours, strict=True)
             )
         ],
+        "trace": _trace(sides[0].trace),
     }
     thumbnail = _resized(photo, shown_hw(size, SMALL_PX))
     masks = [[{"segmentation": record["segmentation"]} for record in side.records] for side in sides]
@@ -199,6 +216,49 @@ def _mask(
         "partner": None if partner is None else [partner[0], round(partner[1], 3)],
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _trace(trace: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the page knows of how a photo was prompted: of each prompt its place, round and reason."""
+    if trace is None:
+        return None
+    prompts = trace["prompts"] or []
+    reasons = sorted({prompt["dropped"] for prompt in prompts if prompt["dropped"] is not None})
+    return {
+        "reasons": [printable(reason) for reason in reasons],
+        "prompts": [
+            [
+                _rounded(prompt["point_coords"] or prompt["box"], 1),
+                prompt["round"],
+                -1 if prompt["dropped"] is None else reasons.index(prompt["dropped"]),
+            ]
+            for prompt in prompts
+        ],
+        "maps": [[_rounded(shown["crop_box"], 0), _coloured(shown["png"])] for shown in trace["maps"] or []],
+    }
+
+
+def _coloured(png: bytes) -> str:
+    """Return a grey PNG as the address of one in colours that grow denser with its values.
+
+    Raises:
+        ValueError: it is no small grey PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+            if opened.mode != "L" or max(opened.size) > MOST_MAP_PX:
+                raise ValueError(f"{opened.mode}, {opened.width} × {opened.height}")
+            opened.load()
+            coloured = opened.convert("L")
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, of a chunk that is broken
+        raise ValueError(f"a confidence map that is no grey PNG of at most {MOST_MAP_PX} px ({error})") from error
+    values = np.linspace(0, 1, 256)
+    stops = np.linspace(0, 1, len(MAP_COLOURS))
+    palette = np.stack([np.interp(values, stops, channel) for channel in np.transpose(MAP_COLOURS)], axis=1)
+    coloured.putpalette(np.rint(palette).astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    coloured.save(buffer, "PNG", transparency=bytes(np.rint(255 * MAP_DENSITY * values**0.5).astype(np.uint8)))
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _rounded(value: Any, digits: int) -> Any:
@@ -255,6 +315,8 @@ def contents(items: Sequence[Item], columns: Columns, chunks: Sequence[str], sid
     """
     return {
         "rows": len(items),
+        "traced": any(item.traced for item in items),
+        "mapped": any(item.mapped for item in items),
         "chunks": list(chunks),
         "sides": [printable(name) for name in sides],
         "columns": [_described(column, [item.values[place] for item in items]) for place, column in enumerate(columns)],

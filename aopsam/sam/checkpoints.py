@@ -99,6 +99,31 @@ def obtain(name: str, remote: RemoteFile) -> tuple[Path, str]:
     return path, remote.sha256 or file_sha256(path)
 
 
+def obtain_snapshot(repository: str, *, download: bool = True) -> Path:
+    """Return the folder of a model's configuration and safetensors of the Hugging Face hub, in the hub's own cache.
+
+    Args:
+        repository: ORG/NAME.
+        download: whether to download what is not there or is not the newest; huggingface_hub's rules and variables
+            hold (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE).
+
+    Raises:
+        CheckpointError: no such model, no network, or no room.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    wanted = ["config.json", "*processor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=not download))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        said = " ".join(str(error).split())
+        raise CheckpointError(
+            f"hf:{repository}: neither a folder here nor to be had from the hub ({said[:200]}): "
+            "check the name, or download the model and give its folder (hf:FOLDER)"
+        ) from error
+
+
 def _fault(path: Path, remote: RemoteFile) -> str:
     """Describe what is wrong with a file's bytes; empty where they are the published ones."""
     if remote.sha256 and (found := file_sha256(path)) != remote.sha256:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from aopsam._as_loaded import as_loaded
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
-from aopsam.sam.fast_decoder import Made, PromptedDecoder
+from aopsam.sam.fast_decoder import Made
 from aopsam.sam.prompts import Prompts
 
 PROMPTS_IN_CACHE = 16
@@ -165,7 +165,8 @@ def decodable_together(rounds: Sequence[Round], points_per_batch: int) -> list[l
 
 
 def _at_once(photo: EncodedPhoto, points_per_batch: int) -> int:
-    return points_per_batch if photo.embedding.is_cuda else min(points_per_batch, PROMPTS_IN_CACHE)
+    on_cpu = photo.embedding.device.type == "cpu"
+    return min(points_per_batch, PROMPTS_IN_CACHE) if on_cpu else points_per_batch
 
 
 def _run(rounds: Sequence[Round], multimask: bool) -> list[Made]:
@@ -180,7 +181,7 @@ def _run(rounds: Sequence[Round], multimask: bool) -> list[Made]:
         sparse, _ = model.prompt_encoder(points=further, boxes=coords[:, :2].reshape(-1, 4), masks=None)
     else:  # the padding slot is segment-anything's own: it appends it where no box is given
         sparse, _ = model.prompt_encoder(points=(coords[:, :-1], labels[:, :-1]), boxes=None, masks=None)
-    decoder = PromptedDecoder.joined([asked.photo.decoder for asked in rounds])
+    decoder = type(first.decoder).joined([asked.photo.decoder for asked in rounds])
     counts, least = [len(asked.prompts) for asked in rounds], [asked.min_iou for asked in rounds]
     return decoder(sparse.to(first.embedding), counts, multimask=multimask, min_iou=least)
 

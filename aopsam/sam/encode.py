@@ -17,6 +17,8 @@ from aopsam.masks.resampling import Resampling
 from aopsam.sam.attention import Head, keeping_queries_and_keys
 from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.fast_decoder import PromptedDecoder
+from aopsam.sam.hq_decoder import HqMaskDecoder, PromptedHqDecoder
+from aopsam.sam.hugging_face import HuggingFaceSam
 from aopsam.sam.model import StretchedSam
 
 SUBCELLS = 4
@@ -36,7 +38,7 @@ class EncodedPhoto:
         model: the SAM that encoded it.
         embedding: (1, C, h, w), the model's dtype and device.
         input_hw: rows and columns of the model's square that show the photo; the rest is padding.
-        finer: further inputs of SAM 2's decoder, (1, C', 2h, 2w) and (1, C'', 4h, 4w).
+        finer: further inputs of SAM 2's decoder, (1, C', 2h, 2w) and (1, C'', 4h, 4w), or of HQ-SAM's, the latter.
         queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
     """
 
@@ -77,7 +79,9 @@ class EncodedPhoto:
         # What prompts without a mask add to the embedding is the same for all.
         _, no_mask = prompt_encoder(points=None, boxes=None, masks=None)
         place = prompt_encoder.get_dense_pe()
-        return PromptedDecoder(self.model.mask_decoder, self.embedding + no_mask, place, self.mask_cells, self.finer)
+        decoder = self.model.mask_decoder
+        kind = PromptedHqDecoder if isinstance(decoder, HqMaskDecoder) else PromptedDecoder
+        return kind(decoder, self.embedding + no_mask, place, self.mask_cells, self.finer)
 
     @cached_property
     def resampling(self) -> Resampling:
@@ -142,7 +146,7 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
     pixels = torch.cat(squares)
     with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
         encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
-    if isinstance(model, Sam2):
+    if isinstance(model, Sam2 | HuggingFaceSam):
         embeddings, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
     else:
         embeddings, finer = encoded.to(pixels.dtype), []
@@ -200,8 +204,10 @@ def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
         return _DTYPES[precision]
     if device.type == "cuda":
         quick = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
+    elif device.type == "cpu":
         quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    else:
+        quick = False
     return torch.bfloat16 if quick else torch.float32
 
 

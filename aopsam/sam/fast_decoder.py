@@ -37,7 +37,7 @@ columns) float32; and the prompt and mask number of each, (K, 2)."""
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """The part of a photo's cells over which its masks are made.
 
     Attributes:
@@ -99,7 +99,7 @@ class PromptedDecoder:
         self._reads.append(CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
         first, norm, _, second, _ = decoder.output_upscaling
         upscale = Upscale(first, norm, second, _cut(base.T, grid, content).T, constant, maps, finer)
-        self._photos = [_Content(upscale, grid, content)]
+        self._photos = [Content(upscale, grid, content)]
 
     @classmethod
     def joined(cls, photos: Sequence[PromptedDecoder]) -> PromptedDecoder:
@@ -136,14 +136,14 @@ class PromptedDecoder:
         of_sam2 = isinstance(decoder, Sam2MaskDecoder) and not multimask
         heads = slice(None) if of_sam2 else slice(1, None) if multimask else slice(0, 1)
         hyper = self._hyper(tokens[:, 1 : 1 + decoder.num_mask_tokens], heads)
-        make = self._steadiest if of_sam2 else _passing
+        make = self._steadiest if of_sam2 else passing
         ends = list(accumulate(counts))
         return [
             make(photo, cells.of_photo(start, end), hyper[start:end], predicted_iou[start:end, heads], least)
             for photo, start, end, least in zip(self._photos, [0, *ends], ends, min_iou, strict=False)
         ]
 
-    def _steadiest(self, photo: _Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor, min_iou: float) -> Made:
+    def _steadiest(self, photo: Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor, min_iou: float) -> Made:
         """Make one mask a prompt as SAM 2 does: the single one if stable, else that of three with the highest IoU."""
         surest = predicted_iou[:, 1:].argmax(dim=1) + 1
         pair = torch.stack([torch.zeros_like(surest), surest], dim=1)
@@ -185,7 +185,7 @@ class PromptedDecoder:
         return transformer.norm_final_attn(queries), cells
 
 
-def _passing(photo: _Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor, min_iou: float) -> Made:
+def passing(photo: Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor, min_iou: float) -> Made:
     """Make the masks whose predicted IoU passes."""
     chosen = (predicted_iou > min_iou).nonzero()
     logits = [photo.none(hyper)]
@@ -199,7 +199,7 @@ def _passing(photo: _Content, cells: Cells, hyper: Tensor, predicted_iou: Tensor
 
 def _portions(prompts: Tensor) -> Sequence[Tensor]:
     """Split indices of prompts into portions whose masks are made at once."""
-    step = len(prompts) if prompts.is_cuda else _UPSCALED_AT_ONCE
+    step = _UPSCALED_AT_ONCE if prompts.device.type == "cpu" else len(prompts)
     return prompts.split(max(step, 1)) if len(prompts) else ()
 
 

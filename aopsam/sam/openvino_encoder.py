@@ -11,6 +11,7 @@ from torch import nn
 
 from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.encode import precision_dtype
+from aopsam.sam.hugging_face import HuggingFaceSam
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,8 +61,11 @@ def use_openvino(model: Sam, precision: str = "float32") -> None:
     """Replace a SAM's image encoder by an `OpenVINOEncoder` of the same weights, with PyTorch's number of threads.
 
     Raises:
-        ValueError: SAM 2, whose encoder gives more than an embedding; also the errors of `OpenVINOEncoder`.
+        ValueError: SAM 2, whose encoder gives more than an embedding, or a model of `transformers`; also the errors of
+            `OpenVINOEncoder`.
     """
+    if isinstance(model, HuggingFaceSam):
+        raise ValueError("encoders of transformers (hf:) run on PyTorch alone: use torch")
     if isinstance(model, Sam2):
         raise ValueError(
             "SAM 2's encoder gives several levels of features, of which OpenVINO would keep one: use PyTorch"

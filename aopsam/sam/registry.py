@@ -11,6 +11,7 @@ from typing import Any
 from segment_anything.modeling import Sam
 from torch.overrides import TorchFunctionMode
 
+from aopsam._options import unknown
 from aopsam.sam.checkpoints import CheckpointError, RemoteFile, file_sha256, obtain, read_state_dict
 from aopsam.sam.decoders.efficient_sam import efficient_sam_s, efficient_sam_ti
 from aopsam.sam.decoders.sam2 import SAM2_MODELS, image_weights
@@ -18,7 +19,9 @@ from aopsam.sam.encoders.efficientvit import efficientvit_sam_l2
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.encoders.tiny_vit import TinyViTEncoder
 from aopsam.sam.encoders.vit import vit_b, vit_h, vit_l
+from aopsam.sam.hugging_face import load_hugging_face, weights_digest
 from aopsam.sam.model import assemble
+from aopsam.sam.names import PREFIX, absolute_name, is_hugging_face
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -175,7 +178,8 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     (`Thresholds`: the file's own where its metadata states them, else the model's).
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS`; or `hf:ORG/NAME` of the Hugging Face hub or `hf:FOLDER`, any SAM of `transformers`
+            (`hugging_face.py`), which takes no checkpoint.
         checkpoint: a .safetensors, .pth or .pt file with the model's official keys. Without it the bundled file is
             read (`tiny`), or the official one, downloaded on first use into `checkpoints.cache_dir()`.
 
@@ -183,6 +187,8 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
         ValueError: unknown name.
         CheckpointError: weights that cannot be found, downloaded or read, or that do not fit the model.
     """
+    if is_hugging_face(name):
+        return _load_hugging_face(name, checkpoint)
     spec = _spec(name)
     path, digest = _locate(name, checkpoint)
     published, metadata = read_state_dict(path)
@@ -199,11 +205,13 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 def known_digest(name: str) -> str:
     """Return the SHA-256 of the weights that `load_sam(name)` gives, without loading or downloading them.
 
-    Empty where nobody published one (EfficientSAM).
+    Empty where nobody published one (EfficientSAM), and for a model of the Hugging Face hub that is not here.
 
     Raises:
         ValueError: unknown name.
     """
+    if is_hugging_face(name):
+        return weights_digest(name)
     weights = _spec(name).weights
     return weights.sha256 if isinstance(weights, RemoteFile) else file_sha256(weights)
 
@@ -241,8 +249,18 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 def _spec(name: str) -> ModelSpec:
     if name not in MODELS:
-        raise ValueError(f"unknown SAM {name!r}; the names are {', '.join(MODELS)}")
+        meant = f"; did you mean {PREFIX}{name}?" if "/" in name else ""
+        raise ValueError(f"unknown SAM {unknown(name, [*MODELS, 'hf:ORG/NAME', 'hf:FOLDER'])}{meant}")
     return MODELS[name]
+
+
+def _load_hugging_face(name: str, checkpoint: str | Path | None) -> Sam:
+    if checkpoint is not None:
+        raise CheckpointError(f"{name} names its weights itself: drop the checkpoint {checkpoint}")
+    model, digest, family = load_hugging_face(name)
+    model.name, model.sha256 = absolute_name(name), digest
+    model.thresholds = Thresholds(pred_iou_thresh=family.pred_iou_thresh)
+    return model
 
 
 def _locate(name: str, checkpoint: str | Path | None) -> tuple[Path, str]:

@@ -269,6 +269,7 @@ class Upscale:
         self._rows = _Rows(maps, into)
         self._gain, self._shift, self._eps = norm.weight.float(), norm.bias.float(), norm.eps
         self._second, self._second_bias = _as_matrix(second).T, _bias(second)
+        self._channels = second.out_channels
         self._of_whole_photo = isinstance(norm, nn.GroupNorm)
         self._finest: Tensor | None = None
         if finer:
@@ -279,6 +280,10 @@ class Upscale:
 
     def __call__(self, cells: Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
         """Compute logits (B, M, 4 rows, 4 columns) from the cells of B prompts and hyper (B, M, C / 8)."""
+        return self.in_order(self.features(cells) @ hyper.mT, grid)
+
+    def features(self, cells: Cells) -> Tensor:
+        """Compute the upscaled features of B prompts, (B, 16 · cells, C / 8), place by place within each cell."""
         features = torch.addcmul(self._constant, cells.scale.mT, self._base)
         features = features.baddbmm_(cells.factors.mT, self._rows(cells.values)).unflatten(2, (4, -1))
         if self._of_whole_photo:
@@ -289,10 +294,14 @@ class Upscale:
         features = functional.linear(functional.gelu(features), self._second, self._second_bias)
         if self._finest is not None:
             features += self._finest
-        logits = functional.gelu(features).view(len(hyper), -1, hyper.shape[2]) @ hyper.mT
-        #                      B rows columns 2y 2x 2y 2x M
-        logits = logits.view(len(hyper), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(len(hyper), -1, 4 * grid[0], 4 * grid[1])
+        return functional.gelu(features).view(len(features), -1, self._channels)
+
+    @staticmethod
+    def in_order(per_place: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Put places in order: (B, 16 · cells, M), as `features` has them → (B, M, 4 rows, 4 columns)."""
+        #                          B rows columns 2y 2x 2y 2x M
+        placed = per_place.view(len(per_place), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return placed.reshape(len(per_place), -1, 4 * grid[0], 4 * grid[1])
 
 
 def _places(fine: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
+from aopsam.sam.names import absolute_name
 from stages.storage.errors import BadInput, CannotWrite, RunFailed
 from stages.storage.location import absolute, redact
 
@@ -32,13 +33,36 @@ Uri = Annotated[
 ]
 """A path or fsspec URI; paths are made absolute, since workers run in folders of their own."""
 
+SamName = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME",
+        instance_from_str=lambda words: absolute_name(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""What `load_sam` takes; the folder in hf:FOLDER is made absolute, since workers run in folders of their own."""
+SamNames = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME[,NAME]",
+        instance_from_str=lambda words: ",".join(map(absolute_name, words[0].split(","))),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""Several of them, separated by commas."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelArguments:
     """Which SAM."""
 
-    sam: str = "tiny"
-    """Model: a name of aopsam.sam.registry.MODELS."""
+    sam: SamName = "tiny"
+    """Model: a name of aopsam.sam.registry.MODELS, hf:ORG/NAME or hf:FOLDER."""
     checkpoint: Uri | None = None
     """Weights of the model; by default the bundled or official ones."""
 
@@ -48,11 +72,11 @@ class ResourceArguments:
     """Processes, threads and devices that a run uses."""
 
     actors: Count | None = None
-    """Processes; by default one a GPU, else one for every two CPUs."""
+    """Processes; by default one a GPU, else as many as have their --threads on the CPUs."""
     threads: Count | None = None
     """CPU threads of each; by default 2."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device that models run on; auto: on GPUs where there are some."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device that models run on; auto: CUDA GPUs where there are some, else CPUs. mps is an Apple GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +90,7 @@ class RunArguments(ResourceArguments):
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Let a pipeline's `main` end with one line, and status 2 where its input is bad, 1 where it cannot write."""
+    """Let a pipeline's `main` end with one line: status 2 for bad input, 1 where it cannot write, 130 at ctrl-C."""
     name = Path(main.__code__.co_filename).stem
 
     @wraps(main)
@@ -81,6 +105,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except (CannotWrite, RunFailed) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"{name}: stopped; the same command again does what is left undone", file=sys.stderr)
+            return 130
 
     return run
 

@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
-from aopsam._options import Count, OneOf, check, checked, coerce, options_of
+from aopsam._options import Count, check, checked, coerce, options_of
 from aopsam.everything.options import GeneratorOptions
 from aopsam.photos.decode import MAX_PIXELS
-from aopsam.prompting import PRESETS
-from aopsam.sam.encode import PRECISIONS
-from stages.config.strategy_spec import parse_strategies
+from aopsam.sam.names import absolute_name
 from stages.storage.fetched import read_file
 from stages.storage.location import redact
 
@@ -29,12 +27,13 @@ class LabelConfig:
     """
 
     sam: str = "tiny"
-    """Model: tiny, mobile_sam, vit_b or any other of aopsam.sam.registry.MODELS."""
+    """Model: tiny, mobile_sam, vit_b or any other of aopsam.sam.registry.MODELS; or any SAM of transformers,
+    hf:ORG/NAME or hf:FOLDER."""
     checkpoint: str | None = None
     """Weights of the model; by default the bundled or official ones."""
     predictor: str | None = None
     """Weights of the prompt predictor, or REGISTRY@7, REGISTRY@latest; by default the bundled ones."""
-    encoder_precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    encoder_precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Precision of the image encoder alone: float32, bfloat16, float16, or auto (aopsam/sam/encode.py)."""
     encoder_runtime: Literal["torch", "openvino"] = "torch"
     """Runtime of the image encoder; openvino runs on a CPU and is an extra."""
@@ -87,18 +86,22 @@ class LabelConfig:
 
     def with_written_options(self) -> LabelConfig:
         """Return the configuration with all options in their own fields: those that `prompts` has in brackets, and
-        those of a preset where none are given: a manifest holds its values, not its name alone.
+        those of a preset where none are given: a manifest holds its values, not its name alone. The folder in
+        `hf:FOLDER` becomes absolute.
 
         Raises:
             ValueError: `prompts` is no strategy, or more than one.
         """
-        config = self
+        from aopsam.prompting import PRESETS  # here, since it brings torch: flags are judged before
+        from stages.config.strategy_spec import parse_strategies
+
+        config = replace(self, sam=absolute_name(self.sam))
         if "(" in self.prompts:
             spec, *more = parse_strategies(self.prompts)
             if more:
                 raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
             options = replace(self.options, **spec.generator_options)
-            config = replace(self, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
+            config = replace(config, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
         if (preset := PRESETS.get(config.prompts)) is None:
             return config
         options = config.options.filled(preset.after)

@@ -7,9 +7,10 @@ import re
 from enum import Enum, auto
 
 PHOTO_SUFFIXES = frozenset(
-    b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()
+    b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()
+    + b".heic .heif .hif".split()  # decoded where the extra is installed
     # Not decoded, yet photos: each becomes a row that says so.
-    + b".avif .heic .heif .hif .jp2 .jxl".split()
+    + b".jp2 .jxl".split()
 )
 """Lower-case suffixes of files that are photos; case does not matter, other files are only counted."""
 

@@ -42,7 +42,7 @@ class Resources:
     Attributes:
         actors: processes to begin with, each with its own copy of the model.
         threads: CPU threads of an actor's model; also the logical CPUs that the actor asks of Ray.
-        device: `cpu`, or `cuda` for one GPU an actor.
+        device: `cpu`, `cuda` for one GPU an actor, or `mps` for the Apple GPU of this machine.
         readers: threads of a process that open photos ahead of its model.
         most: actors that there may become as the cluster grows; None for as many as it has room for.
         openers: processes, of one CPU each, that open photos apart from the actors; 0 where each actor opens its own.
@@ -182,13 +182,13 @@ def choose_resources(
         actors: the most, if given; on this machine as many.
         threads: of each; by default 2, or 1 where no node has more.
         units: of work, where their number is known: more actors would have none.
-        device: `cpu`, `cuda`, or `auto` for GPUs where there are or can be some.
+        device: `cpu`, `cuda`, `mps`, or `auto` for CUDA's GPUs where there are or can be some.
         openers: processes that open photos apart from the actors; by default one for each CPU on nodes without a GPU,
             there or to come, where there are GPUs, else none.
         on: what to choose from; None to look (`machines`).
 
     Raises:
-        BadInput: `cuda` where there is no GPU and none can come.
+        BadInput: `cuda` where there is no GPU and none can come; `mps` on a cluster, or without an Apple GPU.
     """
     on = on or machines()
     with_gpu = [node for node in on.kinds if node.get("GPU")]
@@ -196,6 +196,9 @@ def choose_resources(
     gpu = device == "cuda"
     if gpu and not with_gpu and not on.grows:
         raise BadInput("--device cuda: there is no GPU that torch can use here; give cpu or auto")
+    if device == "mps":
+        _check_apple_gpu(on)
+        actors = actors or 1  # they would share the one there is
     usable = with_gpu if gpu else on.kinds
     threads = threads or max(1, min(2, int(max((node.get("CPU", 0) for node in usable), default=0))))
     fit = sum(_room(node, threads, gpu) for node in on.nodes)
@@ -212,6 +215,16 @@ def choose_resources(
         most=actors if on.grows else begin,
         openers=openers,
     )
+
+
+def _check_apple_gpu(on: Machines) -> None:
+    """Refuse `mps` where models would not run on an Apple GPU."""
+    import torch
+
+    if on.grows:
+        raise BadInput("--device mps: Ray's clusters know no Apple GPUs; give cpu, cuda or auto, or run on one machine")
+    if not torch.backends.mps.is_available():
+        raise BadInput("--device mps: torch finds no Apple GPU here; give cpu or auto")
 
 
 def _room(node: Mapping[str, float], threads: int, gpu: bool) -> int:

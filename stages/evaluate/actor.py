@@ -175,8 +175,8 @@ class EvaluatePhotos:
         began = time.perf_counter()
         photo = encode(model, opened.rgb)
         _ = photo.decoder, photo.resampling  # else the first strategy would pay for what all of them use
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
+        if model.device.type in ("cuda", "mps"):
+            getattr(torch, model.device.type).synchronize()
         encoding = time.perf_counter() - began
         matched: int | None = None
         for spec in self.evaluation.strategies:

@@ -19,6 +19,7 @@ from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.rounds import PhotoRun
 from aopsam.masks import rle
 from aopsam.predictor.interior import interior_point
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -144,7 +145,7 @@ def choose(photo: EncodedPhoto, prompts: Prompts, options: GeneratorOptions) -> 
         The mask of each prompt, None where the model made none; counts and times.
     """
     options = replace(options, pred_iou_thresh=0.0, stability_score_thresh=0.0)
-    run = PhotoRun(options, photo.rgb, ledger := Ledger(photo.model.device), photo)
+    run = PhotoRun(options, photo.rgb, ledger := Ledger(photo.model.device, Fates()), photo)
     crop = Crop(photo, (0, 0, photo.hw[1], photo.hw[0]), photo.hw)
     numbered = replace(prompts, confidence=np.arange(len(prompts), dtype=np.float32))  # tells whose mask comes back
 

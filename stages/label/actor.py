@@ -68,11 +68,11 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
 class _Model:
     """Generator in a thread of its own, since each thread that computes with torch would have helpers of its own."""
 
-    def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int) -> None:
+    def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int, trace: float) -> None:
         keep_freed_memory()
         self.thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
         self.generator = self.thread.submit(make_generator, config, device).result()
-        self._at_once = at_once
+        self._at_once, self._trace = at_once, trace
         self._free_since: float | None = None
 
     def label_all(self, photos: Iterator[Opened], number: int) -> Iterator[Future[dict[str, Any]]]:
@@ -84,7 +84,7 @@ class _Model:
     def _label(self, photos: Iterator[Opened]) -> Iterator[dict[str, Any]]:
         """Yield the rows of photos, labelled in groups; runs in the model's thread."""
         for group in in_groups(self._take(photos), self._at_once):
-            rows = label_photos(self.generator, group)
+            rows = label_photos(self.generator, group, self._trace)
             self._free_since = time.perf_counter()
             yield from rows
 
@@ -130,6 +130,7 @@ class LabelPhotos:
         threads: int = 1,
         readers: int = 1,
         at_once: int = 1,
+        trace: float = 0.0,
     ) -> None:
         """Load the model.
 
@@ -140,10 +141,11 @@ class LabelPhotos:
             threads: CPU threads of the model; explicit, since Ray gives a worker one.
             readers: threads that read and decode photos ahead of the model.
             at_once: photos of a call that are labelled together, some 32 megapixels at most.
+            trace: share of photos whose rows tell how they were prompted.
         """
         self._prefetch = Prefetch(images, config.max_pixels, readers)
         self._calls_in_order = threading.Lock()
-        self._model = _Model(config, device, threads, at_once)
+        self._model = _Model(config, device, threads, at_once, trace)
         self.generator = self._model.generator
 
     def __call__(self, listing: pa.Table) -> pa.Table:
@@ -162,9 +164,11 @@ class LabelPhotos:
 class LabelOpened:
     """Labels photos that were opened elsewhere (`stages.label.opened`), as `LabelPhotos` does."""
 
-    def __init__(self, config: LabelConfig, device: str = "cpu", threads: int = 1, at_once: int = 1) -> None:
+    def __init__(
+        self, config: LabelConfig, device: str = "cpu", threads: int = 1, at_once: int = 1, trace: float = 0.0
+    ) -> None:
         """Load the model; see `LabelPhotos`."""
-        self._model = _Model(config, device, threads, at_once)
+        self._model = _Model(config, device, threads, at_once, trace)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """Label rows of `OPENED`; return as many rows of schemas/labels.py, in the same order."""
@@ -176,10 +180,23 @@ class LabelOpened:
         return given_up(next(photos_of(item)).row, why)
 
 
-def label_photos(generator: AutoMaskGenerator, photos: Sequence[Opened]) -> list[dict[str, Any]]:
-    """Turn opened photos into their label rows, together; never raises for what a photo does."""
-    outcomes = iter(generator.label_together([photo.rgb for photo in photos if photo.rgb is not None], alive))
+def label_photos(generator: AutoMaskGenerator, photos: Sequence[Opened], trace: float = 0.0) -> list[dict[str, Any]]:
+    """Turn opened photos into their label rows, together; never raises for what a photo does.
+
+    Args:
+        generator: labels them.
+        photos: opened, or not to be had.
+        trace: share of photos whose rows tell how they were prompted.
+    """
+    whole = [(photo.rgb, photo.row["image_id"]) for photo in photos if photo.rgb is not None]
+    traced = [is_traced(image_id, trace) for _, image_id in whole]
+    outcomes = iter(generator.label_together([rgb for rgb, _ in whole], alive, traced))
     return [photo.row if photo.rgb is None else _row(photo, next(outcomes)) for photo in photos]
+
+
+def is_traced(image_id: str, share: float) -> bool:
+    """Return whether a photo belongs to the share that is traced: by its id, a hash, so that every run agrees."""
+    return int(image_id[:8], 16) < share * 2**32
 
 
 def _row(photo: Opened, outcome: Labelled | Exception) -> dict[str, Any]:

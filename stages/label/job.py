@@ -45,6 +45,7 @@ class LabelJob:
         failed: rows by image id that are to be made again, in their files.
         configuration: all that decides which masks come out, as the manifest records it.
         photos_at_once: labelled together by an actor.
+        trace: share of photos whose rows tell how they were prompted; it changes no mask.
     """
 
     config: LabelConfig
@@ -52,6 +53,7 @@ class LabelJob:
     failed: Mapping[str, FailedRow]
     configuration: dict[str, Any]
     photos_at_once: int = 1
+    trace: float = 0.0
 
     @classmethod
     def prepare(
@@ -62,6 +64,7 @@ class LabelJob:
         threads: int,
         retry_failed: bool = False,
         photos_at_once: int = 1,
+        trace: float = 0.0,
     ) -> LabelJob:
         """Check everything that can be checked before work begins; write nothing.
 
@@ -72,6 +75,7 @@ class LabelJob:
             threads: CPU threads of a model.
             retry_failed: take up photos again whose failure may have passed (`schemas.labels.PASSING`).
             photos_at_once: photos that an actor labels together.
+            trace: share of photos whose rows tell how they were prompted.
 
         Raises:
             ValueError: a configuration that does not work, an OUT of another one or that cannot be written, or no
@@ -94,7 +98,7 @@ class LabelJob:
         files = [name for names in done.values() for name in names]
         failed = passing_failures(f"{out}/labels", files) if retry_failed else {}
         flow = Flow(images, out, done, old="images.parquet" in list_names(out))
-        return cls(config, flow, failed, configuration, photos_at_once)
+        return cls(config, flow, failed, configuration, photos_at_once, trace)
 
     def __str__(self) -> str:
         again = f" ({len(self.failed)} of them again)" if self.failed else ""
@@ -148,10 +152,11 @@ class LabelJob:
     def labelling(self, resources: Resources, max_seconds: float | None = None) -> Labelling:
         """Return what is done to the photos on these resources."""
         device, threads, readers = resources.device, resources.threads, resources.readers
+        at_once, trace = self.photos_at_once, self.trace
         return Labelling(
-            label=partial(LabelPhotos, self.config, self.flow.images, device, threads, readers, self.photos_at_once),
+            label=partial(LabelPhotos, self.config, self.flow.images, device, threads, readers, at_once, trace),
             open=partial(OpenPhotos, self.flow.images, self.config.max_pixels, readers),
-            label_opened=partial(LabelOpened, self.config, device, threads, self.photos_at_once),
+            label_opened=partial(LabelOpened, self.config, device, threads, at_once, trace),
             max_seconds=max_seconds,
         )
 

@@ -193,7 +193,7 @@ def plan_labelling(job: LabelJob, resources: Resources, price: float | None = No
     survey = survey_corpus(job.flow)
     files = survey.sample.filter(pc.invert(pc.is_in(survey.sample.column("kind"), pa.array(["hidden", "special"]))))
     places = sorted({number * files.num_rows // MOST_PHOTOS for number in range(min(MOST_PHOTOS, files.num_rows))})
-    device = resources.device if torch.cuda.is_available() else "cpu"
+    device = "cpu" if resources.device == "cuda" and not torch.cuda.is_available() else resources.device
     threads_before = torch.get_num_threads()
     try:
         rows = job.labelling(replace(resources, device=device)).label()(files.take(places))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from aopsam.everything.ledger import Labelled
 from aopsam.photos.decode import Photo
 from schemas import labels
 from schemas.labels import Reason, Status
 from stages.engine.journal import Lost
+
+if TYPE_CHECKING:  # who opens photos needs no torch
+    from aopsam.prompting.fates import Trace
 
 _STATUS_OF: dict[Reason, Status] = {
     Reason.TOO_MANY_PIXELS: Status.REJECTED,
@@ -61,8 +66,23 @@ def labelled(row: dict[str, Any], found: Labelled) -> dict[str, Any]:
         "prompts_decoded": found.prompts_decoded,
         "refinements": found.refinements,
         "masks_dropped": sum(found.masks_dropped.values()),
+        "trace": None if found.trace is None else _traced(found.trace),
     }
     return with_reason(row, Reason.NONE if found.records else Reason.NO_MASK, row["message"])
+
+
+def _traced(trace: Trace) -> dict[str, Any]:
+    """Return a trace as the schema has it: maps as small PNGs."""
+    maps = [{"crop_box": one.crop_box} | _as_png(one.confidence) for one in trace.maps]
+    return {"prompts": trace.prompts, "maps": maps}
+
+
+def _as_png(confidence: np.ndarray) -> dict[str, Any]:
+    """Return a map as a grey PNG that uses all 256 values, and the confidence of the highest."""
+    highest, buffer = float(confidence.max()), io.BytesIO()
+    grey = np.rint(confidence * (255 / highest if highest > 0 else 0)).astype(np.uint8)
+    Image.fromarray(grey).save(buffer, "PNG")
+    return {"png": buffer.getvalue(), "highest": highest}
 
 
 def with_reason(row: dict[str, Any], reason: Reason, message: str) -> dict[str, Any]:
@@ -84,7 +104,7 @@ def given_up(row: dict[str, Any], why: Lost) -> pa.Table:
 
 
 def labels_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Make a labels table of rows; null is allowed only where a photo could not be labelled.
+    """Make a labels table of rows; null is allowed only where a photo could not be labelled, or was not traced.
 
     Raises:
         ValueError: a row has a column that the schema does not know, or a labelled photo's row lacks one; it says which
@@ -93,7 +113,7 @@ def labels_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     for row in rows:
         if unknown := row.keys() - set(labels.SCHEMA.names):
             raise ValueError(f"{min(unknown)!r} is no column of schemas/labels.py")
-        lacking = [name for name in labels.SCHEMA.names if row.get(name) is None]
+        lacking = [name for name in labels.SCHEMA.names if row.get(name) is None and name != "trace"]
         if lacking and row["status"] in (Status.OK, Status.EMPTY):
             raise ValueError(f"column {lacking[0]!r} of schemas/labels.py is filled nowhere in stages/label/row.py")
     return pa.Table.from_pylist(list(rows), schema=labels.SCHEMA)

@@ -19,6 +19,7 @@ from aopsam.predictor.targets import PRESETS, Combine
 from aopsam.sam.encode import encode
 from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
+from stages.config.command_line import SamName
 from stages.prompt_maps.rows import MIRRORED
 from stages.prompt_maps.target import PhotoTarget, Source, photo_target
 from stages.storage.fetched import local_file
@@ -32,7 +33,7 @@ class MapRecipe:
         ValueError: an unknown value.
     """
 
-    sam: str = "tiny"
+    sam: SamName = "tiny"
     """Name of the model whose embeddings the predictor will read."""
     checkpoint: str | None = None
     """File of its weights; by default the bundled or official ones."""

@@ -42,7 +42,7 @@ _COUNTS = ["prompts_proposed", "prompts_decoded", "refinements", "masks_dropped"
 _SECONDS = [f"seconds_{stage}" for stage in MODEL_STAGES]
 
 SHOWN = [*_READ, *_COUNTS, *_SECONDS]
-"""Columns of the labels that are shown."""
+"""Columns of the labels that are shown of any labelling; of one alone, `trace` too."""
 
 Shown = TypeVar("Shown")
 Given = TypeVar("Given")
@@ -87,7 +87,7 @@ def write_gallery(labels: str, images: str | None, out: str, px: int) -> Written
     def show(row: Mapping[str, Any]) -> Item:
         return _item(row, writer, photos)
 
-    items = each(show, (batch.to_pylist() for batch in read_labels(labels, SHOWN)))
+    items = each(show, (batch.to_pylist() for batch in read_labels(labels, [*SHOWN, "trace"])))
     n_masks = sum(int(item.values[2] or 0) for item in items)
     title = f"{n_masks:,} masks in {len(items):,} photos"
     back = "../report.html" if out == f"{run}/gallery" and "report.html" in list_names(run) else ""
@@ -122,7 +122,9 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
             (*chosen, *[None] * 4),
         )
     size = (row["width"], row["height"])
-    key, note, share = writer.photo(row, [row["masks"]], size, lambda: [Side(row["masks"])], facts(row), photos)
+    key, note, share = writer.photo(
+        row, [row["masks"]], size, lambda: [Side(row["masks"], trace=row["trace"])], facts(row), photos
+    )
     pixels = size[0] * size[1]
     largest = max(((mask["area"] or 0) / pixels for mask in row["masks"]), default=None)
     values = (
@@ -131,7 +133,9 @@ def _item(row: Mapping[str, Any], writer: GalleryWriter, photos: PhotosAgain) ->
         None if largest is None else 100 * largest,
         100 * share,
     )
-    return Item(order, row["file_name"], key, size, note, (*chosen, *values))
+    traced = row["trace"]
+    mapped = bool(traced and traced["maps"])
+    return Item(order, row["file_name"], key, size, note, (*chosen, *values), traced is not None, mapped)
 
 
 def score_of(mask: Mapping[str, Any]) -> float | None:
@@ -147,6 +151,8 @@ def facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Prompts", f"{row['prompts_proposed']} proposed, {row['prompts_decoded']} decoded"),
         ("Masks", f"{len(row['masks'])}" + (f", {row['masks_dropped']} dropped" if row["masks_dropped"] else "")),
     ]
+    if (trace := row.get("trace")) and trace["maps"]:
+        told.append(("Confidence", f"up to {max(shown['highest'] or 0 for shown in trace['maps']):.2f} on the map"))
     if row["refinements"]:
         told.append(("Refined", f"{row['refinements']} prompts decoded again"))
     seconds = {name.removeprefix("seconds_"): row[name] for name in _SECONDS if row[name] is not None}
@@ -187,7 +193,7 @@ class GalleryWriter:
         """Write the files of a photo, unless they are there.
 
         Args:
-            row: of the labels, by which the photo is found.
+            row: of the labels, by which the photo is found, with its trace if that is shown.
             masks: all masks that are shown, a list a side.
             size: width and height, px.
             sides: makes what is drawn.
@@ -198,9 +204,10 @@ class GalleryWriter:
             Its key, why the photo itself is not shown or nothing, and the share of it that the last side's masks cover.
 
         Raises:
-            ValueError: a mask is malformed; the message names the photo.
+            ValueError: a mask or a trace is malformed; the message names the photo.
         """
-        made_of = json.dumps([pages.DRAWN, self.px, row["content_sha256"], size, masks, facts])
+        told = [pages.DRAWN, self.px, row["content_sha256"], size, masks, facts, row.get("trace")]
+        made_of = json.dumps(told, default=bytes.hex)
         key = hashlib.sha256(made_of.encode()).hexdigest()[:20]
         if key in self._drawn:
             return key, *self._drawn[key]

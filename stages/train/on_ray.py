@@ -124,7 +124,7 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
     """Run the workers to the end and return the state of the last checkpoint.
 
     Raises:
-        SystemExit: training failed, was interrupted, or left no checkpoint.
+        SystemExit: training failed or left no checkpoint.
     """
     trainer = TorchTrainer(
         _train,
@@ -148,8 +148,8 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
         failures = getattr(error, "worker_failures", {0: error})
         causes = {str(cause).strip().splitlines()[-1] for cause in failures.values()}
         raise SystemExit(f"{name}: training failed: {'; '.join(sorted(causes))}") from error
-    except KeyboardInterrupt:
-        raise SystemExit(f"{name}: stopped; the same command goes on from the last checkpoint") from None
+    except SystemExit:  # how Ray Train's own handler ends the run at ctrl-C
+        raise KeyboardInterrupt from None
     if checkpoint is None:
         raise SystemExit(f"{name}: training ended without a checkpoint in {redact(out)}/train")
     with checkpoint.as_directory() as folder:

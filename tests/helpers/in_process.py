@@ -59,9 +59,6 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job that is imported run here."""
     pipelines = (
-        "label_corpus",
-        "curate",
-        "evaluate",
         "build_prompt_maps",
         "build_edge_maps",
         "reproduce",
@@ -73,7 +70,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         "run_steps": (run_here, tuple(f"stages.{name}" for name in rooms)),
         "start": (
             lambda *_, **__: Resources(1, 1, "cpu"),
-            ("stages.results.settle", *(f"pipelines.{name}" for name in pipelines)),
+            ("stages.engine.resources", "stages.results.settle", *(f"pipelines.{name}" for name in pipelines)),
         ),
     }
     for name, (stand_in, modules) in stand_ins.items():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from tests.helpers.made_labels import made_rows, write_labels
 
@@ -29,6 +33,23 @@ def made_run(folder: Path, out: str = "out") -> tuple[Path, Path, list[dict[str,
             mask["parent"] = 3 if place == 1 else None
     write_labels(rows, folder / out / "labels" / "x.parquet")
     return images, folder / out, rows
+
+
+def made_trace() -> dict[str, Any]:
+    """Two rounds of a photo of 120 × 80 px whose masks answer points at (24, 16), (60, 40) and (96, 64)."""
+    prompts = [([24, 16], 1, None), ([100, 10], 1, "near <b>"), ([60, 40], 2, None), ([96, 64], 2, None)]
+    prompts.append(([10, 70], 2, "late"))
+    grey = np.zeros((8, 12), np.uint8)
+    grey[2, 5], grey[4, 1] = 255, 64
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    return {
+        "prompts": [
+            {"point_coords": point, "box": None, "confidence": 0.5, "round": number, "dropped": reason}
+            for point, number, reason in prompts
+        ],
+        "maps": [{"crop_box": [0, 0, 120, 80], "png": buffer.getvalue(), "highest": 0.25}],
+    }
 
 
 def told(path: Path) -> tuple[str, list[Any]]:

@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from schemas.labels import Reason, Status
 from stages.corpus.names import image_id
+from tests.helpers.profiles import rgb_profile
 
 
 class Expected(NamedTuple):
@@ -44,6 +46,8 @@ CORRUPT = _failed(Reason.CORRUPT_IMAGE)
 NOT_AN_IMAGE = _failed(Reason.NOT_AN_IMAGE)
 NOT_A_FILE = _failed(Reason.NOT_A_FILE)
 BAD_MEMBER = _failed(Reason.BAD_MEMBER)
+
+_READS_HEIC = find_spec("pillow_heif") is not None
 
 GOOD = (b"good_1.jpg", b"good_2.jpg", b"good_3.png")
 """Ordinary photos among the odd ones."""
@@ -136,7 +140,7 @@ def _damaged(jpeg: bytes, png: bytes) -> Iterator[tuple[bytes, bytes, _Outcome]]
     yield b"page.png", b"<!doctype html><script>alert(1)</script>", NOT_AN_IMAGE
     yield b"postscript.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n", NOT_AN_IMAGE
     yield b"noise.jpg", np.random.default_rng(0).bytes(5000), NOT_AN_IMAGE
-    yield b"phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), NOT_AN_IMAGE
+    yield b"phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), CORRUPT if _READS_HEIC else NOT_AN_IMAGE
     yield b"bomb.png", one_colour_png(40_000, 40_000), TOO_MANY_PIXELS
     yield (
         b"bomb.gif",
@@ -166,6 +170,8 @@ def _unusual() -> Iterator[tuple[bytes, bytes, _Outcome]]:
         b"float.tif": encode(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"),
         b"animated.gif": encode(photo, "GIF", save_all=True, append_images=[other]),
         b"animated.webp": encode(photo, "WEBP", save_all=True, append_images=[other]),
+        b"animated.avif": encode(photo, "AVIF", save_all=True, append_images=[other]),
+        b"display_p3.jpg": encode(photo, "JPEG", icc_profile=rgb_profile()),
         b"alpha.png": encode(faded, "PNG"),
         b"grey_alpha.png": encode(faded.convert("LA"), "PNG"),
         b"palette_transparent.png": encode(palette, "PNG", transparency=0),

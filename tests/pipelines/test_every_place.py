@@ -16,7 +16,8 @@ from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 HELD_OUT = next(name for name in map(str, range(100)) if is_held_out(name))
 PIPELINES = {
-    "build_prompt_maps": "--data {at}/s.tar --out {at}/maps",
+    "curate": "--data {at}/s.tar --keep 3 --out {at}/curation",
+    "build_prompt_maps": "--data {at}/s.tar --only {at}/curation/curation.parquet --out {at}/maps",
     "train_predictor": "--data {at}/maps --validate {at}/s.tar --out {at}/predictor --steps 1",
     "train_detector": "--data {at}/maps --out {at}/detector --steps 1",
     "build_edge_maps": "--data {at}/s.tar --unlabelled {at}/photos --hed {at}/hed.safetensors --out {at}/edges",
@@ -25,7 +26,6 @@ PIPELINES = {
     "train_scorer": "--data {at}/s.tar --photos 2 --prompts 2 --free 1 --steps 5 --out {at}/scorer",
     "distill_encoder": "--method decoupled --teacher tiny --student tiny --picture-px 64 --batch 1 --steps 1"
     " --data {at}/photos --out {at}/student",
-    "curate": "--data {at}/s.tar --keep 2 --out {at}/curation",
     "evaluate": "--data {at}/s.tar --sam tiny --prompts gt-point --out {at}/evaluation",
     "calibrate": "--data {at}/s.tar --prompts grid-1,grid-2 --sweep box_nms_thresh=0.7 --limit 2"
     " --out {at}/calibration",

@@ -126,7 +126,7 @@ def test_the_end_of_other_jobs(
 
 
 def test_measures_are_kept_where_pictures_of_them_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "show", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr("stages.evaluate.failures.show", lambda *_: (_ for _ in ()).throw(MemoryError))
     given = ["--data", f"{folder}/s.tar", "--out", f"{folder}/out", "--sam", "tiny", "--prompts", "grid-2"]
     with pytest.raises(MemoryError):
         evaluate.main(given)

@@ -16,7 +16,6 @@ from tests.helpers import ROOT
 CORNERS = '''
 """`corners`: four points near the corners, kept apart by a file's digest."""
 
-from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,7 @@ from typing import Annotated
 import numpy as np
 
 from aopsam._options import Limits
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -38,7 +38,7 @@ class Corners(Strategy):
     def weights(self) -> dict[str, dict[str, str]]:
         return {"corner table": {"sam": "tiny", "sha256": str(self.table)}}
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         shares = np.array([[x, y] for x in (self.inset, 1 - self.inset) for y in (self.inset, 1 - self.inset)])
         yield Prompts.from_points(shares * [photo.hw[1], photo.hw[0]])
 '''

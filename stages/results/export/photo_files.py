@@ -8,6 +8,7 @@ import re
 import numpy as np
 from PIL import Image
 
+from aopsam.photos.colours import to_srgb
 from aopsam.photos.decode import open_photo, quiet_pillow
 from stages.results.export.selection import Photo
 
@@ -26,7 +27,7 @@ def plain_photo(photo: Photo) -> tuple[bytes, str]:
     """Return a photo as a file that shows every reader what was labelled, and its suffix.
 
     A grey or RGB JPEG or PNG that lies upright is given as it is stored; of anything else (EXIF orientation, CMYK,
-    16 bits, alpha, animations, other formats) what the model saw, as PNG.
+    16 bits, alpha, animations, a colour profile other than sRGB, other formats) what the model saw, as PNG.
 
     Raises:
         ValueError: it cannot be decoded.
@@ -57,7 +58,7 @@ def _plain(photo: Photo, kinds: tuple[str, ...]) -> str | None:
         try:
             with Image.open(io.BytesIO(photo.encoded), formats=kinds) as image:
                 upright = image.getexif().get(_ORIENTATION, 1) == 1 and image.size == size
-                plain = image.mode in ("L", "RGB") and getattr(image, "n_frames", 1) == 1
+                plain = image.mode in ("L", "RGB") and getattr(image, "n_frames", 1) == 1 and to_srgb(image) is None
                 return image.format if upright and plain and "transparency" not in image.info else None
         except (OSError, ValueError, SyntaxError):  # of another format, or broken in a way that our reader mends
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.detector.onnx import OnnxDetector, letterbox
 from aopsam.prompting import make_strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.encode import encode
 
 
@@ -66,7 +66,7 @@ def test_the_strategy_takes_a_model(small_sam: Sam, tmp_path: Path) -> None:
     path = _save(tmp_path / "told.onnx", np.array([[0, 0, 64, 32], [64, 32, 128, 64]]), np.array([0.25, 0.75]))
     photo = encode(small_sam, np.full((64, 128, 3), 255, np.uint8))
     strategy = make_strategy("oas-box", small_sam, detector=str(path))
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     np.testing.assert_allclose(prompts.coords_px.reshape(-1, 4), [[64, 32, 128, 64], [0, 0, 64, 32]])
     assert (strategy.detector.sam, len(strategy.detector.sha256)) == ("", 64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
 from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.model import assemble
@@ -168,7 +168,8 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
         ({"refine": "yes"}, "refine='yes'; choose from None, formula, prose"),
         ({"refine_boundary": "both"}, "refine_boundary='both'; choose from negative, positive"),
         ({"overlap": "none"}, "overlap='none'; choose from nested, whole, flat"),
-        ({"tile_size": 8}, "tile_size=8; expected a whole number of at least 64"),
+        ({"tile_size": 8}, "tile_size=8; expected a whole number of at least 64 or auto or None"),
+        ({"tile_size": "none"}, "tile_size='none'; expected a whole number of at least 64 or auto or None"),
         ({"tile_overlap": 0.0}, "tile_overlap=0.0; expected a number above 0 to 0.5"),
         ({"tile_join_thresh": -1.0}, "tile_join_thresh=-1.0"),
         ({"tile_size": 512, "crop_n_layers": 1}, "tile_size=512 and crop_n_layers exclude each other"),
@@ -279,7 +280,7 @@ def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarr
 class _Boxes(Strategy):
     """A strategy of boxes."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         yield Prompts.from_boxes(np.array([[168, 137, 262, 239], [140, 77, 250, 168], [175, 27, 257, 105]]))
 
 
@@ -385,3 +386,31 @@ def test_a_photo_no_larger_than_a_tile_is_labelled_as_without_tiles(tiny: Sam, s
     options = {"prompts": "grid-3", "output_mode": "coco_rle"}
     tiled = AutoMaskGenerator(tiny, tile_size=320, **options).generate(scene)
     assert tiled == AutoMaskGenerator(tiny, **options).generate(scene)
+
+
+@pytest.mark.parametrize(
+    ("sides", "options", "encodings"),
+    [
+        ((64, 4097), {"prompts": "grid-1"}, 4),  # three tiles of four times the 512 that tiny reads, and the whole
+        ((4097, 64), {"prompts": "grid-1"}, 4),
+        ((64, 4096), {"prompts": "grid-1"}, 1),
+        ((64, 4097), {"prompts": "grid-1", "tile_size": None}, 1),
+        ((64, 4097), {"prompts": "grid-1", "tile_size": 4097}, 1),
+        ((64, 4097), {"points_per_side": 1}, 1),
+        ((64, 4097), {"points_per_side": 1, "tile_size": 4096}, 3),
+        ((64, 4097), {"point_grids": [np.full((1, 2), 0.5)]}, 1),
+        ((64, 4097), {"prompts": "grid-1", "crop_n_layers": 1}, 5),
+    ],
+)
+def test_large_photos_are_tiled_unless_told_otherwise(
+    tiny: Sam, sides: tuple[int, int], options: dict[str, Any], encodings: int
+) -> None:
+    labelled = AutoMaskGenerator(tiny, **options).label(np.zeros((*sides, 3), np.uint8))
+    assert labelled.prompts_decoded == encodings  # one point each
+
+
+def test_a_large_photo_that_is_encoded_already_is_taken_whole(tiny: Sam) -> None:
+    photo = np.zeros((64, 4097, 3), np.uint8)
+    encoded = encode(tiny, photo)
+    assert AutoMaskGenerator(tiny, prompts="grid-1").label(photo, encoded).prompts_decoded == 1
+    assert AutoMaskGenerator(tiny, prompts="grid-1", tile_size=4096).label(photo, encoded).prompts_decoded == 3

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aopsam.everything.ledger import Ledger
+from aopsam.prompting.fates import Fates
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_time_of_a_shared_run_is_shared_out(clock: list[float]) -> None:
-    one, two = Ledger(torch.device("cpu")), Ledger(torch.device("cpu"))
+    one, two = Ledger(torch.device("cpu"), Fates()), Ledger(torch.device("cpu"), Fates())
     with suppress(ValueError), Ledger.shared([one, two], "decode", [1, 3]):
         clock[0] += 8.0
         raise ValueError
@@ -37,7 +38,7 @@ def test_steps_are_charged_without_what_they_wait_for(clock: list[float]) -> Non
         clock[0] += 2.0
         return answer
 
-    ledger = Ledger(torch.device("cpu"))
+    ledger = Ledger(torch.device("cpu"), Fates())
     going = ledger.steps("decode", steps())
     assert next(going) == "question"
     clock[0] += 10.0

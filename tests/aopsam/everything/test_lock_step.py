@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
 from aopsam.masks import rle
 from aopsam.prompting import Decoded, Strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import DecodedMasks, Round, decode_together
 from aopsam.sam.encode import EncodedPhoto, encode, encode_together
 from aopsam.sam.prompts import Prompts
@@ -142,7 +142,7 @@ def test_batches_are_the_plain_loop(small_sam: Sam, photos: list[np.ndarray], mo
 class _Short(Strategy):
     """A round of two points, and for a photo of 100 rows an error in place of a second."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         yield Prompts.from_points(np.array([[60, 70], [120, 30]]))
         if photo.hw[0] == 100:
             raise RuntimeError("no luck")

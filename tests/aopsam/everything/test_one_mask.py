@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from aopsam.everything import lock_step
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting import Decoded, Strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import DecodedMasks, Round, best_of_each, decodable_together, decode_prompts, decode_together
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
@@ -87,7 +88,7 @@ class _Listens(Strategy):
 
     heard: Decoded
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         self.heard = yield Prompts.from_points(np.array([[70, 60], [220, 70]]))
 
 

@@ -82,3 +82,8 @@ def test_a_score_without_a_scorer_is_refused() -> None:
     assert AutoMaskGenerator(sam, prompts="grid-4").scorer is None
     with pytest.raises(ValueError, match="rank_by=score: no scorer belongs to tiny"):
         AutoMaskGenerator(sam, prompts="grid-4", rank_by="score")
+
+
+def test_a_scorer_that_would_not_be_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank_by=predicted_iou: no scorer is asked then; leave out scorer"):
+        AutoMaskGenerator(load_sam("tiny"), prompts="grid-4", rank_by="predicted_iou", scorer="some.safetensors")

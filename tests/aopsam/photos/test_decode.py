@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -12,13 +13,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import BmpImagePlugin, Image, TiffImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, Image, TiffImagePlugin
 
 from aopsam.photos.decode import PhotoError, PhotoProblem, open_photo
 from tests.helpers.photo_bytes import LIMIT, encode, problem, scene
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
-FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+FORMATS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM"]
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -28,12 +29,12 @@ def test_every_format_decodes(format: str) -> None:
     assert rgb.dtype == np.uint8
     assert rgb.flags.c_contiguous
     assert rgb.flags.writeable
-    if format not in {"JPEG", "WEBP", "GIF"}:
+    if format not in {"JPEG", "WEBP", "AVIF", "GIF"}:
         np.testing.assert_array_equal(rgb, np.asarray(scene()))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_exif_orientation(format: str, orientation: int) -> None:
     # What a viewer shows: row 0 and column 0 of the stored image lie on the sides that EXIF 2.3 names.
     upright = np.zeros((32, 48, 3), np.uint8)
@@ -51,8 +52,9 @@ def test_exif_orientation(format: str, orientation: int) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
-    data = encode(Image.fromarray(np.ascontiguousarray(stored)), format, exif=exif, **options)
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options["AVIF"] = {"quality": 100, "subsampling": "4:4:4"}
+    data = encode(Image.fromarray(np.ascontiguousarray(stored)), format, exif=exif, **options.get(format, {}))
     np.testing.assert_allclose(open_photo(data, LIMIT).rgb.astype(int), upright, atol=40)
 
 
@@ -101,11 +103,18 @@ def test_sixteen_bit_grey_keeps_its_high_byte(format: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF"])
-@pytest.mark.parametrize(("bits", "is_noted"), [(11, True), (12, True), (13, False), (16, False)])
-def test_fewer_bits_stored_as_16_are_noted(name: str, bits: int, is_noted: bool) -> None:
+@pytest.mark.parametrize(
+    ("bits", "taken"), [(8, 8), (9, 10), (10, 10), (11, 12), (12, 12), (13, 14), (14, 14), (15, 16)]
+)
+def test_fewer_bits_stored_as_16_are_scaled_and_noted(name: str, bits: int, taken: int) -> None:
     ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
-    note = open_photo(encode(Image.fromarray(ramp), name)).note
-    assert note.startswith(f"nearly black: no value above {(2**bits - 1) >> 8} of 255;") if is_noted else not note
+    photo = open_photo(encode(Image.fromarray(ramp), name))
+    np.testing.assert_array_equal(photo.rgb[..., 1], ramp >> (taken - 8))
+    assert photo.note == ("" if taken == 16 else f"its 16-bit values fit {taken} bits, and are taken as such")
+
+
+def test_colour_of_12_bits_stored_as_16_is_noted() -> None:
+    assert open_photo(encode(Image.new("RGB", (4, 4), (15, 2, 0)))).note.startswith("nearly black: no value above 15")
 
 
 def test_thirty_two_bit_integers_count_as_sixteen() -> None:
@@ -213,7 +222,7 @@ def test_damaged_bytes_raise_nothing_else(format: str, damage: Callable[[bytes, 
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {"exif": exif} if format in {"JPEG", "PNG", "WEBP", "TIFF"} else {}
+    options = {"exif": exif} if format in {"JPEG", "PNG", "WEBP", "AVIF", "TIFF"} else {}
     whole = encode(scene(), format, **options)
     for _ in range(100):
         try:
@@ -357,3 +366,90 @@ def test_a_depth_of_9999_among_others_is_data() -> None:
     assert rgb[0] == rgb[1] == 0
     assert 126 <= rgb[2] <= 128
     assert rgb[3] >= 254
+
+
+def deep(values: np.ndarray, **options: object) -> bytes:
+    """Encode (H, W, 3) uint16 as an uncompressed TIFF, its bands in planes."""
+    height, width, _ = values.shape
+    planes = np.ascontiguousarray(values.transpose(2, 0, 1)).tobytes()
+    entries = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, 8 + 2 + 12 * 11 + 4),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 3, 8 + 2 + 12 * 11 + 4 + 6),
+        (277, 3, 1, 3),
+        (278, 3, 1, height),
+        (279, 4, 3, 8 + 2 + 12 * 11 + 4 + 18),
+        (284, 3, 1, 2),
+        (339, 3, 1, 1),
+    ]
+    at, plane = 8 + 2 + 12 * 11 + 4 + 30, len(planes) // 3
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    head += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4) + struct.pack("<3H", 16, 16, 16)
+    head += struct.pack("<6I", at, at + plane, at + 2 * plane, plane, plane, plane)
+    return head + planes
+
+
+def test_planes_of_sixteen_bits() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 6, 3)).astype("<u2")
+    np.testing.assert_array_equal(open_photo(deep(values)).rgb, values >> 8)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "GIF", "AVIF"])
+def test_further_frames_are_noted(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    assert open_photo(encode(frames[0], format, save_all=True, append_images=frames[1:])).note == (
+        "the first of several frames"
+    )
+    assert not open_photo(encode(frames[0], format)).note
+
+
+def test_a_million_frames_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(scene("P"), "GIF")
+    frame = data[data.index(b",") : -1]
+    seeks: list[int] = []
+    seek = GifImagePlugin.GifImageFile._seek
+    monkeypatch.setattr(
+        GifImagePlugin.GifImageFile, "_seek", lambda self, *more: (seeks.append(more[0]), seek(self, *more))[1]
+    )
+    assert open_photo(data[:-1] + frame * 1000 + b";").note == "the first of several frames"
+    assert len(seeks) < 5
+
+
+def test_a_broken_second_frame_costs_nothing() -> None:
+    data = encode(scene("P"), "GIF")
+    np.testing.assert_array_equal(open_photo(data[:-1] + b",\0").rgb, open_photo(data).rgb)
+
+
+def heic(brands: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(brands), b"ftyp") + brands + bytes(64)
+
+
+@pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0miafheix", b"msf1\0\0\0\0hevc"])
+def test_heic_names_its_extra(monkeypatch: pytest.MonkeyPatch, brands: bytes) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PhotoError, match=r"not_an_image: HEIC .* pip install 'aopsam\[heic\]'"):
+        open_photo(heic(brands))
+
+
+@pytest.mark.parametrize("brand", [b"avif\0\0\0\0mif1miaf", b"mif1\0\0\0\0miafavif"])
+def test_avif_is_told_by_any_brand(brand: bytes) -> None:
+    with pytest.raises(PhotoError, match="corrupt_image: AVIF"):
+        open_photo(heic(brand))
+
+
+def test_heic_with_its_extra() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    image = Image.new("RGB", (64, 32), RED)
+    image.paste(BLUE, (0, 0, 32, 32))
+    pillow_heif.from_pillow(image).save(file, quality=100, chroma=444, exif=exif.tobytes())
+    photo = open_photo(file.getvalue(), LIMIT)
+    np.testing.assert_allclose(photo.rgb[10, 10].astype(int), BLUE, atol=12)
+    assert photo.rgb.shape == (64, 32, 3)
+    assert problem(file.getvalue(), 64 * 32 - 1) == PhotoProblem.TOO_MANY_PIXELS
+    assert problem(file.getvalue()[:-40]) == PhotoProblem.CORRUPT_IMAGE

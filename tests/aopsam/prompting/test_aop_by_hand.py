@@ -26,7 +26,6 @@ Round 2: C1 and E1 are decoded, mask C is kept; E1 gave none. M_C = (0, 1).
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -37,6 +36,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.predictor.sampling import Sampling
 from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.fates import Fates, Trace
 from aopsam.prompting.strategy import Decoded
 from aopsam.sam.encode import EncodedPhoto, encode
 
@@ -68,6 +68,11 @@ def _place(prompt: str) -> tuple[int, int]:
     return 64 * column + (15 if prompt[1] == "1" else 47), 32 * row + 15
 
 
+def _centre(prompt: str) -> list[float]:
+    x, y = _place(prompt)
+    return [x + 0.5, y + 0.5]
+
+
 def _decoded(rounds_prompts: list[str], given: object) -> Decoded:
     """Answer with one mask a prompt, its whole field, except E1 with none; two of three estimates are poor."""
     kept = [prompt for prompt in rounds_prompts if prompt != "E1"]
@@ -79,7 +84,7 @@ def _decoded(rounds_prompts: list[str], given: object) -> Decoded:
     return Decoded(given, iou, logits)
 
 
-def _rounds(sam: Sam, **options: object) -> tuple[list[list[str]], list[int]]:
+def _rounds(sam: Sam, fates: Fates | None = None, **options: object) -> tuple[list[list[str]], list[int]]:
     """Return the names of the prompts of every round, and how many were dropped when it was over."""
     confidence = np.zeros((128, 128), np.float32)
     for prompt, value in PROMPTS.items():
@@ -88,20 +93,27 @@ def _rounds(sam: Sam, **options: object) -> tuple[list[list[str]], list[int]]:
     predictor = SimpleNamespace(sampling=Sampling(threshold=0.2, smoothing_sigma=0.0, spacing=6))
     proposer = SimpleNamespace(predictor=predictor, confidence=lambda photo: confidence)
     names = {_place(prompt): prompt for prompt in PROMPTS}
-    dropped: Counter[str] = Counter()
-    rounds = AutoPrompts(proposer, round_size=2, **options).rounds(_photo(sam), dropped)
+    fates = Fates() if fates is None else fates
+    rounds = AutoPrompts(proposer, round_size=2, **options).rounds(_photo(sam), fates)
     told, gone, given = [], [], next(rounds)
     while True:
         told.append([names[int(x), int(y)] for x, y in given.coords_px[:, 0].tolist()])
         try:
             given = rounds.send(_decoded(told[-1], given))
         except StopIteration:
-            return told, [*gone, dropped.total()]
-        gone.append(dropped.total())
+            return told, [*gone, fates.dropped.total()]
+        gone.append(fates.dropped.total())
 
 
 def test_survivors_of_two_rounds_are_those_of_the_equations(small_sam: Sam) -> None:
-    assert _rounds(small_sam, elimination="scaled") == ([["A1", "B1"], ["C1", "E1"], ["G1"]], [1, 4, 4])
+    trace = Trace()
+    rounds = _rounds(small_sam, Fates(trace), elimination="scaled")
+    assert rounds == ([["A1", "B1"], ["C1", "E1"], ["G1"]], [1, 4, 4])
+    (shown,) = trace.maps
+    assert shown.confidence.max() == np.float32(0.95)
+    gone = {prompt for told in trace.prompts for prompt in PROMPTS if told["point_coords"] == _centre(prompt)}
+    assert gone == {"D1", "A2", "B2", "H1"}
+    assert {told["dropped"] for told in trace.prompts} == {"resembles a kept mask"}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ from sklearn.cluster import HDBSCAN
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting import make_strategy
 from aopsam.prompting.attention import Attention, cell_centres_px, cluster_medoids, cosine_distances
+from aopsam.prompting.fates import Fates
 from aopsam.sam.attention import Head, attention_rows, global_attention, keeping_queries_and_keys
 from aopsam.sam.encode import EncodedPhoto, encode, keep_head
 from aopsam.sam.encoders.hiera import HieraEncoder
@@ -184,25 +183,25 @@ def test_what_describes_a_cell_depends_on_the_model(small_sam: Sam, tiny: Sam, v
 def test_prompts_are_cells_of_the_photo_and_the_same_each_time(tiny: Sam, hw: tuple[int, int], rows: str) -> None:
     rgb = np.kron(np.random.default_rng(0).integers(0, 255, (8, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     photo = encode(tiny, np.ascontiguousarray(rgb[: hw[0], : hw[1]]))
-    dropped = Counter()
+    fates = Fates()
     options = {"rows": rows} | ({"head": 3} if rows == "attention" else {})
     strategy = make_strategy("attention-sam1", tiny, **options)
-    (prompts,) = strategy.rounds(photo, dropped)
+    (prompts,) = strategy.rounds(photo, fates)
     points = prompts.coords_px[:, 0]
     assert (points > 0).all()
     assert (points < hw[::-1]).all()
     assert len(points) > 1
-    assert dropped.total() == 0
+    assert fates.dropped.total() == 0
     assert (np.diff(prompts.confidence) <= 0).all()
     centres = {tuple(centre) for centre in np.float32(cell_centres_px(photo))}
     assert {tuple(point) for point in points} <= centres
     encode(tiny, rgb)
-    (again,) = strategy.rounds(encode(tiny, photo.rgb), Counter())
+    (again,) = strategy.rounds(encode(tiny, photo.rgb), Fates())
     assert (again.coords_px == prompts.coords_px).all()
-    dropped = Counter()
-    (few,) = make_strategy("attention-sam1", tiny, max_prompts=1, **options).rounds(photo, dropped)
+    fates = Fates()
+    (few,) = make_strategy("attention-sam1", tiny, max_prompts=1, **options).rounds(photo, fates)
     assert (few.coords_px == prompts.coords_px[:1]).all()
-    assert dropped == {"more than max_prompts": len(prompts) - 1}
+    assert fates.dropped == {"more than max_prompts": len(prompts) - 1}
 
 
 def test_cells_are_centred_in_what_they_show_of_the_photo(tiny: Sam) -> None:
@@ -213,10 +212,10 @@ def test_cells_are_centred_in_what_they_show_of_the_photo(tiny: Sam) -> None:
 
 
 def test_where_nothing_clusters_nothing_is_asked(small_sam: Sam) -> None:
-    dropped = Counter()
+    fates = Fates()
     photo = encode(small_sam, np.zeros((16, 128, 3), np.uint8))
-    assert list(make_strategy("attention", small_sam).rounds(photo, dropped)) == []
-    assert dropped.total() == 0
+    assert list(make_strategy("attention", small_sam).rounds(photo, fates)) == []
+    assert fates.dropped.total() == 0
     assert AutoMaskGenerator(small_sam, prompts="attention").label(photo.rgb).records == []
 
 

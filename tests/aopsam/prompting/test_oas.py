@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from segment_anything.modeling import Sam
 from aopsam.detector.weights import save_detector
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting import make_strategy
+from aopsam.prompting.fates import Fates
 from aopsam.sam.encode import encode
 from tests.helpers.made_detector import ToldDetector
 
@@ -20,7 +20,7 @@ TOLD = [[1, 1, 2, 3], [4, 2, 7, 4]], [0.3, 0.8]
 def test_boxes_go_by_score_in_one_round(small_sam: Sam) -> None:
     photo = encode(small_sam, np.zeros((96, 128, 3), np.uint8))
     strategy = make_strategy("oas-box", small_sam, detector=ToldDetector(small_sam, *TOLD), max_boxes=2)
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     assert prompts.are_boxes
     np.testing.assert_allclose(prompts.coords_px.reshape(-1, 4), [[64, 32, 112, 64], [16, 16, 32, 48]], rtol=1e-5)
     assert prompts.confidence == pytest.approx([0.8, 0.3])
@@ -29,7 +29,7 @@ def test_boxes_go_by_score_in_one_round(small_sam: Sam) -> None:
 def test_centres_are_points(small_sam: Sam) -> None:
     photo = encode(small_sam, np.zeros((96, 128, 3), np.uint8))
     strategy = make_strategy("oas-center", small_sam, detector=ToldDetector(small_sam, *TOLD), max_boxes=2)
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     assert not prompts.are_boxes
     np.testing.assert_allclose(prompts.coords_px[:, 0], [[88, 48], [24, 32]], rtol=1e-5)
 
@@ -53,14 +53,14 @@ def test_the_detector_comes_from_a_file(small_sam: Sam, tmp_path: Path) -> None:
     path = tmp_path / "detector.safetensors"
     save_detector(ToldDetector(small_sam, *TOLD), path)
     photo = encode(small_sam, np.zeros((96, 128, 3), np.uint8))
-    (prompts,) = make_strategy("oas-box", small_sam, detector=str(path), max_boxes=5).rounds(photo, Counter())
+    (prompts,) = make_strategy("oas-box", small_sam, detector=str(path), max_boxes=5).rounds(photo, Fates())
     assert len(prompts) == 5
 
 
 def test_the_bundled_tiny_proposes_for_a_sam_without_a_detector(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
-    (own,) = make_strategy("oas-box", tiny, max_boxes=9).rounds(encode(tiny, scene), Counter())
+    (own,) = make_strategy("oas-box", tiny, max_boxes=9).rounds(encode(tiny, scene), Fates())
     strategy = make_strategy("oas-box", small_sam, max_boxes=9)
-    (prompts,) = strategy.rounds(encode(small_sam, scene), Counter())
+    (prompts,) = strategy.rounds(encode(small_sam, scene), Fates())
     assert len(own) == 9
     np.testing.assert_allclose(prompts.coords_px, own.coords_px, rtol=1e-4)  # where convolutions add in another order
     assert (strategy.detector.sam, strategy.detector.sam_sha256) == ("tiny", tiny.sha256)

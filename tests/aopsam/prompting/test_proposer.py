@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NoReturn
 
 import numpy as np
@@ -12,6 +11,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import make_strategy
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.proposer import Proposer
 from aopsam.sam import registry
 from aopsam.sam.decoders.efficient_sam import efficient_sam_ti
@@ -90,7 +90,7 @@ def test_a_peak_of_a_stretched_frame_is_the_right_pixel_of_a_photo_that_is_no_sq
         smoothing_sigma=0.0,
         adaptive_filtering=False,
     )
-    (prompts,) = strategy.rounds(encode(stretched, rgb), Counter())
+    (prompts,) = strategy.rounds(encode(stretched, rgb), Fates())
     assert prompts.coords_px[:, 0].tolist() == [pytest.approx(of_stretched, abs=0.01)]  # (192.5 W / 256, 64.5 H / 256)
 
 
@@ -101,7 +101,7 @@ def test_a_stretching_sam_whose_prompts_a_padding_one_proposes_keeps_the_padded_
     strategy = make_strategy(
         "aop", stretched, Peak("tiny", tiny.sha256), threshold=0.5, smoothing_sigma=0.0, adaptive_filtering=False
     )
-    (prompts,) = strategy.rounds(encode(stretched, rgb), Counter())
+    (prompts,) = strategy.rounds(encode(stretched, rgb), Fates())
     assert prompts.coords_px[:, 0].tolist() == [pytest.approx((192.5 * 250 / 256, 64.5 * 250 / 256), abs=0.2)]
 
 

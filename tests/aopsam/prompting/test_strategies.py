@@ -13,6 +13,7 @@ from segment_anything.utils.amg import build_all_layer_point_grids
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting import Decoded, make_strategy
 from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.fates import Fates
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
 
@@ -23,7 +24,7 @@ def photo(tiny: Sam, scene: np.ndarray) -> EncodedPhoto:
 
 
 def _all_points(name: str, photo: EncodedPhoto, **options: object) -> np.ndarray:
-    (prompts,) = make_strategy(name, photo.model, **options).rounds(photo, Counter())
+    (prompts,) = make_strategy(name, photo.model, **options).rounds(photo, Fates())
     return prompts.coords_px[:, 0]
 
 
@@ -44,8 +45,8 @@ def test_random_is_seeded_differs_between_photos_and_stays_inside(photo: Encoded
 
 def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[int], Counter[str]]:
     """Drive a strategy by hand: every prompt yields one mask of its own surroundings, of this predicted IoU."""
-    dropped, sizes = Counter(), []
-    rounds = strategy.rounds(photo, dropped)
+    fates, sizes = Fates(), []
+    rounds = strategy.rounds(photo, fates)
     prompts = next(rounds)
     while True:
         sizes.append(len(prompts))
@@ -56,7 +57,7 @@ def _run(strategy: AutoPrompts, photo: EncodedPhoto, iou: float) -> tuple[list[i
         try:
             prompts = rounds.send(decoded)
         except StopIteration:
-            return sizes, dropped
+            return sizes, fates.dropped
 
 
 def _peaks(photo: EncodedPhoto) -> int:
@@ -89,20 +90,20 @@ def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
 
 def test_aop_without_filtering_is_one_round_by_falling_confidence(photo: EncodedPhoto) -> None:
     strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=2)
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     assert (np.diff(prompts.confidence) <= 0).all()
     assert len(prompts) > 5
 
 
 def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
     strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5)
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     assert len(prompts) == 5
 
 
 def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: EncodedPhoto) -> None:
     def chosen(**options: object) -> Prompts:
-        (prompts,) = make_strategy("aop", photo.model, elimination="diverse", **options).rounds(photo, Counter())
+        (prompts,) = make_strategy("aop", photo.model, elimination="diverse", **options).rounds(photo, Fates())
         return prompts
 
     free, ten, many = chosen(), chosen(max_decoded=10), chosen(max_decoded=300)
@@ -128,8 +129,8 @@ def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dic
 
 def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPhoto) -> None:
     options = {"adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
-    (chosen,) = make_strategy("aop", photo.model, **options, elimination="diverse").rounds(photo, Counter())
-    (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Counter())
+    (chosen,) = make_strategy("aop", photo.model, **options, elimination="diverse").rounds(photo, Fates())
+    (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Fates())
     assert 0 < len(chosen) < 100
     assert sorted(chosen.coords_px[:, 0].tolist()) == sorted(all_of_them.coords_px[:, 0].tolist())
 
@@ -143,7 +144,7 @@ def test_a_budget_below_one_is_refused(photo: EncodedPhoto) -> None:
 
 def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
     strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1)
-    (prompts,) = strategy.rounds(photo, Counter())
+    (prompts,) = strategy.rounds(photo, Fates())
     points = prompts.coords_px[:, 0]
     assert (points > 0).all()
     assert (points < [320, 240]).all()
@@ -151,8 +152,8 @@ def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
 
 
 def test_hierarchical_asks_again_only_where_nothing_is_settled(photo: EncodedPhoto) -> None:
-    dropped: Counter[str] = Counter()
-    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=8).rounds(photo, dropped)
+    fates = Fates()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=8).rounds(photo, fates)
     first = next(rounds)
     assert first.coords_px[:, 0] == pytest.approx(build_all_layer_point_grids(2, 0, 1)[0] * [320, 240])
     logits = torch.full((2, 128, 128), -1.0)
@@ -161,26 +162,26 @@ def test_hierarchical_asks_again_only_where_nothing_is_settled(photo: EncodedPho
     second = rounds.send(Decoded(first, torch.full((4, 3), 0.9), logits))
     whole = build_all_layer_point_grids(8, 0, 1)[0] * [320, 240]
     assert second.coords_px[:, 0] == pytest.approx(whole[whole[:, 0] > 160])
-    assert dropped["inside a confident mask"] == 32
+    assert fates.dropped["inside a confident mask"] == 32
     with pytest.raises(StopIteration):
         rounds.send(Decoded(second, torch.zeros(32, 3), logits[:0]))
 
 
 def test_hierarchical_spends_what_is_left_of_its_budget_evenly(photo: EncodedPhoto) -> None:
-    dropped: Counter[str] = Counter()
-    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=8).rounds(photo, dropped)
+    fates = Fates()
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=8).rounds(photo, fates)
     second = rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))
     whole = build_all_layer_point_grids(4, 0, 1)[0] * [320, 240]
     assert second.coords_px[:, 0] == pytest.approx(whole[::4])
-    assert dropped["beyond max_decoded"] == 12
-    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=4).rounds(photo, Counter())
+    assert fates.dropped["beyond max_decoded"] == 12
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4, max_decoded=4).rounds(photo, Fates())
     first = next(rounds)
     with pytest.raises(StopIteration):
         rounds.send(Decoded(first, torch.zeros(4, 3), torch.zeros(0, 128, 128)))
 
 
 def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> None:
-    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4).rounds(photo, Counter())
+    rounds = make_strategy("hierarchical", photo.model, sparse=2, dense=4).rounds(photo, Fates())
     assert len(rounds.send(Decoded(next(rounds), torch.zeros(4, 3), torch.zeros(0, 128, 128)))) == 16
 
 

@@ -88,7 +88,9 @@ def test_bundled_model_is_found_and_states_its_thresholds() -> None:
 
 
 def test_unknown_name_lists_the_names() -> None:
-    with pytest.raises(ValueError, match=r"'vit_x'; the names are tiny, mobile_sam, vit_b, vit_l, vit_h"):
+    with pytest.raises(
+        ValueError, match=r"'vit_x'; did you mean vit_l\? choose from tiny, mobile_sam, vit_b, vit_l, vit_h"
+    ):
         load_sam("vit_x")
 
 

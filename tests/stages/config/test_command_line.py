@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from aopsam._options import Count, Share
 from pipelines import curate, label_corpus
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.errors import BadInput
+from tests.helpers import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +99,30 @@ def test_a_store_that_refuses_or_is_not_there_is_said_without_its_keys(fault: Ex
 def test_a_fault_of_our_own_keeps_its_traceback() -> None:
     with pytest.raises(KeyError), checking_input():
         raise KeyError("x")
+
+
+def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    said = capsys.readouterr().err
+    assert said == "test_command_line: stopped; the same command again does what is left undone\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["label_corpus", "evaluate", "curate", "browse_labels", "compare_labels", "export_labels", "import_labels"],
+)
+def test_flags_are_judged_before_what_takes_seconds_to_import(name: str) -> None:
+    code = f"""
+import sys
+from pipelines.{name} import main
+try:
+    main(["--no-such-flag"])
+except SystemExit as ended:
+    assert ended.code == 2
+assert not {{"torch", "ray"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)

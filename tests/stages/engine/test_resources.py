@@ -122,3 +122,16 @@ def test_while_ray_starts_its_errors_are_kept_and_no_other_line(fails: bool, cap
             raise OSError
     os.write(2, b"later\n")
     assert capfd.readouterr().err.encode() == b"".join(said.splitlines(keepends=True)[2:]) + b"later\n"
+
+
+def test_an_apple_gpu_is_asked_for_by_name_and_its_actors_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    laptop = Machines([{"CPU": 8, "memory": 2**34}])
+    with pytest.raises(BadInput, match="--device mps: torch finds no Apple GPU here"):
+        choose_resources(device="mps", on=laptop)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    chosen = choose_resources(device="mps", on=laptop)
+    assert (chosen.device, chosen.actors, chosen.most, chosen.openers) == ("mps", 1, 1, 0)
+    assert choose_resources(actors=2, device="mps", on=laptop).actors == 2
+    assert choose_resources(on=laptop).device == "cpu"
+    with pytest.raises(BadInput, match="--device mps: Ray's clusters know no Apple GPUs"):
+        choose_resources(device="mps", on=Machines(laptop.nodes, grows=True))

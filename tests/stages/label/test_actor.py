@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from aopsam.everything.ledger import Labelled
 from aopsam.everything.options import GeneratorOptions
 from aopsam.masks import rle
 from aopsam.prompting import Decoded
+from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import Grid
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -27,7 +29,7 @@ from schemas import labels
 from schemas.labels import MODEL_STAGES, SCHEMA
 from stages.config.label_config import LabelConfig
 from stages.corpus.listing import list_images
-from stages.label.actor import LabelPhotos, in_groups, make_generator
+from stages.label.actor import LabelPhotos, in_groups, is_traced, make_generator
 from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX, Opened
 from stages.label.row import labels_table
@@ -91,10 +93,10 @@ def test_seconds_are_those_spent_on_the_photo(photos: Path) -> None:
 class _Fragile(Grid):
     """A grid that a photo of 120 rows breaks."""
 
-    def rounds(self, photo: EncodedPhoto, dropped: Counter[str]) -> Generator[Prompts, Decoded, None]:
+    def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         if photo.hw[0] == 120:
             raise RuntimeError("no\nluck")
-        return super().rounds(photo, dropped)
+        return super().rounds(photo, fates)
 
 
 def test_rows_of_photos_labelled_together_are_those_of_each(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +126,10 @@ def test_rows_of_photos_labelled_together_are_those_of_each(photos: Path, monkey
 
 
 def _noted(
-    generator: AutoMaskGenerator, groups: list[int], images: Sequence[np.ndarray], working: Callable[[float], None]
+    generator: AutoMaskGenerator, groups: list[int], images: Sequence[np.ndarray], *how: Any
 ) -> list[Labelled | Exception]:
     groups.append(len(images))
-    return AutoMaskGenerator.label_together(generator, images, working)
+    return AutoMaskGenerator.label_together(generator, images, *how)
 
 
 def test_groups_are_bounded_by_photos_and_by_pixels() -> None:
@@ -188,3 +190,34 @@ def test_a_column_that_nobody_fills_is_named_before_anything_is_written(
 def test_a_column_that_the_schema_does_not_know_is_named() -> None:
     with pytest.raises(ValueError, match=r"'made_up' is no column of schemas/labels\.py"):
         labels_table([{"made_up": 1.0, "status": "failed"}])
+
+
+def test_a_share_of_the_photos_is_traced_and_masks_are_the_same(photos: Path) -> None:
+    listing = list_images(str(photos))
+    plain = LabelPhotos(CONFIG, str(photos))(listing).to_pylist()
+    share = sorted(int(row["image_id"][:8], 16) for row in plain if row["status"] == "ok")[1] / 2**32
+    rows = LabelPhotos(LabelConfig(prompts="aop"), str(photos), trace=share)(listing).to_pylist()
+    assert {row["trace"] for row in plain} == {None}
+    assert sum(row["trace"] is not None for row in rows) == 1
+    (row,) = (row for row in rows if row["trace"] is not None)
+    assert int(row["image_id"][:8], 16) < share * 2**32
+    prompts = row["trace"]["prompts"]
+    assert len(prompts) == row["prompts_proposed"]
+    assert sum(prompt["dropped"] is None for prompt in prompts) == row["prompts_decoded"]
+    (shown,) = row["trace"]["maps"]
+    grey = np.asarray(Image.open(io.BytesIO(shown["png"])))
+    rgb = np.asarray(Image.open(photos / row["file_name"]))
+    generator = make_generator(LabelConfig(prompts="aop"))
+    found = generator.label(rgb, trace=True)
+    assert [mask["segmentation"] for mask in row["masks"]] == [r["segmentation"] for r in found.records]
+    expected = found.trace.maps[0].confidence
+    assert np.abs(grey / 255 * shown["highest"] - expected).max() <= shown["highest"] / 509
+    assert shown["highest"] == pytest.approx(expected.max())
+    for told, prompt in zip(prompts, found.trace.prompts, strict=True):
+        assert told == {**prompt, "confidence": pytest.approx(prompt["confidence"])}
+
+
+def test_all_or_none_are_traced() -> None:
+    for image_id in ("0" * 32, "f" * 32):
+        assert is_traced(image_id, 1.0)
+        assert not is_traced(image_id, 0.0)

@@ -150,9 +150,9 @@ def test_photos_at_once_reach_the_actors_and_are_part_of_the_configuration(
     (images / "3.jpg").write_bytes(jpeg(3, (96, 128)))
     groups, whole = [], AutoMaskGenerator.label_together
 
-    def noted(generator: AutoMaskGenerator, images: Sequence[np.ndarray], working: Any) -> list[Any]:
+    def noted(generator: AutoMaskGenerator, images: Sequence[np.ndarray], *how: Any) -> list[Any]:
         groups.append(len(images))
-        return whole(generator, images, working)
+        return whole(generator, images, *how)
 
     monkeypatch.setattr(AutoMaskGenerator, "label_together", noted)
     job = LabelJob.prepare(GRID, str(images), out, 1, photos_at_once=2)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from aopsam.report.page import printable
 from stages.results.gallery import write_gallery
 from stages.results.report import write_report
 from stages.results.settle import settle
-from tests.helpers.made_gallery import index_of, made_run, photo_of
+from tests.helpers.made_gallery import index_of, made_run, made_trace, photo_of
 from tests.helpers.made_labels import HOSTILE_NAME, made_out, summary, write_labels
 
 STATUSES = ("ok", "empty", "rejected", "failed")
@@ -178,3 +180,49 @@ def test_the_report_and_the_gallery_name_each_other(tmp_path: Path) -> None:
     assert '<a href="../report.html">' in (out / "gallery" / "index.html").read_text()
     write_report(str(out), str(images), summary(rows), settle(str(out)))
     assert report.read_text() == linked
+
+
+def test_how_a_photo_was_prompted_is_told_where_its_row_tells(tmp_path: Path) -> None:
+    images, out, rows = made_run(tmp_path)
+    gallery = out / "gallery"
+    write_gallery(str(out), str(images), str(gallery), px=1000)
+    before = {photo["name"]: photo["key"] for photo in index_of(gallery)}
+    assert {photo_of(gallery, key)["trace"] for key in before.values() if key} == {None}
+    rows[0]["trace"] = made_trace()
+    write_labels(rows, out / "labels" / "x.parquet")
+    write_gallery(str(out), str(images), str(gallery), px=1000)
+    after = {photo["name"]: photo["key"] for photo in index_of(gallery)}
+    assert [name for name in before if before[name] != after[name]] == ["a.png"]
+    given = photo_of(gallery, after["a.png"])
+    assert given["trace"]["reasons"] == ["late", "near <b>"]
+    assert given["trace"]["prompts"] == [
+        [[24, 16], 1, -1],
+        [[100, 10], 1, 1],
+        [[60, 40], 2, -1],
+        [[96, 64], 2, -1],
+        [[10, 70], 2, 0],
+    ]
+    assert ["Confidence", "up to 0.25 on the map"] in given["facts"]
+    ((box, address),) = given["trace"]["maps"]
+    kind, _, data = address.partition(",")
+    assert (box, kind) == ([0, 0, 120, 80], "data:image/png;base64")
+    coloured = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+    assert coloured.shape == (8, 12, 4)
+    assert coloured[0, 0, 3] == 0 < coloured[4, 1, 3] < coloured[2, 5, 3] < 255
+    assert coloured[2, 5, 0] > coloured[2, 5, 2]
+    assert coloured[4, 1, 2] > coloured[4, 1, 0]
+
+
+@pytest.mark.parametrize("png", [b"", b"\x89PNG\r\n\x1a\n", "jpeg", "colour", "huge"])
+def test_a_map_that_is_none_is_named_with_its_photo(tmp_path: Path, png: bytes | str) -> None:
+    images, out, rows = made_run(tmp_path)
+    if isinstance(png, str):
+        size, mode, kind = {"jpeg": (8, "L", "JPEG"), "colour": (8, "RGB", "PNG"), "huge": (1025, "L", "PNG")}[png]
+        buffer = io.BytesIO()
+        Image.new(mode, (size, 4)).save(buffer, kind)
+        png = buffer.getvalue()
+    rows[0]["trace"] = made_trace()
+    rows[0]["trace"]["maps"][0]["png"] = png
+    write_labels(rows, out / "labels" / "x.parquet")
+    with pytest.raises(ValueError, match=r"a.png: a confidence map that is no grey PNG of at most 1024 px"):
+        write_gallery(str(out), str(images), str(out / "gallery"), px=100)

@@ -14,7 +14,7 @@ from aopsam.report.page import printable
 from stages.results.compare import compare_labels
 from stages.results.gallery import COLUMNS, GalleryWriter, write_gallery
 from tests.helpers.browser import PHONE, WIDE, chromium, opened, until
-from tests.helpers.made_gallery import made_run
+from tests.helpers.made_gallery import made_run, made_trace
 from tests.helpers.made_labels import HOSTILE_NAME, write_labels
 
 pytestmark = pytest.mark.browser
@@ -29,6 +29,15 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, out, _ = made_run(tmp_path_factory.mktemp("run"))
+    return Path(write_gallery(str(out), str(images), str(out / "gallery"), px=400).page)
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery whose last photo, a.png, tells how it was prompted."""
+    images, out, rows = made_run(tmp_path_factory.mktemp("traced"))
+    rows[0]["trace"] = made_trace()
+    write_labels(rows, out / "labels" / "x.parquet")
     return Path(write_gallery(str(out), str(images), str(out / "gallery"), px=400).page)
 
 
@@ -203,3 +212,90 @@ def test_thousands_of_photos_in_pages(browser: Any, tmp_path: Path) -> None:
         until(tab, "document.querySelectorAll('script[src*=rows]').length === 3")
         tab.locator("#order").select_option("best")
         until(tab, "document.querySelector('#photos .name').textContent === '04097.jpg'")
+
+
+def marks(tab: Any) -> list[str]:
+    """What is painted at the five prompts of `made_trace`, masks off: by the colours at and around each."""
+    tab.wait_for_timeout(150)  # the canvas fades in
+    colours = tab.evaluate("""() => {
+      const canvas = document.querySelector('.stage canvas'), copy = document.createElement('canvas');
+      Object.assign(copy, { width: canvas.width, height: canvas.height });
+      const pen = copy.getContext('2d', { willReadFrequently: true }); // the page's own is not read: that is warned of
+      pen.drawImage(canvas, 0, 0);
+      const at = (x, y) => [...pen.getImageData(x, y, 1, 1).data];
+      return [[24, 16], [100, 10], [60, 40], [96, 64], [10, 70]].map(([x, y]) => [at(x, y), at(x + 3, y)]);
+    }""")
+
+    def named(middle: list[int], beside: list[int]) -> str:
+        if middle[3] < 128:
+            return "ring" if beside[3] > 200 and min(beside[:3]) > 100 else "none"
+        _, green, blue, _ = middle
+        return "cross" if green < 150 else "large dot" if blue < 150 else "dot"
+
+    return [named(*pair) for pair in colours]
+
+
+def test_rounds_of_prompts_by_keys(browser: Any, traced: Path) -> None:
+    with opened(browser, traced, after="#photo=3") as tab:
+        tab.wait_for_selector("#list li")
+        tab.keyboard.press("m")
+        now, shown = tab.locator("#round-now"), tab.locator("#list li")
+        assert now.text_content() == "Round 2 of 2"
+        assert marks(tab) == ["dot", "cross", "large dot", "large dot", "cross"]
+        assert tab.locator("#fates li").all_text_contents() == [
+            *("waiting0", "decoded3", "of them in this round2", "dropped: late1", "dropped: near <b>1")
+        ]
+        assert shown.count() == 4
+        tab.keyboard.press(".")  # there is no third
+        assert now.text_content() == "Round 2 of 2"
+        tab.keyboard.press(",")
+        assert now.text_content() == "Round 1 of 2"
+        assert marks(tab) == ["large dot", "cross", "ring", "ring", "ring"]
+        assert shown.count() == 1
+        tab.keyboard.press(",")
+        tab.keyboard.press(",")
+        assert now.text_content() == "5 prompts proposed"
+        assert marks(tab) == ["ring"] * 5
+        assert shown.count() == 0
+        assert tab.locator("#round-before").is_disabled()
+        tab.keyboard.press(".")
+        assert marks(tab) == ["large dot", "cross", "ring", "ring", "ring"]
+        tab.keyboard.press("p")
+        assert marks(tab) == ["none"] * 5
+        picture = tab.locator(".stage .map")
+        assert not picture.is_visible()
+        tab.keyboard.press("c")
+        assert picture.bounding_box() == tab.locator(".stage .frame").bounding_box()
+        assert tab.locator("#map").get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_rounds_of_prompts_by_touch(browser: Any, traced: Path, dark: bool) -> None:
+    with opened(browser, traced, PHONE, dark, after="#photo=3") as tab:
+        tab.wait_for_selector("#list li")
+        tab.locator("#masks").tap()
+        assert min(tab.locator("#round-before").bounding_box()[side] for side in ("width", "height")) >= 40
+        tab.locator("#round-before").tap()
+        assert marks(tab)[:3] == ["large dot", "cross", "ring"]
+        tab.locator("#round").fill("0")
+        assert marks(tab) == ["ring"] * 5
+        tab.locator("#round-after").tap()
+        assert tab.locator("#round-now").text_content() == "Round 1 of 2"
+        tab.locator("#map").tap()
+        assert tab.locator(".stage .map").is_visible()
+        tab.locator("#before").tap()
+        until(tab, "document.getElementById('title').textContent.startsWith('sub/b.png')")
+        tab.wait_for_selector("#list li")
+        for control in ("#rounds", "#map", ".stage .map"):
+            assert not tab.locator(control).is_visible()
+        assert tab.locator("#list li").count() == 4
+
+
+def test_without_traces_there_are_no_controls_for_them(browser: Any, gallery: Path) -> None:
+    with opened(browser, gallery, after="#photo=3") as tab:
+        tab.wait_for_selector("#list li")
+        for key in (",", ".", "c"):
+            tab.keyboard.press(key)
+        assert tab.locator("#list li").count() == 4
+        assert tab.locator("#rounds, #map, .stage .map").count() == 0
+        assert "rounds" not in tab.locator("aside").text_content()

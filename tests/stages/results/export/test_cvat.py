@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from stages.results.export import export_labels
 from stages.results.export.selection import Selection
@@ -41,6 +42,25 @@ def test_masks_read_as_cvat_documents_them_are_the_same(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mask_of(elements[number], hw), mask)
         order = [masks[number].sum() for number in elements]
         assert order == sorted(order, reverse=True)
+
+
+@pytest.mark.filterwarnings("ignore")  # datumaro's own
+def test_datumaro_reads_the_same_masks(tmp_path: Path) -> None:
+    """Which CVAT itself reads with; no extra has it, as it wants older pyarrow, pandas and Pillow (docs/exports.md)."""
+    datumaro = pytest.importorskip("datumaro")
+    out, rows = made_run(tmp_path)
+    export_labels(str(out), "cvat", str(tmp_path / "cvat"), Selection())
+    (tmp_path / "cvat" / "images").symlink_to(tmp_path / "images")
+    read = datumaro.Dataset.import_from(str(tmp_path / "cvat" / "annotations.xml"), "cvat")
+    items = {item.id: item for item in read}
+    assert set(items) == {row["file_name"].rpartition(".")[0] for row in rows[:5]}
+    for row in rows[:5]:
+        found = items[row["file_name"].rpartition(".")[0]].annotations
+        masks = {int(each.attributes["mask"]): each for each in found}
+        assert sorted(masks) == list(range(len(row["masks"])))
+        for number, mask in enumerate(bitmaps(row)):
+            np.testing.assert_array_equal(masks[number].image, mask)
+            assert float(masks[number].attributes["score"]) == pytest.approx(row["masks"][number]["predicted_iou"])
 
 
 def test_names_that_xml_cannot_hold_are_written_out(tmp_path: Path) -> None:
