@@ -36,7 +36,7 @@ check: setup
 
 # The site of README and docs, in build/site; a link that leads nowhere is an error.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: setup
 	$(BIN)/ruff format .

@@ -222,8 +222,8 @@ def configuration_page() -> str:
         "Every setting of `label_corpus.py`, its default, and where that is from. Made from the code by",
         "`docs/make_pages.py`. `a_setting` is `--a-setting` on the command line, `a_setting:` in a file for",
         "`--config`, and, after prompting, `a_setting=` of `aopsam.AutoMaskGenerator`. Options of a strategy stand",
-        'in brackets, `--prompts "aop(threshold=0.03)"`, or under `strategy_options:` in the file. What is not given is',
-        "`–`. LOG is [benchmarks/LOG.md](../benchmarks/LOG.md), which has the figures; the papers' own numbers are",
+        'in brackets, `--prompts "aop(threshold=0.03)"`, or under `strategy_options:` in the file. What is not given',
+        "is `–`. LOG is [benchmarks/LOG.md](../benchmarks/LOG.md), which has the figures; the papers' own numbers are",
         "compared with the code in [constants](constants.md). Other commands: `--help`.",
     ]
     for target in TARGETS:

@@ -5,10 +5,10 @@
 
 `coco`, `label-studio`, `cvat`: one file to upload beside the photos, corrected and brought back by `import_labels.py`;
 `yolo`, `png` (label maps), `fiftyone`, `hf` (Hugging Face with Croissant): a folder with the photos; `sa1b`,
-`webdataset`: tars with the photos. Masks are exact, in `yolo` polygons, with holes and parts joined by a cut. Images
-that could not be labelled are left out and counted, as are those that are gone. Exits 0; 2 for wrong arguments or
-labels that cannot be read, and then the former export is still whole. Reads the tables a batch at a time; needs no GPU
-and starts no Ray.
+`webdataset`: tars with the photos. Masks are exact, in `yolo` polygons, with holes and parts joined by a cut; those
+whose parts lie too far apart for that are counted. Images that could not be labelled are left out and counted, as are
+those that are gone. Exits 0; 2 for wrong arguments or labels that cannot be read, and then the former export is still
+whole. Reads the tables a batch at a time; needs no GPU and starts no Ray.
 """
 
 from __future__ import annotations

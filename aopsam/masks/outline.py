@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 Ints = npt.NDArray[np.int64]
@@ -19,10 +20,24 @@ class Outline(NamedTuple):
             without a repeated point. Filled with its edge, as OpenCV fills polygons, it is the part without a loss on
             any side.
         area: pixels that it encloses, those of holes too; of a hole those of the hole, negative.
+        part: number of the part that it bounds, from 1; holes have that of the part they are in.
     """
 
     points_xy: Ints
     area: int
+    part: int
+
+
+class Joined(NamedTuple):
+    """A mask as one closed line.
+
+    Attributes:
+        points_xy: (K, 2) int64, the points where the line turns.
+        least_iou: IoU with the mask that the filled line has at least, for cuts between parts and parts left out.
+    """
+
+    points_xy: Ints
+    least_iou: float
 
 
 def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
@@ -43,6 +58,7 @@ def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
     way = np.repeat(np.arange(4), [len(each) for each in pixels])
     first, last = ((pixel + np.array(corner)[way]) @ (1, width) for corner in (begin, end))
     following = _following(first, last, way)
+    parts = ndimage.label(mask, np.ones((3, 3)))[0]
     found, left = [], np.ones(len(pixel), np.bool_)
     for start in range(len(pixels[0])):  # every line has an edge above a pixel
         if left[start]:
@@ -51,7 +67,8 @@ def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
                 line.append(edge)
             left[line] = False
             corners = pixel[line] + np.array(begin)[way[line]]
-            found.append(Outline(_distinct(pixel[line]), _enclosed(corners)))
+            part = int(parts[tuple(pixel[start][::-1])])
+            found.append(Outline(_distinct(pixel[line]), _enclosed(corners), part))
     return found
 
 
@@ -86,18 +103,16 @@ def _turns(points: Ints) -> Ints:
     return points[(arriving != leaving).any(axis=1)]
 
 
-def joined(lines: list[Outline]) -> Ints:
-    """Join the outlines of a mask to one closed line (K, 2), by a cut to the nearest point for each hole and part.
+def joined(lines: list[Outline]) -> Joined:
+    """Join the outlines of a mask to one closed line, by a cut to the nearest point for each hole and part.
 
     Filled, a cut shows nothing inside the mask and a line of one pixel between its parts; a part of fewer pixels than
     that line is left out. So parts that lie far apart cost either.
 
     Args:
         lines: at least one, of `outlines`.
-
-    Returns:
-        The points where the line turns.
     """
+    pixels = np.bincount([line.part for line in lines], [line.area for line in lines])
     points = np.concatenate([line.points_xy for line in lines])
     of_line = np.repeat(np.arange(len(lines)), [len(line.points_xy) for line in lines])
     places = [slice(*ends) for ends in np.searchsorted(of_line, [[n, n + 1] for n in range(len(lines))]).tolist()]
@@ -117,15 +132,23 @@ def joined(lines: list[Outline]) -> Ints:
             distance[rest[closer]], nearest[rest[closer]] = away[closer], at[closer] + places[line].start
         return rest
 
-    largest = int(np.argmax([line.area for line in lines]))
+    largest = max(range(len(lines)), key=lambda n: (pixels[lines[n].part], lines[n].area))
+    parts, left_out, added = {lines[largest].part}, 0, 0
     rest = reach(largest)
     while len(rest):
         there = int(rest[distance[rest].argmin()])
         line, here = int(of_line[there]), int(nearest[there])
-        if 0 < lines[line].area < distance[there]:
-            of_line[places[line]] = -1
-            rest = np.flatnonzero(of_line >= 0)
-            continue
+        part = lines[line].part
+        if part not in parts:
+            if pixels[part] < distance[there]:
+                for other in range(len(lines)):
+                    if lines[other].part == part:
+                        of_line[places[other]] = -1
+                left_out += int(pixels[part])
+                rest = np.flatnonzero(of_line >= 0)
+                continue
+            parts.add(part)
+            added += int(distance[there]) - 1
         before = (there if there > places[line].start else places[line].stop) - 1
         bend, new = _bend(nodes[here], nodes[there]), len(nodes)
         nodes += [bend, nodes[there], bend, nodes[here]]
@@ -135,7 +158,8 @@ def joined(lines: list[Outline]) -> Ints:
     order = [places[largest].start]
     while (after := following[order[-1]]) != order[0]:
         order.append(after)
-    return _turns(np.array([nodes[place] for place in order], np.int64))
+    points_xy = _turns(np.array([nodes[place] for place in order], np.int64))
+    return Joined(points_xy, float((pixels.sum() - left_out) / (pixels.sum() + added)))
 
 
 def _bend(here: list[int], there: list[int]) -> list[int]:

@@ -62,6 +62,9 @@ LISTED = {
     "label_corpus.py --images ~/photos --config runs/calibration/config.yaml --out out4": FOLLOWED,
     "label_corpus.py --images PHOTOS --prompts grid-32 --out runs/teacher": OTHER_NAMES,
     "label_corpus.py --images PHOTOS --predictor runs/predictor/predictor.safetensors --out out": OTHER_NAMES,
+    "label_corpus.py --images photos --out out --sam hf:runs/my-fine-tune": (
+        "not run: tests/aopsam/sam/test_hugging_face.py labels with SAMs of transformers by the library"
+    ),
     "pip install .": "not run: tests/test_package.py looks into the wheel; CI installs -e '.[dev]'",
     "pip install -e '.[corpus]'": "not run: CI installs -e '.[dev]', which has it",
     "curate.py --data SHARD… --keep 0.3 --out runs/curated": EVERY,
@@ -93,10 +96,10 @@ COMMANDS = {f"python pipelines/{text}" if re.match(r"\w+\.py ", text) else text:
 
 
 def commands_of(text: str) -> list[str]:
-    """Commands of a page's `sh` blocks, without comments and doubled spaces."""
-    lines = [
-        line for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for line in block.split("\n")
-    ]
+    """Commands of a page's `sh` blocks and indented ones, without comments and doubled spaces."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.split("\n")]
+    lines += re.findall(r"^ {4}((?:make|pip|python|ray) .*)$", text, re.MULTILINE)
     bare = [" ".join(re.sub(r"(^|\s)#.*", "", line).split()) for line in lines]
     return [line for line in bare if line]
 
@@ -116,8 +119,8 @@ def test_every_command_is_listed_and_none_is_listed_that_is_gone() -> None:
 
 
 def test_a_new_command_is_found() -> None:
-    text = "# A\n```sh\nmake test\npython pipelines/new.py --all  # what is new\n\n```\n```python\nimport aopsam\n```\n"
-    assert unlisted([text], COMMANDS) == ["python pipelines/new.py --all"]
+    text = "# A\n```sh\nmake test\npython pipelines/new.py --all  # what is new\n\n```\n\n    make all\n\nmake no\n"
+    assert unlisted([text], COMMANDS) == ["python pipelines/new.py --all", "make all"]
 
 
 @pytest.mark.parametrize("where", sorted({where for where in COMMANDS.values() if not where.startswith("not run: ")}))

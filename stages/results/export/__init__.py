@@ -70,4 +70,5 @@ def export_labels(labels: str, to: str, out: str, selection: Selection, images: 
     find_labels(labels)  # before anything is written
     chosen = Chosen(labels, selection, images)
     path = form.write(chosen, out)
-    return Exported(path, chosen.n_photos, chosen.n_masks, chosen.left_out, chosen.masks_left_out, chosen.gone)
+    counts = chosen.n_photos, chosen.n_masks, chosen.left_out, chosen.masks_left_out
+    return Exported(path, *counts, chosen.gone, chosen.inexact)

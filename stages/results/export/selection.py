@@ -129,6 +129,7 @@ class Chosen:
         left_out: number of photos by status, or why.
         masks_left_out: of photos that are exported.
         gone: line of the first photo that is gone.
+        inexact: masks that the format cannot hold well, counted by it.
     """
 
     labels: str
@@ -141,6 +142,7 @@ class Chosen:
     masks_left_out: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     gone: str | None = None
+    inexact: int = 0
 
     def photos(self, *, encoded: bool = False) -> Iterator[Photo]:
         """Yield the photos, in the order of the files of labels.

@@ -16,27 +16,35 @@ INTO_PIXEL = 0.25
 (supervision) both come to that pixel, and fill the polygon with its edge as OpenCV does: no side is lost."""
 
 
+LEAST_IOU = 0.95
+"""Between a mask and its polygon; masks below are written, and counted."""
+
+
 def write_yolo(chosen: Chosen, out: str) -> str:
     """Write `out`/images, `out`/labels and data.yaml.
 
     A line is a mask: `0 x y x y …`, parts of width and height. The format knows no holes and no parts: both are joined
-    to one polygon by a cut (`aopsam.masks.outline.joined`), as Ultralytics' own converter joins parts. There is no
-    place for scores.
+    to one polygon by a cut (`aopsam.masks.outline.joined`), as Ultralytics' own converter joins parts. So a mask in
+    parts that lie far apart, for their size, has no good polygon; `chosen.inexact` counts them. There is no place for
+    scores.
     """
     with write_folder(out) as folder:
         for photo in chosen.photos(encoded=True):
             stem = file_stem(photo)
             encoded, suffix = plain_photo(photo)
             folder.write(f"images/{stem}{suffix}", encoded)
-            lines = [_line(mask) for mask in photo.masks]
-            folder.write(f"labels/{stem}.txt", "".join(f"0 {line}\n" for line in lines).encode())
+            polygons = [_polygon(mask) for mask in photo.masks]
+            chosen.inexact += sum(least_iou < LEAST_IOU for _, least_iou in polygons)
+            folder.write(f"labels/{stem}.txt", "".join(f"0 {line}\n" for line, _ in polygons).encode())
         folder.write("data.yaml", DATA_YAML.encode())
     return out
 
 
-def _line(mask: Mask) -> str:
+def _polygon(mask: Mask) -> tuple[str, float]:
+    """Return the points of a mask's polygon as text, and the IoU that it has at least with the mask."""
     left, top, _, _ = mask.bbox_xywh
-    points = joined(outlines(mask.cropped())) + np.array([left, top]) + INTO_PIXEL
+    line, least_iou = joined(outlines(mask.cropped()))
+    points = line + np.array([left, top]) + INTO_PIXEL
     height, width = mask.hw
     shares = np.resize(points, (max(3, len(points)), 2)) / (width, height)  # a pixel or a line has fewer than 3
-    return " ".join(f"{share:.6f}" for share in shares.ravel())
+    return " ".join(f"{share:.6f}" for share in shares.ravel()), least_iou

@@ -65,15 +65,17 @@ def test_areas_add_up_to_the_mask_and_points_lie_in_it(smooth: int) -> None:
 
 def test_a_closed_line_reaches_all_sides_of_the_photo() -> None:
     mask = np.ones((5, 7), bool)
-    assert sorted(joined(outlines(mask)).tolist()) == [[0, 0], [0, 4], [6, 0], [6, 4]]
+    assert sorted(joined(outlines(mask)).points_xy.tolist()) == [[0, 0], [0, 4], [6, 0], [6, 4]]
 
 
 def test_holes_and_parts_are_joined_by_cuts() -> None:
     mask = disc(90, 120, 60, 45, 40) & ~disc(90, 120, 45, 40, 9) & ~disc(90, 120, 75, 50, 12)
-    assert iou(filled(joined(outlines(mask)), mask.shape), mask) > 0.999
+    assert iou(filled(joined(outlines(mask)).points_xy, mask.shape), mask) > 0.999
     two = mask | disc(90, 120, 110, 20, 9)
-    whole = filled(joined(outlines(two)), two.shape)
+    line, least_iou = joined(outlines(two))
+    whole = filled(line, two.shape)
     assert iou(whole, two) > 0.995
+    assert iou(whole, two) == pytest.approx(least_iou)
     assert 0 < (whole & ~two).sum() < 12  # the cut between the parts
 
 
@@ -81,14 +83,31 @@ def test_a_part_smaller_than_its_cut_is_left_out() -> None:
     mask = disc(60, 200, 30, 30, 20)
     speck = mask.copy()
     speck[30, 190:193] = True
-    assert np.array_equal(filled(joined(outlines(speck)), mask.shape), mask)
+    assert np.array_equal(filled(joined(outlines(speck)).points_xy, mask.shape), mask)
+
+
+def test_a_part_that_is_left_out_takes_its_holes_along() -> None:
+    mask = disc(60, 300, 30, 30, 20)
+    ring = mask | (disc(60, 300, 280, 30, 6) & ~disc(60, 300, 280, 30, 4))
+    line, least_iou = joined(outlines(ring))
+    assert np.array_equal(filled(line, mask.shape), mask)
+    assert least_iou == pytest.approx(mask.sum() / ring.sum())
+
+
+def test_a_ring_counts_the_pixels_that_it_has() -> None:
+    mask = disc(90, 500, 30, 45, 20)
+    ring = disc(90, 500, 400, 45, 40) & ~disc(90, 500, 400, 45, 39)  # encloses more than the disc, and has fewer
+    line, least_iou = joined(outlines(mask | ring))
+    assert np.array_equal(filled(line, mask.shape), mask)
+    assert least_iou == pytest.approx(mask.sum() / (mask.sum() + ring.sum()))
 
 
 def test_any_mask_makes_one_closed_line() -> None:
     for seed in range(5):
         mask = noise(seed, seed)
         lines = outlines(mask)
-        line = joined(lines)
+        line, least_iou = joined(lines)
+        assert iou(filled(line, mask.shape), mask) >= least_iou
         assert len(np.unique(line, axis=0)) > 3
         if seed > 2:
             assert iou(filled(line, mask.shape), mask) > 0.95

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from stages.results.export import export_labels
 from stages.results.export.selection import Selection
+from tests.helpers.made_labels import disc, mask_record, write_labels
 from tests.helpers.made_run import bitmaps, iou, made_run
 
 
@@ -56,6 +57,19 @@ def test_points_cut_off_and_points_rounded_are_the_same_pixels(tmp_path: Path) -
         assert mask[y, x].sum() >= len(x) - 2  # a cut between parts may turn on its way, there and back
         rows_of, columns_of = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert (x.min(), x.max(), y.min(), y.max()) == (columns_of[0], columns_of[-1], rows_of[0], rows_of[-1])
+
+
+def test_masks_in_parts_far_apart_are_counted(tmp_path: Path) -> None:
+    out, rows = made_run(tmp_path)
+    far = disc(90, 120, 10, 45, 6) | disc(90, 120, 110, 45, 6)  # 89 pixels between two of 113
+    near = disc(90, 120, 30, 45, 25) | disc(90, 120, 60, 45, 3)
+    rows[0]["masks"] = [mask_record(mask, (1, 1)) for mask in (far, near)]
+    write_labels(rows[:1], out / "labels" / "labels-a.parquet")
+    (out / "labels" / "labels-b.parquet").unlink()
+    exported = export_labels(str(out), "yolo", str(tmp_path / "yolo"), Selection())
+    assert (exported.annotations, exported.inexact) == (2, 1)
+    assert str(exported).endswith("\n1 masks are in parts too far apart for one polygon: their IoU may be below 0.95")
+    assert export_labels(str(out), "coco", str(tmp_path / "coco"), Selection()).inexact == 0
 
 
 def test_photos_lie_upright_whatever_their_file_says(tmp_path: Path) -> None:
