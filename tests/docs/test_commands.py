@@ -47,6 +47,11 @@ LISTED = {
     "retrain.py --corpus s3://bucket/photos --registry s3://bucket/registry --eval s3://bucket/val.json": EVERY,
     "label_corpus.py --images s3://bucket/photos --predictor s3://bucket/registry@latest --out s3://bucket/out": EVERY,
     "registry.py --registry s3://bucket/registry --rollback": RETRAIN,
+    "pip install 'aopsam[onnx]'": "not run: CI installs the extra with the others",
+    "export_onnx.py --sam vit_b --out runs/onnx": EVERY,
+    "python examples/onnx_everything.py runs/onnx aop photo.jpg > masks.json": (
+        "run by tests/aopsam/onnx/test_export.py, on another model"
+    ),
     "label_corpus.py --images ~/photos --prompts grid-32 --out runs/teacher": FOLLOWED,
     "build_prompt_maps.py --data runs/teacher --out runs/maps": FOLLOWED,
     "train_predictor.py --data runs/maps --out runs/predictor": FOLLOWED,
