@@ -50,7 +50,7 @@ LISTED = {
     "pip install 'aopsam[onnx]'": "not run: CI installs the extra with the others",
     "export_onnx.py --sam vit_b --out runs/onnx": EVERY,
     "python examples/onnx_everything.py runs/onnx aop photo.jpg > masks.json": (
-        "run by tests/aopsam/onnx/test_export.py, on another model"
+        "not run: tests/aopsam/onnx/test_export.py runs it on another model"
     ),
     "label_corpus.py --images ~/photos --prompts grid-32 --out runs/teacher": FOLLOWED,
     "build_prompt_maps.py --data runs/teacher --out runs/maps": FOLLOWED,
