@@ -24,7 +24,8 @@ from tests.helpers.small_sams import SmallEncoder
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files that start Ray first: they take longest, and a process that begins one last leaves the other idle."""
     with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: item.path not in with_ray)
+    # A cluster of three nodes waits for all of them: not while types are checked beside the first tests.
+    items.sort(key=lambda item: (item.path not in with_ray, item.path.name == "test_cluster.py"))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import mkdtemp
@@ -57,7 +58,9 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every job that is imported run here."""
+    """Let every job that is imported run here, and those that pipelines import when they run."""
+    for name in ("stages.label.job", "stages.results.finish", "stages.curate.run", "stages.evaluate.run"):
+        import_module(name)
     pipelines = (
         "build_prompt_maps",
         "build_edge_maps",
