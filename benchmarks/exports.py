@@ -36,11 +36,11 @@ from stages.results.export.selection import Chosen, Selection
 MASKS, POLYGONS = 0.99, 0.95
 RLE = Any
 Read = Iterator[tuple[str, list[RLE]]]
-"""Of each photo its name, or the end of its file's name, and its masks in the order of the labels."""
+"""Masks read back: of each photo its name, or the end of its file's name, and its masks in the order of the labels."""
 
 
 class Result(NamedTuple):
-    """What came back of one format; `stated` masks may be below the bar, as the export said."""
+    """Figures of one format read back; `stated` masks may be below the bar, as the export said."""
 
     photos: int
     masks: int
@@ -223,7 +223,7 @@ READERS: dict[str, tuple[Callable[[str], Read], str, float]] = {
     "hf": (read_hugging_face, "datasets", MASKS),
     "label-studio": (read_label_studio, "label-studio-sdk", MASKS),
 }
-"""Of each format its reader, the package that reads, and the least IoU."""
+"""Name of a format -> its reader, the package that reads, and the least IoU."""
 
 
 if __name__ == "__main__":

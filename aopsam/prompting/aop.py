@@ -31,7 +31,7 @@ from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import Thresholds, thresholds_of
 
 MOST_SIGMA = 64.0
-"""Of the map's 256 cells; wider than this nothing is left of it."""
+"""Widest smoothing, in cells of the map's 256 a side; wider than this nothing is left of it."""
 
 OVER_BUDGET = "beyond max_decoded"
 """Reason of prompts that nothing but `max_decoded` kept from the decoder."""

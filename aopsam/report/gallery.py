@@ -37,10 +37,10 @@ BOTH, ONLY = (148, 163, 184), ((249, 115, 22), (20, 184, 166))
 """Colours of a comparison: masks that both sides have, and those that only the first, only the second has."""
 
 MAP_COLOURS = ((49, 18, 59), (58, 130, 246), (41, 239, 162), (237, 208, 58), (214, 48, 9), (122, 4, 3))
-"""Of a confidence map, from 0 to its highest value: violet, blue, green, yellow, red."""
+"""Colours of a confidence map, from 0 to its highest value: violet, blue, green, yellow, red."""
 
 MAP_DENSITY = 0.85
-"""Of the map at its highest value; at 0 the photo alone is seen."""
+"""Opacity of the confidence map at its highest value; at 0 the photo alone is seen."""
 
 MOST_MAP_PX = 1024
 """Longer side of a confidence map; the predictor's have 256."""
