@@ -29,9 +29,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from stages.config.selection import Selection
 from stages.results.export import EXPORTS, export_labels
 from stages.results.export.photo_files import file_stem
-from stages.results.export.selection import Chosen, Selection
+from stages.results.export.selection import Chosen
 
 MASKS, POLYGONS = 0.99, 0.95
 RLE = Any

@@ -23,11 +23,13 @@ import torch
 from aopsam.metrics import paired_difference
 from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.interior import interior_point
-from aopsam.predictor.targets import PRESETS, Combine, prompt_map
+from aopsam.predictor.kernels import PRESETS, Combine
+from aopsam.predictor.targets import prompt_map
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from aopsam.training.predictor import PredictorRecipe, PromptMaps
+from aopsam.training.predictor import PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import PredictorRecipe
 from benchmarks.judged_predictor import scores
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
