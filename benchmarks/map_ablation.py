@@ -29,7 +29,7 @@ from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
 from aopsam.training.predictor import PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
-from aopsam.training.recipes import PredictorRecipe
+from aopsam.training.recipes import MapLoss, PredictorRecipe
 from benchmarks.judged_predictor import scores
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
@@ -42,7 +42,7 @@ class Variant:
 
     preset: str = "medium"
     combine: Combine = "max"
-    loss: str = "mse"
+    loss: MapLoss = "mse"
 
 
 VARIANTS = {
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judged = list(islice(load_photos(shards, lambda line: None, read_annotated), arguments.photos))
     photos = PromptedPhotos(load_sam(training.sam), judged)
     base = PredictorRecipe(steps=arguments.steps, warmup=arguments.steps // 5, accumulate=1)
-    runs: list[tuple[str, PromptMaps, PromptMaps, str]] = []
+    runs: list[tuple[str, PromptMaps, PromptMaps, MapLoss]] = []
     for name in arguments.only:
         variant = VARIANTS[name]
         runs.append((name, Retargeted(training, variant), held_out, variant.loss))

@@ -209,10 +209,13 @@ def _parsed(
         ValueError: a value that does not fit.
     """
     said = io.StringIO()
-    settings = {"config": (tyro.conf.FlagCreatePairsOff,), "return_unknown_args": True, "add_help": False}
+    config = (tyro.conf.FlagCreatePairsOff,)
     try:
         with redirect_stderr(said):
-            return cast(tuple[Arguments, list[str]], tyro.cli(kind, args=words, default=default, **settings))
+            parsed = tyro.cli(
+                kind, args=words, default=default, config=config, return_unknown_args=True, add_help=False
+            )
+            return cast(tuple[Arguments, list[str]], parsed)
     except SystemExit:
         lines = [line.strip("│ ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
         line = " ".join(takewhile(lambda line: not line.startswith("───"), lines))

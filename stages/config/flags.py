@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import takewhile
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from docstring_parser import parse_from_object
@@ -95,10 +95,10 @@ def flags_of(kind: type[Any], default: Any = None, section: str | None = None) -
         made = entry.default if entry.default_factory is MISSING else entry.default_factory()
         value = made if default is None else getattr(default, entry.name)
         if is_dataclass(inner):
-            yield from flags_of(inner, value, about.rstrip("."))
+            yield from flags_of(cast(type[Any], inner), value, about.rstrip("."))
             continue
-        names = [name for rule in metadata if (name := getattr(rule, "name", None))]
-        name = f"--{'no-' if value is True else ''}{(names or [entry.name])[0].replace('_', '-')}"
+        given = [rule.name for rule in metadata if getattr(rule, "name", None)]
+        name = f"--{'no-' if value is True else ''}{(given or [entry.name])[0].replace('_', '-')}"
         yield Flag(name, hint, value, about, section or home[entry.name])
 
 
