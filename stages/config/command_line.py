@@ -216,10 +216,10 @@ def _parsed(
                 kind, args=words, default=default, config=config, return_unknown_args=True, add_help=False
             )
             return cast(tuple[Arguments, list[str]], parsed)
-    except SystemExit:
-        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
-        line = " ".join(takewhile(lambda line: not line.startswith("───"), lines))
-        raise ValueError(_with_flag(judge_value(flags, words, line))) from None
+    except SystemExit:  # boxes of lines or, where those cannot be printed, of ASCII
+        lines = [line.strip("│|─- ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰", "+"))]
+        line = " ".join(takewhile(lambda line: not line.startswith("For full helptext"), lines))
+        raise ValueError(_with_flag(judge_value(flags, words, line.strip()))) from None
 
 
 def _with_flag(said: str) -> str:

@@ -135,10 +135,10 @@ def judge_value(flags: Sequence[Flag], words: Sequence[str], said: str) -> str:
         words: the command line.
         said: what tyro says of it.
     """
-    named = re.search(r"--[\w-]+", said)
+    named = re.search(r"--[a-z][\w-]*", said)
     flag = next((flag for flag in flags if named and flag.name == named[0]), None)
     if flag is None:
-        return re.sub(r"^Error parsing \S+: ", "", said)
+        return re.sub(r"^.*?Error parsing \S+: ", "", said)
     start = [word.partition("=")[0].replace("_", "-") for word in words].index(flag.name)
     values = [*words[start].split("=", 1)[1:], *takewhile(lambda word: not word.startswith("--"), words[start + 1 :])]
     return (
