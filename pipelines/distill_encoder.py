@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from aopsam._options import Count, Limits, OneOf
 from aopsam.sam.names import TRAINABLE
@@ -65,20 +65,26 @@ class Arguments(TrainingArguments):
     teacher_px: Count | None = None
     """Side of what EfficientSAM's teacher reads; by default the teacher's own, the paper's 224."""
 
+    def job(self) -> Any:
+        """Return the checked job: teacher, student, photos, recipe."""
+        from stages.train.distillation import DistillationJob, student_recipe
+
+        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
+        given = {name: getattr(self, name) for name in (*names, "picture_px", "teacher_px")}
+        recipe = student_recipe(self.method, self.recipe, self.workers, given)
+        return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)
+
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
-    from stages.train.distillation import DistillationJob, distillation_task, finish_student, student_recipe
+    from stages.train.distillation import distillation_task, finish_student
     from stages.train.on_ray import train_on_ray  # here: flags are judged before torch is imported
 
     with checking_input():
         arguments.check_out("student.safetensors")
-        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
-        given = {name: getattr(arguments, name) for name in (*names, "picture_px", "teacher_px")}
-        recipe = student_recipe(arguments.method, arguments.recipe, arguments.workers, given)
-        job = DistillationJob(arguments.data, recipe, arguments.out, arguments.checkpoint, arguments.start)
+        job = arguments.job()
         task = distillation_task(job, problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     if not len(task.photos):
@@ -88,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = train_on_ray("distill_encoder", partial(distillation_task, job), task, arguments)
     if weights is None:
         return 0
-    path = f"{arguments.out.rstrip('/')}/student.safetensors"
-    finish_student(task, weights, path, arguments.method)
+    finish_student(task, weights, path := f"{arguments.out.rstrip('/')}/student.safetensors", arguments.method)
     print(f"{redact(path)}: {arguments.student}")
     return 0
 

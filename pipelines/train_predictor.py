@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 
@@ -57,39 +58,40 @@ class Arguments(TrainingArguments):
     threshold: Share | None = None
     """Sampling threshold, such as the paper's 0.2, in place of one chosen for --prompts."""
 
+    def job(self) -> Any:
+        """Return the job: maps to train on, photos to validate on, recipe; a ValueError names photos not there."""
+        from stages.annotations.shards import list_shards
+        from stages.registry.reference import resolve_predictor
+        from stages.train.predictor import PredictorJob
+
+        return PredictorJob(
+            folders=self.data,
+            recipe=self.recipe,
+            sampling=Sampling(self.threshold or 0.0, self.smoothing_sigma, self.spacing),
+            prompts=self.prompts if self.threshold is None else None,
+            shards=tuple(shard for data in self.validate for shard in list_shards(data)),
+            photos=self.validate_photos,
+            checkpoint=self.checkpoint,
+            start=resolve_predictor(self.start),
+        )
+
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    return run(parse(Arguments, argv))
-
-
-def run(arguments: Arguments) -> int:
-    """Train; what takes seconds to import comes now, after the flags have been judged."""
-    from stages.annotations.shards import list_shards
-    from stages.registry.reference import resolve_predictor
-    from stages.train.on_ray import train_on_ray
-    from stages.train.predictor import PredictorJob, finish_predictor, predictor_task
+    arguments = parse(Arguments, argv)
+    from stages.train.on_ray import train_on_ray  # here: flags are judged before torch is imported
+    from stages.train.predictor import finish_predictor, predictor_task
 
     with checking_input():
         arguments.check_out("predictor.safetensors")
-        job = PredictorJob(
-            folders=arguments.data,
-            recipe=arguments.recipe,
-            sampling=Sampling(arguments.threshold or 0.0, arguments.smoothing_sigma, arguments.spacing),
-            prompts=arguments.prompts if arguments.threshold is None else None,
-            shards=tuple(shard for data in arguments.validate for shard in list_shards(data)),
-            photos=arguments.validate_photos,
-            checkpoint=arguments.checkpoint,
-            start=resolve_predictor(arguments.start),
-        )
+        job = arguments.job()
         task = predictor_task(job)
     print(f"{len(task.dataset)} rows to train on", file=sys.stderr)
     weights = train_on_ray("train_predictor", partial(predictor_task, job), task, arguments)
     if weights is None:
         return 0
-    path = f"{arguments.out.rstrip('/')}/predictor.safetensors"
-    predictor = finish_predictor(job, task, weights, path)
+    predictor = finish_predictor(job, task, weights, path := f"{arguments.out.rstrip('/')}/predictor.safetensors")
     print(f"{redact(path)} for {predictor.sam}, {predictor.sampling}")
     return 0
 
