@@ -1,8 +1,7 @@
 """Distil a light image encoder from a heavy one, on photos without annotations, on Ray Train.
 
 On a laptop:
-    python pipelines/distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data photos \\
-        --out out/student
+    python pipelines/distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data photos --out out
 On a cluster (absolute paths or URIs that every node reaches), EfficientSAM as its paper begins it:
     ray job submit --working-dir . -- python pipelines/distill_encoder.py --method sami --recipe paper \\
         --teacher vit_h --student efficient_sam_ti --data s3://bucket/imagenet --out s3://bucket/ti --workers 8
@@ -10,9 +9,8 @@ On a cluster (absolute paths or URIs that every node reaches), EfficientSAM as i
 Methods: `decoupled`, student embedding -> teacher embedding (MobileSAM); `sami`, the teacher's features from a quarter
 of the picture (EfficientSAM). Data: folders, globs, tars (SA-1B's too; its JSONs are not read) or Parquet files of
 photos; one in ten is held out. Writes OUT/student.safetensors: the student's encoder with the teacher's prompt encoder
-and mask decoder, for `--sam STUDENT --checkpoint` and to be fine-tuned (EfficientSAM's by SAMI has to be, and its
-decoder, of other layers than SAM's, with it). Checkpoints lie in OUT/train, and the same command again goes on from the
-last. Exit codes: 0, 2, 3 if no photo can be read.
+and mask decoder, for `--sam STUDENT --checkpoint` and fine-tuning (which EfficientSAM's by SAMI needs, its decoder,
+too). The same command goes on from OUT/train. Exit codes: 0, 2, 3 if no photo can be read.
 """
 
 from __future__ import annotations
@@ -71,8 +69,8 @@ class Arguments(TrainingArguments):
 
         names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
         given = {name: getattr(self, name) for name in (*names, "picture_px", "teacher_px")}
-        recipe = student_recipe(self.method, self.recipe, self.workers, given)
-        return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)
+        made = student_recipe(self.method, self.recipe, self.workers, given)
+        return DistillationJob(self.data, made, self.out, self.checkpoint, self.start)
 
 
 @command
@@ -91,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("distill_encoder: no photo that can be trained on", file=sys.stderr)
         return 3
     print(task.pool.describe(), file=sys.stderr)
-    weights = train_on_ray("distill_encoder", partial(distillation_task, job), task, arguments)
-    if weights is None:
+    if (weights := train_on_ray("distill_encoder", partial(distillation_task, job), task, arguments)) is None:
         return 0
     finish_student(task, weights, path := f"{arguments.out.rstrip('/')}/student.safetensors", arguments.method)
     print(f"{redact(path)}: {arguments.student}")
