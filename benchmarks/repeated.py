@@ -1,10 +1,15 @@
-"""A folder of as many photos as a benchmark needs, made by linking those of another folder again and again."""
+"""As many photos or labels as a benchmark needs: those of a folder or of a run again and again."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.results.read import read_labels
 
 
 def repeat_photos(images: Path, count: int, folder: Path) -> Path:
@@ -23,4 +28,31 @@ def repeat_photos(images: Path, count: int, folder: Path) -> Path:
             os.link(photo, target)
         except OSError:
             shutil.copyfile(photo, target)
+    return folder
+
+
+def repeat_labels(labels: str, count: int, folder: Path, masks: int | None = None) -> Path:
+    """Write labels of `count` rows: those of `labels` again and again, each with an `image_id` of its own.
+
+    Args:
+        labels: OUT of a labelling run.
+        count: rows to write.
+        folder: made here; `folder`/labels/repeated.parquet is written.
+        masks: keep so many masks of each row, the first ones; None keeps all.
+
+    Returns:
+        `folder`.
+    """
+    table = pa.concat_tables(read_labels(labels))
+    if masks is not None:
+        column = table.schema.get_field_index("masks")
+        first = pa.array([row[:masks] for row in table["masks"].to_pylist()], table["masks"].type)
+        table = table.set_column(column, table.schema.field(column), first)
+    number = table.schema.get_field_index("image_id")
+    (folder / "labels").mkdir(parents=True)
+    with pq.ParquetWriter(folder / "labels" / "repeated.parquet", table.schema) as writer:
+        for start in range(0, count, len(table)):
+            rows = table.slice(0, min(len(table), count - start))
+            ids = pa.array([f"{start + each:07d}" for each in range(len(rows))], table["image_id"].type)
+            writer.write_table(rows.set_column(number, table.schema.field(number), ids))
     return folder
