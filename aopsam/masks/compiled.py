@@ -2,8 +2,9 @@
 
 Numba is an extra (`pip install 'aopsam[fast]'`); without it the NumPy code does the same, slower, and
 `tests/aopsam/masks/test_compiled.py` holds the two to equal masks. Nothing here may be contracted or reordered
-(`fastmath`): a float32 that is rounded elsewhere can move an outline by a pixel. Compiled once for a machine and kept
-on disk.
+(`fastmath`): a float32 that is rounded elsewhere can move an outline by a pixel. Each function is compiled for one
+signature when this module is imported, and kept on disk (`kernels`). Every slice and every NumPy function costs
+compiling time, so there are few.
 """
 
 from __future__ import annotations
@@ -15,19 +16,18 @@ from numba import njit
 
 from aopsam.masks.runs import Ints, Runs
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+_HOW = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}  # a wrapper takes as long to compile as a loop
+_HELPER = _HOW | {"no_cpython_wrapper": True}
 _FAR_BELOW = np.float32(-1e9)
 """Logit of the guards above the first knot and below the last, as in `trace`."""
 _SURELY = np.float32(1e-5)
 """Share of logit and limit by which they must differ for the logits made of it to be surely on the same side: far more
 than the rounding of a few products and sums can come to."""
-
-
 _AT_ONCE = 16
 """Knots computed at once: a number known beforehand makes vector instructions of short loops."""
 
 
-@_compiled
+@njit(**_HELPER)
 def _sides(low, rows, columns, row_taps, column_taps, limits):
     """Tell for places between low-resolution logits on which side of the limits all that lies there surely is.
 
@@ -55,7 +55,7 @@ def _sides(low, rows, columns, row_taps, column_taps, limits):
     return sides
 
 
-@_compiled
+@njit(**_HELPER)
 def _find_pieces(sides, strip, stops, pieces):
     """Find the pieces of a strip's knots where levels may change; return how many there are.
 
@@ -91,7 +91,7 @@ def _find_pieces(sides, strip, stops, pieces):
     return count
 
 
-@_compiled
+@njit(**_HELPER)
 def _first_row(knot, fraction, enlarged, rows_a_knot, knots, height):
     """`Resampling.first_row_after` of one point."""
     if not enlarged:
@@ -103,7 +103,7 @@ def _first_row(knot, fraction, enlarged, rows_a_knot, knots, height):
     return np.int64((knot + np.float64(fraction + np.float32(0.5))) * rows_a_knot + 0.5)
 
 
-@_compiled
+@njit(**_HELPER)
 def _resample(low, column, taps, weights, first, last, down):
     """Resample one low-resolution column down some knots, as `Taps.resample`; guards come last."""
     for k in range(first, last):
@@ -115,7 +115,7 @@ def _resample(low, column, taps, weights, first, last, down):
         down[k] = _FAR_BELOW
 
 
-@_compiled
+@njit(**_HELPER)
 def _twice(values, more):
     """Return an array with room for twice as many values and some more."""
     longer = np.empty(2 * len(values) + more, np.int64)
@@ -124,7 +124,12 @@ def _twice(values, more):
     return longer
 
 
-@_compiled
+@njit(
+    "(float32[:, ::1], int64[::1], float32[:, ::1], int64[::1], float32[:, ::1],"
+    " UniTuple(int64, 2), UniTuple(int64, 2), boolean, float64, int64, float32[::1])",
+    cache=True,
+    **_HOW,
+)
 def trace(
     low, row_taps, row_weights, column_taps, column_weights, knots, columns, enlarged, rows_a_knot, height, limits
 ):
@@ -242,7 +247,7 @@ def joined(masks: Sequence[Runs]) -> tuple[Ints, Ints]:
     return runs, table
 
 
-@_compiled
+@njit(**_HELPER)
 def _common(table, i, others, j):
     """Count the pixels that the boxes of two masks share, outermost ones included."""
     columns = min(table[i, 4], others[j, 4]) - max(table[i, 2], others[j, 2]) + 1
@@ -250,7 +255,7 @@ def _common(table, i, others, j):
     return max(columns, 0) * max(rows, 0)
 
 
-@_compiled
+@njit(**_HELPER)
 def _ends_after(runs, first, last, place):
     """Return the first of some runs that ends after a place."""
     while first < last:
@@ -262,7 +267,7 @@ def _ends_after(runs, first, last, place):
     return first
 
 
-@_compiled
+@njit(**_HELPER)
 def _shared(runs, table, a, other_runs, others, b):
     """Count the pixels that two masks share; what one of them has before the other begins is passed over."""
     i, last, j, other_last, pixels = table[a, 0], table[a, 1], others[b, 0], others[b, 1], 0
@@ -281,7 +286,7 @@ def _shared(runs, table, a, other_runs, others, b):
     return pixels
 
 
-@_compiled
+@njit("(int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], boolean)", cache=True, **_HOW)
 def intersections(runs, table, other_runs, others, alike):
     """Count the pixels that each of N masks shares with each of M others: (N, M) int64.
 
@@ -302,7 +307,7 @@ def intersections(runs, table, other_runs, others, alike):
     return pixels
 
 
-@_compiled
+@njit("(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], float64, int64[::1])", cache=True, **_HOW)
 def mask_nms(runs, table, area, order, threshold, kept):
     """Keep masks (`joined`) that share too little with those kept before, in an order; fill `kept`, return how many."""
     count = 0
@@ -323,7 +328,7 @@ def mask_nms(runs, table, area, order, threshold, kept):
     return count
 
 
-@_compiled
+@njit("(int64[::1], uint8[::1])", cache=True, **_HOW)
 def write_counts(lengths, written):
     """Write the characters of COCO's compressed run lengths to `written` (seven a length are enough); count them."""
     count = 0
