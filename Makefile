@@ -11,6 +11,10 @@ BIN := .venv/bin
 SAM ?= tiny
 CHECKPOINT ?=
 
+# Empty: Python keeps the modules that it compiles, which --no-compile below leaves to it. Without them on disk each of
+# the many processes of Ray would compile all that it imports, seconds of a processor each time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: label test check docs setup format licences bench reproduce
 
 setup: .venv/.ready

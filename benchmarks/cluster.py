@@ -71,6 +71,21 @@ class Sleep:
         return pa.Table.from_pylist([gone])
 
 
+class SleepOnTwoNodes(Sleep):
+    """A stage that sleeps some seconds an item as soon as processes of two nodes are there, however late one starts."""
+
+    def __init__(self, seconds: float, folder: Path) -> None:
+        super().__init__(seconds)
+        self._folder = folder
+        (folder / f"{self._node}.node").touch()
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Return what `Sleep` does."""
+        while len(list(self._folder.glob("*.node"))) < 2:
+            time.sleep(0.05)
+        return super().__call__(unit)
+
+
 class Open:
     """A stage that sleeps some seconds an item and returns it with so many bytes of pixels."""
 
@@ -291,7 +306,7 @@ def lost_node(items: int = 160) -> Iterator[Check]:
         nodes = add(made, 2)
         start(threads=1)
         run = _frail_run(items, Path(out), most=4)
-        run.wait_for(lambda rows: len({row["node"] for row in rows}) == 2, 120)
+        run.wait_for(lambda rows: len({row["node"] for row in rows}) == 2, 240)
         node = next(node for node in nodes if node.node_id == run.rows[0]["node"])
         made.remove_node(node, allow_graceful=False)
         done = len(run.rows)
@@ -326,7 +341,8 @@ def kills(seed: int = 0, items: int = 3000) -> Iterator[Check]:
 
 def _frail_run(items: int, out: Path, most: int) -> Run:
     """Start a run of units of 8 items, each of which leaves a file in `out`."""
-    actors = Actors(partial(Sleep, 0.1), least=1, most=most, cpus=1, finish=partial(keep, folder=out))
+    stage = partial(SleepOnTwoNodes, 0.1, out)
+    actors = Actors(stage, least=1, most=most, cpus=1, finish=partial(keep, folder=out))
     return Run(shards(items, 12), [Tasks(partial(split, size=8), at_once=3), actors])
 
 

@@ -16,7 +16,7 @@ from tests.helpers import ROOT
 @pytest.mark.slow
 def test_a_node_that_is_lost_with_its_actors_and_units_loses_no_item(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/cluster.py", "--what", "lost-node", "--json", str(tmp_path / "figures.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = {
         row["name"]: row["figure"] for row in json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
