@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from aopsam._cache_dir import cache_dir
 
@@ -21,10 +22,10 @@ def kernels() -> ModuleType | None:
     """
     if find_spec("numba") is None:
         return None
-    told = ""
     try:
-        from numba import config
+        import numba
 
+        config: Any = numba.config  # it has its names at run time
         told = config.CACHE_DIR
         if not told and not os.access(Path(__file__).parent, os.W_OK):
             config.CACHE_DIR = str(cache_dir() / "numba")
