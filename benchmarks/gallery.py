@@ -1,7 +1,7 @@
 """How soon does a gallery show its pictures? Headless Chromium opens it from a file, wide and narrow, light and dark.
 
-    python benchmarks/gallery.py --labels OUT                     # of OUT's own photos
-    python benchmarks/gallery.py --labels OUT --rows 20000        # of OUT's rows again and again
+    python benchmarks/gallery.py --labels OUT --images PHOTOS                   # OUT's rows
+    python benchmarks/gallery.py --labels OUT --images PHOTOS --rows 20000      # again and again; copies on grey
 
 Prints, for each view, the seconds from asking for the page until every picture in view is there, in a browser that has
 started, and what the page's console said; then presses keys and chooses a filter. --screenshots DIR keeps what was
@@ -73,7 +73,8 @@ def look(browser: Any, page: Path, width: int, dark: bool, shots: Path | None) -
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the gallery, look at it; return the exit status."""
     parser = argparse.ArgumentParser(description="seconds until a gallery shows its pictures")
-    parser.add_argument("--labels", required=True, help="OUT of a labelling run whose photos are there")
+    parser.add_argument("--labels", required=True, help="OUT of a labelling run")
+    parser.add_argument("--images", required=True, help="the photos")
     parser.add_argument("--rows", type=int, help="rows of the gallery, OUT's again and again")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--screenshots", type=Path)
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels = arguments.labels
         if arguments.rows:
             labels = str(repeat_labels(labels, arguments.rows, Path(folder) / "repeated"))
-        page = Path(write_gallery(labels, None, f"{folder}/gallery", px=800).page)
+        page = Path(write_gallery(labels, arguments.images, f"{folder}/gallery", px=800).page)
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         for width, dark in VIEWS:
             seconds, said, works = look(browser, page, width, dark, arguments.screenshots)
