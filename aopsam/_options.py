@@ -69,6 +69,11 @@ def is_file(hint: Any) -> bool:
     return any(kind is Path for kind, _ in _kinds(hint))
 
 
+def expected(hint: Any) -> str:
+    """Say what an option of this type takes: `expected a whole number of at least 1`, `choose from nested, flat`."""
+    return _expected(_kinds(hint))
+
+
 def coerce(target: Callable[..., T], values: Mapping[str, Any], source: str = "") -> T:
     """Build a dataclass from plain values, each checked by the field's type and limits.
 
@@ -203,6 +208,8 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _described(kind: Any, metadata: tuple[Any, ...]) -> str:
+    if get_origin(kind) is tuple:
+        return " and ".join(_described(*_kinds(each)[0]) for each in get_args(kind) if each is not Ellipsis)
     word = _WORDS.get(get_origin(kind) or kind, getattr(kind, "__name__", str(kind)))
     limits = next((str(rule) for rule in metadata if isinstance(rule, Limits)), "")
     return f"{word} {limits}".strip()

@@ -26,8 +26,8 @@ from torch.utils.data import Subset
 from aopsam.metrics.bootstrap import mean_interval, paired_difference
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from aopsam.training.predictor import PredictorRecipe
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import PredictorRecipe
 from benchmarks.judged_predictor import scores
 from stages.annotations.chosen import chosen_photos
 from stages.annotations.read import read_annotated

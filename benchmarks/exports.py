@@ -29,9 +29,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from stages.config.selection import FormatName, Selection
 from stages.results.export import EXPORTS, export_labels
 from stages.results.export.photo_files import file_stem
-from stages.results.export.selection import Chosen, Selection
+from stages.results.export.selection import Chosen
 
 MASKS, POLYGONS = 0.99, 0.95
 RLE = Any
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def compare(to: str, reader: Callable[[str], Read], labels: str, folder: str) -> Result:
+def compare(to: FormatName, reader: Callable[[str], Read], labels: str, folder: str) -> Result:
     """Export labels to a folder, read them back, and compare with the labels."""
     selection = Selection(overlap=EXPORTS[to].overlap)
     exported = export_labels(labels, to, f"{folder}/{to}", selection)
@@ -212,7 +213,7 @@ def read_fiftyone(folder: str) -> Read:
             yield sample.file_name, masks
 
 
-READERS: dict[str, tuple[Callable[[str], Read], str, float]] = {
+READERS: dict[FormatName, tuple[Callable[[str], Read], str, float]] = {
     "coco": (read_coco, "pycocotools", MASKS),
     "sa1b": (read_sa1b, "pycocotools", MASKS),
     "cvat": (read_cvat, "datumaro", MASKS),

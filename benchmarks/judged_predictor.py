@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aopsam.predictor.sampling import Sampling
 from aopsam.training.calibration import calibrate_threshold
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, PromptMaps, confidence_maps
+from aopsam.training.predictor import PredictorTask, PromptMaps, confidence_maps
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.trainer import train
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)

@@ -21,8 +21,8 @@ import numpy as np
 
 from aopsam.sam.checkpoints import read_state_dict
 from aopsam.training.annotated import Annotated, load_photos
+from aopsam.training.recipes import SamRecipe
 from aopsam.training.sam import SamTask
-from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.trainer import train
 from aopsam.training.validation import best_of_three
 from stages.annotations.read import read_annotated

@@ -23,11 +23,13 @@ import torch
 from aopsam.metrics import paired_difference
 from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.interior import interior_point
-from aopsam.predictor.targets import PRESETS, Combine, prompt_map
+from aopsam.predictor.kernels import PRESETS, Combine
+from aopsam.predictor.targets import prompt_map
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import load_photos
-from aopsam.training.predictor import PredictorRecipe, PromptMaps
+from aopsam.training.predictor import PromptMaps
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import MapLoss, PredictorRecipe
 from benchmarks.judged_predictor import scores
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
@@ -40,7 +42,7 @@ class Variant:
 
     preset: str = "medium"
     combine: Combine = "max"
-    loss: str = "mse"
+    loss: MapLoss = "mse"
 
 
 VARIANTS = {
@@ -100,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judged = list(islice(load_photos(shards, lambda line: None, read_annotated), arguments.photos))
     photos = PromptedPhotos(load_sam(training.sam), judged)
     base = PredictorRecipe(steps=arguments.steps, warmup=arguments.steps // 5, accumulate=1)
-    runs: list[tuple[str, PromptMaps, PromptMaps, str]] = []
+    runs: list[tuple[str, PromptMaps, PromptMaps, MapLoss]] = []
     for name in arguments.only:
         variant = VARIANTS[name]
         runs.append((name, Retargeted(training, variant), held_out, variant.loss))

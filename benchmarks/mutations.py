@@ -65,7 +65,7 @@ def of(file: str, *tests: str) -> partial[Mutation]:
 BY_HAND, OPTIMIZERS, CONSTANTS = "aopsam/prompting/aop_by_hand", "aopsam/training/optimizers", "docs/constants"
 NETWORK = of("aopsam/predictor/network.py", "aopsam/predictor/network")
 TARGETS = of("aopsam/predictor/targets.py", "aopsam/predictor/targets")
-TARGETS_NUMBERS = of("aopsam/predictor/targets.py", CONSTANTS)
+KERNELS = of("aopsam/predictor/kernels.py", CONSTANTS)
 MAPS = of("stages/prompt_maps/target.py", "stages/prompt_maps/target")
 LOSSES = of("aopsam/training/map_losses.py", "aopsam/training/predictor")
 PREDICTOR = of("aopsam/training/predictor.py", OPTIMIZERS)
@@ -77,7 +77,7 @@ DECODE = of("aopsam/sam/decode.py", "aopsam/sam/decode")
 DETECT = of("aopsam/detector/inference.py", "aopsam/detector/inference")
 DETECT_NUMBERS = of("aopsam/detector/inference.py", CONSTANTS)
 OAS = of("aopsam/prompting/oas.py", "aopsam/prompting/oas")
-DETECTOR = of("aopsam/training/detector.py", OPTIMIZERS)
+RECIPES = of("aopsam/training/recipes.py", OPTIMIZERS)
 ATTENTION = of("aopsam/prompting/attention.py", "aopsam/prompting/attention")
 ATTENTION_NUMBERS = of("aopsam/prompting/attention.py", CONSTANTS)
 MERGE = of("aopsam/masks/merge.py", "aopsam/masks/duplicates")
@@ -96,7 +96,7 @@ CHECKPOINTS = of("aopsam/sam/checkpoints.py", "aopsam/sam/checkpoints")
 MUTATIONS = (
     NETWORK("third convolution of the image branch", old=", _conv(32, 32))\n", new=")\n"),
     TARGETS("sum of overlapping prompts", old='if combine == "max" else window', new='if combine == "sum" else window'),
-    TARGETS_NUMBERS(
+    KERNELS(
         "sigma of medium",
         old='"medium": TargetPreset(box=3, sigma=2.0)',
         new='"medium": TargetPreset(box=3, sigma=3.0)',
@@ -136,7 +136,7 @@ MUTATIONS = (
     DETECT_NUMBERS("320 boxes", old="MAX_BOXES = 320", new="MAX_BOXES = 256"),
     DETECT("NMS of boxes", old="NMS_THRESH = 0.75", new="NMS_THRESH = 0.7"),
     OAS("centres of boxes", old="(boxes[:, :2] + boxes[:, 2:]) / 2", new="boxes[:, :2]"),
-    DETECTOR("weight decay of the detector", old="weight_decay: float = 0.02", new="weight_decay: float = 0.05"),
+    RECIPES("weight decay of the detector", old="weight_decay: float = 0.02", new="weight_decay: float = 0.05"),
     ATTENTION_NUMBERS("block and head of Hiera-L", old="Head(23, 2)", new="Head(23, 0)"),
     ATTENTION("medoid of a cluster", old=".sum(axis=1).argmin()", new=".sum(axis=1).argmax()"),
     MERGE("merging by the larger mask", old="np.minimum(area[:, None], area)", new="np.maximum(area[:, None], area)"),

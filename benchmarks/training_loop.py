@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 from torch import distributed, multiprocessing
 
-from aopsam.training.predictor import PredictorRecipe, PredictorTask
+from aopsam.training.predictor import PredictorTask
+from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.trainer import Run, Worker
 from stages.prompt_maps.rows import PromptMapRows
 

@@ -41,7 +41,7 @@ import s3fs
 
 from aopsam.predictor.frame import FRAME_SIZE
 from aopsam.predictor.sampling import Sampling
-from aopsam.training.predictor import PredictorRecipe
+from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.student import StudentRecipe
 from schemas.prompt_maps import SCHEMA
 from stages.prompt_maps.files import HOW, write_index

@@ -21,16 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aopsam.sam.checkpoints import file_sha256
-from aopsam.training.hed import Hed
-from stages.annotations.job import status_of
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
-from stages.edge_maps.files import done_photos
-from stages.edge_maps.run import build_edge_maps, list_units
-from stages.edge_maps.sheet import write_sheet
-from stages.engine.resources import start
 from stages.storage.atomic import check_writable
-from stages.storage.fetched import local_file
 from stages.storage.location import redact
 
 
@@ -51,7 +43,21 @@ class Arguments(RunArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Build; returns the exit status."""
-    arguments, problems = parse(Arguments, argv), list[str]()
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Find the edges of photos that have none yet; heavy imports come now, after the flags have been judged."""
+    from aopsam.sam.checkpoints import file_sha256
+    from aopsam.training.hed import Hed
+    from stages.annotations.job import status_of
+    from stages.edge_maps.files import done_photos
+    from stages.edge_maps.run import build_edge_maps, list_units
+    from stages.edge_maps.sheet import write_sheet
+    from stages.engine.resources import start
+    from stages.storage.fetched import local_file
+
+    problems: list[str] = []
     out = arguments.out.rstrip("/")
     with checking_input():
         check_writable(out, "sheet.png")

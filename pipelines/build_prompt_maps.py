@@ -22,11 +22,7 @@ from dataclasses import dataclass, field
 from tyro.conf import OmitArgPrefixes
 
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
-from stages.engine.resources import choose_resources, start
-from stages.prompt_maps.actor import MapRecipe
-from stages.prompt_maps.plan import plan_maps
-from stages.prompt_maps.run import build_maps, prepare_maps
-from stages.prompt_maps.sheet import write_sheet
+from stages.prompt_maps.recipe import MapRecipe
 from stages.storage.location import redact
 
 NOTHING = "build_prompt_maps: no photo could be used"
@@ -53,7 +49,16 @@ class Arguments(RunArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Build; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Build the maps of photos that have none yet; heavy imports come now, after the flags have been judged."""
+    from stages.engine.resources import choose_resources, start
+    from stages.prompt_maps.plan import plan_maps
+    from stages.prompt_maps.run import build_maps, prepare_maps
+    from stages.prompt_maps.sheet import write_sheet
+
     out, recipe = arguments.out.rstrip("/"), arguments.recipe
     with checking_input():
         job = prepare_maps(arguments.data, arguments.images, arguments.only, recipe, out)

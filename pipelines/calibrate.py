@@ -17,18 +17,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated, Any
-
-import torch
+from typing import Annotated
 
 from aopsam._options import Count, Limits
-from aopsam.sam.registry import load_sam
-from stages.calibrate.output import check_out, config_of, write_calibration
-from stages.calibrate.search import MeasureSettings, Rule, calibrate, default_sweeps, measure_both, open_photos
-from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
-from stages.config.strategy_spec import parse_strategies, parse_values
-from stages.registry.reference import open_predictor
-from stages.storage.fetched import local_file
+from stages.config.command_line import ModelArguments, Uri, checking_input, command_anew, parse
 from stages.storage.location import redact
 
 
@@ -57,25 +49,31 @@ class Arguments(ModelArguments):
     threads: Count = 2
     """CPU threads."""
 
-    def rule(self) -> Rule:
-        """Return the rule that chooses among settings."""
-        return Rule(self.within / 100, self.at_most_prompts)
 
-    def model(self) -> Any:
-        """Return the SAM, on a GPU where there is one."""
-        return load_sam(self.sam, local_file(self.checkpoint)).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Try settings and choose; what takes seconds to import comes now, after the flags have been judged."""
+    import torch
+
+    from aopsam.sam.registry import load_sam
+    from stages.calibrate.output import check_out, config_of, write_calibration
+    from stages.calibrate.search import MeasureSettings, Rule, calibrate, default_sweeps, measure_both, open_photos
+    from stages.config.strategy_spec import parse_strategies, parse_values
+    from stages.registry.reference import open_predictor
+    from stages.storage.fetched import local_file
+
     torch.set_num_threads(arguments.threads)
     with checking_input():
         check_out(arguments.out)
         bases = parse_strategies(arguments.prompts)
         given = dict(parse_values(text) for text in arguments.sweep)
-        model = arguments.model()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_sam(arguments.sam, local_file(arguments.checkpoint)).to(device)
         predictor = open_predictor(arguments.predictor)
         photos = open_photos(arguments.data, arguments.limit)
     choosing, others = (photos, []) if arguments.no_hold_out else (photos[::2], photos[1::2])
@@ -85,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with checking_input():
         measure = MeasureSettings(model, choosing, predictor)
         sweeps = (lambda name: given) if given else partial(default_sweeps, model)
-        trials, chosen = calibrate(measure, bases, sweeps, arguments.rule(), partial(print, file=sys.stderr))
+        rule = Rule(arguments.within / 100, arguments.at_most_prompts)
+        trials, chosen = calibrate(measure, bases, sweeps, rule, partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})
     held_out = measure_both(MeasureSettings(model, others, predictor), bases[0], chosen.spec)
     facts = {"arguments": asdict(arguments) | {name: redact(getattr(arguments, name)) for name in ("data", "out")}}

@@ -17,7 +17,7 @@ from typing import Annotated
 import tyro
 
 from aopsam._options import Count, Limits
-from stages.config.command_line import Uri, checking_input, command, parse
+from stages.config.command_line import Uri, checking_input, command_anew, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Arguments:
     """Longer side of a photo on the pages, pixels."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; 0 when done, 2 when there is nothing readable to compare."""
     given = parse(Arguments, argv)

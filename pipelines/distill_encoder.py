@@ -24,11 +24,10 @@ from functools import partial
 from typing import Annotated, Literal
 
 from aopsam._options import Count, Limits, OneOf
-from aopsam.sam.registry import TRAINABLE
+from aopsam.sam.names import TRAINABLE
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.distillation import DistillationJob, distillation_task, finish_student, student_recipe
-from stages.train.on_ray import TrainingArguments, train_on_ray
+from stages.train.arguments import TrainingArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +65,20 @@ class Arguments(TrainingArguments):
     teacher_px: Count | None = None
     """Side of what EfficientSAM's teacher reads; by default the teacher's own, the paper's 224."""
 
-    def job(self) -> DistillationJob:
-        """Return the checked job: teacher, student, photos, recipe."""
-        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
-        given = {name: getattr(self, name) for name in (*names, "picture_px", "teacher_px")}
-        recipe = student_recipe(self.method, self.recipe, self.workers, given)
-        return DistillationJob(self.data, recipe, self.out, self.checkpoint, self.start)
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
+    from stages.train.distillation import DistillationJob, distillation_task, finish_student, student_recipe
+    from stages.train.on_ray import train_on_ray  # here: flags are judged before torch is imported
+
     with checking_input():
         arguments.check_out("student.safetensors")
-        job = arguments.job()
+        names = ("teacher", "student", "seed", "steps", "accumulate", "precision", "batch", "rate")
+        given = {name: getattr(arguments, name) for name in (*names, "picture_px", "teacher_px")}
+        recipe = student_recipe(arguments.method, arguments.recipe, arguments.workers, given)
+        job = DistillationJob(arguments.data, recipe, arguments.out, arguments.checkpoint, arguments.start)
         task = distillation_task(job, problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     if not len(task.photos):

@@ -15,12 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from aopsam._options import OneOf
-from stages.config.command_line import Uri, checking_input, command, parse
-from stages.results.export import EXPORTS, export_labels
-from stages.results.export.selection import Selection
+from stages.config.command_line import Uri, checking_input, command_anew, parse
+from stages.config.selection import FormatName, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,7 @@ class Arguments(Selection):
 
     labels: Uri
     """The run's output folder, or its labels folder."""
-    to: Annotated[str, OneOf(EXPORTS)]
+    to: FormatName
     """Format: coco, yolo, label-studio, cvat, webdataset, png, sa1b, hf or fiftyone."""
     out: Uri
     """Folder to write into."""
@@ -37,10 +34,16 @@ class Arguments(Selection):
     """The photos, if they are not where they were labelled or reading them takes keys."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Export; 0 when written, 2 when there is nothing readable to export."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Export; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.results.export import export_labels
+
     with checking_input():
         print(export_labels(arguments.labels, arguments.to, arguments.out, arguments, arguments.images))
     return 0

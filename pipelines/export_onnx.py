@@ -19,12 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aopsam.onnx.export import FILES, check_exportable, export_sam
-from aopsam.sam.registry import load_sam
-from stages.config.command_line import ModelArguments, Uri, checking_input, command, parse
-from stages.registry.reference import open_predictor
-from stages.storage.atomic import check_writable, write_path
-from stages.storage.fetched import local_file
+from stages.config.command_line import ModelArguments, Uri, checking_input, command_anew, parse
 from stages.storage.location import redact
 
 
@@ -38,10 +33,20 @@ class Arguments(ModelArguments):
     """Folder or URI."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Export; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Export; what takes seconds to import comes now, after the flags have been judged."""
+    from aopsam.onnx.export import FILES, check_exportable, export_sam
+    from aopsam.sam.registry import load_sam
+    from stages.registry.reference import open_predictor
+    from stages.storage.atomic import check_writable, write_path
+    from stages.storage.fetched import local_file
+
     out = arguments.out.rstrip("/")
     with tempfile.TemporaryDirectory(prefix="aopsam-") as folder:
         with checking_input():

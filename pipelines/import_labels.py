@@ -18,10 +18,8 @@ from typing import Annotated
 
 import tyro
 
-from aopsam._options import OneOf
-from stages.annotations.corrections.bring_back import READERS, bring_back
-from stages.config.command_line import Uri, checking_input, command, parse
-from stages.results.export.selection import Selection
+from stages.config.command_line import Uri, checking_input, command_anew, parse
+from stages.config.selection import CorrectedName, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Arguments(Selection):
 
     labels: Uri
     """The output folder of the run whose labels were corrected, or its labels folder."""
-    tool: Annotated[str, OneOf(READERS), tyro.conf.arg(name="from")]
+    tool: Annotated[CorrectedName, tyro.conf.arg(name="from")]
     """Tool: coco, label-studio or cvat."""
     file: Uri
     """Format that was exported."""
@@ -40,10 +38,16 @@ class Arguments(Selection):
     """The photos, if they are not where they were labelled or reading them takes keys."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Import; 0 when written, 2 when there is nothing that can be used."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Import; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.annotations.corrections.bring_back import bring_back
+
     with checking_input():
         result = bring_back(
             arguments.labels,

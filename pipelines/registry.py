@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aopsam._options import Count
-from stages.config.command_line import Uri, checking_input, command, parse
-from stages.registry.versions import Registry
+from stages.config.command_line import Uri, checking_input, command_anew, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +30,16 @@ class Arguments:
     """Take this version into use."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """List, go back or promote; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """List, go back or promote; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.registry.versions import Registry
+
     registry = Registry(arguments.registry.rstrip("/"))
     with checking_input():
         registry.check()

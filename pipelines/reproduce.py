@@ -22,13 +22,6 @@ from typing import Annotated
 
 from aopsam._options import Count, Limits
 from stages.config.command_line import RunArguments, SamName, Uri, checking_input, command, parse
-from stages.engine.resources import start
-from stages.evaluate.actor import Evaluation
-from stages.registry.reference import resolve_predictor
-from stages.reproduce.output import WRITTEN, write_reproduction
-from stages.reproduce.run import data_by_role, evaluate_role, prepare_roles
-from stages.reproduce.tables import chosen_tables
-from stages.storage.atomic import check_writable
 from stages.storage.location import redact
 
 
@@ -57,7 +50,19 @@ class Arguments(RunArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Reproduce; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Measure what is not yet measured; heavy imports come now, after the flags have been judged."""
+    from stages.engine.resources import start
+    from stages.evaluate.actor import Evaluation
+    from stages.registry.reference import resolve_predictor
+    from stages.reproduce.output import WRITTEN, write_reproduction
+    from stages.reproduce.run import data_by_role, evaluate_role, prepare_roles
+    from stages.reproduce.tables import chosen_tables
+    from stages.storage.atomic import check_writable
+
     out, limit = arguments.out.rstrip("/"), arguments.limit
     with checking_input():
         tables, data = chosen_tables(arguments.tables), data_by_role(arguments.data)

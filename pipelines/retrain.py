@@ -22,14 +22,7 @@ from dataclasses import dataclass, field
 from tyro.conf import OmitArgPrefixes
 
 from stages.config.command_line import RunArguments, Uri, checking_input, command, parse
-from stages.engine.resources import start
-from stages.registry.lease import hold
-from stages.registry.versions import Registry
-from stages.retrain.choose import choose_photos, copy_chosen, lineage_of
-from stages.retrain.find import find_new
-from stages.retrain.job import Means, RetrainJob, Settings, name_of_today
-from stages.retrain.learn import build_all_maps, label_photos, train
-from stages.retrain.release import compare, release
+from stages.retrain.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +40,28 @@ class Arguments(RunArguments):
     run: str | None = None
     """Name of the run below REGISTRY/runs; by default the date, or yesterday's where that run has not ended."""
 
-    def job(self) -> RetrainJob:
-        """Return the checked job."""
-        registry = Registry(self.registry.rstrip("/"))
-        name = self.run or name_of_today(registry)
-        return RetrainJob(registry, name, self.corpus, self.eval, self.settings).prepared()
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Retrain; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Do what is undone of the run; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.engine.resources import start
+    from stages.registry.lease import hold
+    from stages.registry.versions import Registry
+    from stages.retrain.choose import choose_photos, copy_chosen, lineage_of
+    from stages.retrain.find import find_new
+    from stages.retrain.job import Means, RetrainJob, name_of_today
+    from stages.retrain.learn import build_all_maps, label_photos, train
+    from stages.retrain.release import compare, release
+
     with checking_input():
-        job = arguments.job()
+        registry = Registry(arguments.registry.rstrip("/"))
+        name = arguments.run or name_of_today(registry)
+        job = RetrainJob(registry, name, arguments.corpus, arguments.eval, arguments.settings).prepared()
     if said := job.finished():
         print(said)
         return 0

@@ -23,11 +23,10 @@ from functools import partial
 
 from tyro.conf import OmitArgPrefixes
 
-from aopsam.training.detector import DetectorRecipe
+from aopsam.training.recipes import DetectorRecipe
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.detector import detector_task, write_detector
-from stages.train.on_ray import TrainingArguments, train_on_ray
+from stages.train.arguments import TrainingArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,14 @@ class Arguments(TrainingArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Train; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.train.detector import detector_task, write_detector
+    from stages.train.on_ray import train_on_ray
+
     make = partial(detector_task, arguments.data, arguments.recipe)
     with checking_input():
         arguments.check_out("detector.safetensors")

@@ -26,13 +26,10 @@ from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count, Share
 from aopsam.predictor.sampling import Sampling
-from aopsam.training.predictor import PredictorRecipe
-from stages.annotations.shards import list_shards
+from aopsam.training.recipes import PredictorRecipe
 from stages.config.command_line import Uri, checking_input, command, parse
-from stages.registry.reference import resolve_predictor
 from stages.storage.location import redact
-from stages.train.on_ray import TrainingArguments, train_on_ray
-from stages.train.predictor import PROMPTS, SAMPLING, PredictorJob, finish_predictor, predictor_task
+from stages.train.arguments import PROMPTS, SAMPLING, TrainingArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,31 +57,32 @@ class Arguments(TrainingArguments):
     threshold: Share | None = None
     """Sampling threshold, such as the paper's 0.2, in place of one chosen for --prompts."""
 
-    def job(self) -> PredictorJob:
-        """Return the job: maps to train on, photos to validate on, recipe.
-
-        Raises:
-            ValueError: annotated photos that are not there.
-        """
-        return PredictorJob(
-            folders=self.data,
-            recipe=self.recipe,
-            sampling=Sampling(self.threshold or 0.0, self.smoothing_sigma, self.spacing),
-            prompts=self.prompts if self.threshold is None else None,
-            shards=tuple(shard for data in self.validate for shard in list_shards(data)),
-            photos=self.validate_photos,
-            checkpoint=self.checkpoint,
-            start=resolve_predictor(self.start),
-        )
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Train; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.annotations.shards import list_shards
+    from stages.registry.reference import resolve_predictor
+    from stages.train.on_ray import train_on_ray
+    from stages.train.predictor import PredictorJob, finish_predictor, predictor_task
+
     with checking_input():
         arguments.check_out("predictor.safetensors")
-        job = arguments.job()
+        job = PredictorJob(
+            folders=arguments.data,
+            recipe=arguments.recipe,
+            sampling=Sampling(arguments.threshold or 0.0, arguments.smoothing_sigma, arguments.spacing),
+            prompts=arguments.prompts if arguments.threshold is None else None,
+            shards=tuple(shard for data in arguments.validate for shard in list_shards(data)),
+            photos=arguments.validate_photos,
+            checkpoint=arguments.checkpoint,
+            start=resolve_predictor(arguments.start),
+        )
         task = predictor_task(job)
     print(f"{len(task.dataset)} rows to train on", file=sys.stderr)
     weights = train_on_ray("train_predictor", partial(predictor_task, job), task, arguments)

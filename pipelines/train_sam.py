@@ -23,21 +23,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count, OneOf
-from aopsam.sam.registry import TRAINABLE
-from aopsam.training.finetune import FinetuneTask
-from aopsam.training.sam import SamTask
-from aopsam.training.sam_recipe import SamRecipe
-from stages.annotations.shards import list_shards
+from aopsam.sam.names import TRAINABLE
+from aopsam.training.recipes import SamRecipe
 from stages.config.command_line import Uri, checking_input, command, parse
 from stages.storage.location import redact
-from stages.train.finetune import FinetuneJob, FinetuneOptions, finetune_recipe, finetune_task
-from stages.train.on_ray import TrainingArguments, train_on_ray
-from stages.train.sam import SamInputs, SamJob, finish_sam, sam_task
+from stages.train.arguments import FinetuneOptions, SamInputs, TrainingArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,32 +54,17 @@ class Arguments(TrainingArguments):
     validate_every: Count | None = 400
     """Updates between validations."""
 
-    def task(self) -> Callable[..., SamTask | FinetuneTask]:
-        """Return what builds the training task in any process.
-
-        Raises:
-            ValueError: photos that are not there, or flags that do not fit --finetune.
-        """
-        sources = tuple(tuple(list_shards(data)) for data in self.data)
-        if self.finetune is None:
-            if self.options != FinetuneOptions():
-                raise ValueError("--finetune-recipe, --finetune-decoder and --finetune-px go with --finetune MODEL")
-            return partial(sam_task, SamJob(sources, self.recipe, self.inputs, self.workers, start=self.start))
-        if self.inputs != SamInputs():
-            raise ValueError("--finetune learns from --data alone: leave out shares, edges, unlabelled, trunk")
-        if self.start is None:
-            raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
-        recipe = finetune_recipe(self.options, self.finetune, self.recipe, self.workers)
-        return partial(finetune_task, FinetuneJob(sum(sources, ()), recipe, self.start))
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments, problems = parse(Arguments, argv), list[str]()
+    from stages.train.on_ray import train_on_ray  # here: flags are judged before torch is imported
+    from stages.train.sam import finish_sam
+
     with checking_input():
         arguments.check_out(f"{arguments.finetune or 'tiny'}.safetensors")
-        make = arguments.task()
+        make = make_task(arguments)
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     print(f"{task.pool.describe()}; {len(task.held_out)} to validate on", file=sys.stderr)
@@ -94,6 +74,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = f"{arguments.out.rstrip('/')}/{arguments.finetune or 'tiny'}.safetensors"
     print(f"{redact(path)}, {finish_sam(task, weights, path)}")
     return 0
+
+
+def make_task(given: Arguments) -> Callable[..., Any]:
+    """Return what builds the training task in any process; a ValueError says which flags do not fit."""
+    from stages.annotations.shards import list_shards
+    from stages.train.finetune import FinetuneJob, finetune_recipe, finetune_task
+    from stages.train.sam import SamJob, sam_task
+
+    sources = tuple(tuple(list_shards(data)) for data in given.data)
+    if given.finetune is None:
+        if given.options != FinetuneOptions():
+            raise ValueError("--finetune-recipe, --finetune-decoder and --finetune-px go with --finetune MODEL")
+        return partial(sam_task, SamJob(sources, given.recipe, given.inputs, given.workers, start=given.start))
+    if given.inputs != SamInputs():
+        raise ValueError("--finetune learns from --data alone: leave out shares, edges, unlabelled, trunk")
+    if given.start is None:
+        raise ValueError("--finetune needs --start, such as the student.safetensors of distill_encoder.py")
+    recipe = finetune_recipe(given.options, given.finetune, given.recipe, given.workers)
+    return partial(finetune_task, FinetuneJob(sum(sources, ()), recipe, given.start))
 
 
 if __name__ == "__main__":

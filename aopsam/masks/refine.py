@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy  # its parts are imported on first use: command lines are judged before
 
 from aopsam.masks.runs import Runs
 
@@ -70,7 +70,7 @@ def wants_centre(mask: Bitmap, rule: Rule) -> bool:
         mask: (H, W).
         rule: the paper's formula or its prose.
     """
-    fragments = ndimage.label(mask)[1]
+    fragments = scipy.ndimage.label(mask)[1]
     if fragments > 1:
         return rule == "prose"
     return compactness(mask) >= LEAST_COMPACTNESS
@@ -87,9 +87,9 @@ def perimeter(mask: Bitmap) -> float:
 
     A border pixel counts 1, √2 or the mean of both by how its neighbours on the border lie (Benkrid, Crookes 2000).
     """
-    border = mask & ~ndimage.binary_erosion(mask)
+    border = mask & ~scipy.ndimage.binary_erosion(mask)
     kernel = np.array([[10, 2, 10], [2, 1, 2], [10, 2, 10]])
-    kinds = np.bincount(ndimage.convolve(border.astype(np.int64), kernel, mode="constant").ravel(), minlength=50)
+    kinds = np.bincount(scipy.ndimage.convolve(border.astype(np.int64), kernel, mode="constant").ravel(), minlength=50)
     straight, diagonal, corner = (kinds[list(of)].sum() for of in ((5, 7, 15, 17, 25, 27), (21, 33), (13, 23)))
     return float(straight + np.sqrt(2) * diagonal + (1 + np.sqrt(2)) / 2 * corner)
 
@@ -107,7 +107,7 @@ def centre_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
     """
     if not mask.any():
         return None
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.nonzero(depth >= DEEP * depth.max())
     first = int(depth[y, x].argmax())
     second = int(((x - x[first]) ** 2 + (y - y[first]) ** 2).argmax())
@@ -126,7 +126,7 @@ def boundary_points(mask: Bitmap) -> npt.NDArray[np.int64] | None:
     Returns:
         (2, 2) XY; None where the mask is empty or fills its frame.
     """
-    y, x = np.nonzero(ndimage.binary_dilation(mask, np.ones((3, 3), np.bool_)) & ~mask)
+    y, x = np.nonzero(scipy.ndimage.binary_dilation(mask, np.ones((3, 3), np.bool_)) & ~mask)
     if not len(x):
         return None
     picked = np.linspace(0, len(x) - 1, 2).round().astype(np.int64)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 PREFIX = "hf:"
 
+TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h", "efficient_sam_ti", "efficient_sam_s")
+"""Models that `aopsam.training` takes: prompts in the encoder's pixels, one embedding, segment-anything's decoder or
+EfficientSAM's. SAM 2 (embeddings of three sizes) and EfficientViT-SAM (prompts in other pixels) are not among them."""
+
 
 def is_hugging_face(name: str) -> bool:
     """Return whether a name means a model of `transformers`."""

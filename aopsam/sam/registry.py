@@ -166,10 +166,6 @@ MODELS: dict[str, ModelSpec] = {
 }
 """Models by the name that `load_sam` and `--sam` take."""
 
-TRAINABLE = ("tiny", "mobile_sam", "vit_b", "vit_l", "vit_h", "efficient_sam_ti", "efficient_sam_s")
-"""Models that `aopsam.training` takes: prompts in the encoder's pixels, one embedding, segment-anything's decoder or
-EfficientSAM's. SAM 2 (embeddings of three sizes) and EfficientViT-SAM (prompts in other pixels) are not among them."""
-
 
 def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     """Load a segment-anything `Sam` in eval mode, float32, on the CPU; `.to()` and `.half()` work.

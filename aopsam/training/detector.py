@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +10,6 @@ from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn import functional as F
 
-from aopsam._options import Count, Share
 from aopsam._torchvision import torchvision
 from aopsam.detector.assignment import Assignment, assign, near_priors
 from aopsam.detector.inference import detect_in_frame
@@ -21,38 +18,13 @@ from aopsam.metrics.average_recall import average_recall
 from aopsam.metrics.box_iou import box_iou_matrix
 from aopsam.training.detector_batch import DetectorBatch, Objects, collate, punishable
 from aopsam.training.losses import dice_loss
-from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
+from aopsam.training.recipes import DetectorRecipe
+from aopsam.training.task import Task, Validation, cosine, shuffled
 
 JUDGED = 100
 """Most boxes of a photo that validation counts."""
 PICTURES, SHOWN = 4, 20
 """Photos that validation draws, and boxes drawn on each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorRecipe(Recipe):
-    """Hyper-parameters of the box detector; the measurements behind them are in benchmarks/LOG.md."""
-
-    steps: Count = 1600
-    batch: Count = 8
-    """Rows of one batch."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW; after a linear warm-up it falls along a cosine to 0."""
-    warmup: int = 50
-    """Updates of the warm-up."""
-    weight_decay: float = 0.02
-    average: Share = 0.995
-    clip: float | None = 10.0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    box_weight: float = 2.0
-    """Weight of the boxes' loss; the scores' loss has weight 1."""
-    mask_share: Share = 0.5
-    """First share of the updates, which train masks as well as boxes; later ones train boxes only (MobileSAMv2, section
-    4.2; the paper does not give the share). Short runs with and without masks measured the same."""
-    mask_weight: float = 1.0
-    """Weight of the masks' loss in that share."""
-    width: int = 64
-    """Channels of the detector."""
 
 
 class MaskHead(nn.Module):

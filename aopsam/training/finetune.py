@@ -23,8 +23,9 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE, decode, window_pe
 from aopsam.training.losses import dice_loss, mask_iou
 from aopsam.training.pool import Pool
+from aopsam.training.recipes import Recipe
 from aopsam.training.student import takes_any_size
-from aopsam.training.task import Recipe, Task, Validation
+from aopsam.training.task import Task, Validation
 from aopsam.training.validation import best_of_three
 from aopsam.training.views import normalised, shown
 from aopsam.training.windows import Batch, make_batch

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
+from aopsam.training.recipes import MapLoss
+
 
 def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return (sigmoid(logits) - target)² per pixel, the paper's loss (AoP-SAM, "Training and inference")."""
@@ -25,7 +27,7 @@ def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return distance * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
-MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+MAP_LOSSES: dict[MapLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "mse": squared_error,
     "cross-entropy": cross_entropy,
     "focal": focal,

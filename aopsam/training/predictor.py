@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from aopsam._options import Count, OneOf, Share
 from aopsam.predictor.frame import normalise
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 from aopsam.training.calibration import calibrate_threshold
 from aopsam.training.map_losses import MAP_LOSSES, masked_mean
 from aopsam.training.prompted_photos import PromptedPhotos
-from aopsam.training.task import Recipe, Task, Validation, cosine, shuffled
+from aopsam.training.recipes import PredictorRecipe
+from aopsam.training.task import Task, Validation, cosine, shuffled
 
 
 class PromptMaps(Protocol):
@@ -29,30 +29,6 @@ class PromptMaps(Protocol):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Return a row: `image` (S, S, 3) uint8, `content_hw` (2,) int, `embedding` (C, h, w) float16, `map` (S, S)
         float16, `valid` (S, S) uint8, `weight` () float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictorRecipe(Recipe):
-    """Hyper-parameters of the Prompt Predictor.
-
-    The paper: MSE, Adam, gradient accumulation, 1000 epochs; it does not state the learning rate. With the kernels
-    here, the map of one seed in six becomes 0 everywhere under MSE, that of none under cross entropy
-    (benchmarks/LOG.md).
-
-    Attributes:
-        batch: rows in memory at once on each worker.
-        learning_rate: peak learning rate; after a linear warm-up it falls along a cosine to 0.
-        warmup: updates of the warm-up.
-        loss: a name of `MAP_LOSSES`.
-    """
-
-    steps: Count = 500
-    accumulate: Count = 2
-    average: Share = 0.99
-    batch: Count = 8
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    loss: Annotated[str, OneOf(MAP_LOSSES)] = "cross-entropy"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import NEGATIVE, POINT, STRIDE, Prompts, decode, window_pe
 from aopsam.training.losses import prompt_loss
 from aopsam.training.memory import dense_batch
-from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
+from aopsam.training.recipes import SamRecipe
+from aopsam.training.sam_recipe import FRAME_PX
 from aopsam.training.views import normalised
 from aopsam.training.windows import Batch, make_batch
 

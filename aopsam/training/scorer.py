@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_point_grid
 from torch.nn import functional as F
 
-from aopsam._options import Count, Limits, Share, check
 from aopsam.masks import rle
 from aopsam.masks.nms import box_nms
 from aopsam.sam.decode import decode_passing
@@ -26,31 +24,9 @@ from aopsam.sam.prompts import Prompts
 from aopsam.scoring.features import mask_features, shown_on_maps
 from aopsam.scoring.network import MaskScorer
 from aopsam.training.annotated import Annotated as AnnotatedPhoto
+from aopsam.training.recipes import ScorerRecipe
 from aopsam.training.task import cosine
 from aopsam.training.thresholds import BOX_NMS, GRID, low_resolution_boxes
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScorerRecipe:
-    """Hyper-parameters of a scorer."""
-
-    seed: int = 0
-    """Seed of the prompts and of the initial weights."""
-    prompts: Count = 24
-    """Masks of a photo that are asked for, once by a point and once in `boxes` by a box."""
-    boxes: Share = 0.3
-    """Share of those masks that are asked for by a box, too."""
-    free: Annotated[int, Limits(0)] = 16
-    """Points anywhere on a photo that is annotated all over."""
-    steps: Count = 3000
-    """Updates of 256 masks."""
-    learning_rate: float = 1e-3
-    """Peak; after 100 updates of warm-up it falls along a cosine to 0."""
-    weight_decay: float = 0.1
-    """AdamW's."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 class NothingToLearn(ValueError):

@@ -24,7 +24,8 @@ from aopsam.sam.registry import MODELS
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
 from aopsam.training.pool import Pool
-from aopsam.training.task import Recipe, Task, Validation, cosine
+from aopsam.training.recipes import Recipe
+from aopsam.training.task import Task, Validation, cosine
 from aopsam.training.views import Frame, Views, normalised, random_views, resized, shown, view
 
 

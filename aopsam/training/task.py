@@ -6,45 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import nn
 
-from aopsam._options import Count, Share, check
 from aopsam.training.pool import Pool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Hyper-parameters of every training; each kind adds its own.
-
-    Attributes:
-        seed: seed of the initial weights, the order of the data, and all random draws.
-        steps: updates of the weights.
-        accumulate: batches per update on each worker; N workers with accumulate 1 read the same as one with N.
-        average: decay of the moving average of the weights; the average is kept.
-        clip: largest norm of an update's gradient; None for no limit.
-        precision: number format of the forward pass; weights, gradients and averages stay float32.
-
-    Raises:
-        ValueError: a value of the wrong type or out of its limits.
-    """
-
-    seed: int = 0
-    steps: Count = 1000
-    accumulate: Count = 1
-    average: Share = 0.999
-    clip: float | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def mixed(self, device: torch.device) -> torch.autocast:
-        """Return the autocast context of the forward pass on a device."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+from aopsam.training.recipes import Recipe
 
 
 class Batch(Protocol):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -16,10 +18,12 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
 from aopsam.sam.names import absolute_name
+from stages.config.flags import Flag, flags_of, judge_names, judge_value, write_help
 from stages.storage.errors import BadInput, CannotWrite, RunFailed
 from stages.storage.location import absolute, redact
 
 Arguments = TypeVar("Arguments")
+Main = Callable[[Sequence[str] | None], int]
 
 Uri = Annotated[
     str,
@@ -89,8 +93,17 @@ class RunArguments(ResourceArguments):
     """Longest time for a photo, after which it is given up."""
 
 
-def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+def command(main: Main) -> Callable[..., int]:
     """Let a pipeline's `main` end with one line: status 2 for bad input, 1 where it cannot write, 130 at ctrl-C."""
+    return _ending(main, "does what is left undone")
+
+
+def command_anew(main: Main) -> Callable[..., int]:
+    """The same for a pipeline that goes on with nothing of a run that was stopped."""
+    return _ending(main, "begins anew")
+
+
+def _ending(main: Main, again: str) -> Callable[..., int]:
     name = Path(main.__code__.co_filename).stem
 
     @wraps(main)
@@ -106,7 +119,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print(f"{name}: stopped; the same command again does what is left undone", file=sys.stderr)
+            print(f"{name}: stopped; the same command again {again}", file=sys.stderr)
             return 130
 
     return run
@@ -143,13 +156,17 @@ class _SettingsFile:
 
 
 def settings_file(argv: Sequence[str] | None) -> str | None:
-    """Return what --config names on a command line, before the rest is parsed."""
-    file, _ = tyro.cli(_SettingsFile, args=argv, return_unknown_args=True, add_help=False)
-    return file.config
+    """Return what --config names on a command line, before the rest is parsed.
+
+    Raises:
+        BadInput: it names nothing.
+    """
+    with checking_input():
+        return _parsed(_SettingsFile, list(flags_of(_SettingsFile)), _words(argv), None)[0].config
 
 
 def parse(kind: type[Arguments], argv: Sequence[str] | None, default: Arguments | None = None) -> Arguments:
-    """Parse a command line into a dataclass, whose docstring describes the command and whose fields are its flags.
+    """Parse a command line into a dataclass, whose fields are the flags; the docstring of its module describes it.
 
     Args:
         kind: the dataclass.
@@ -157,13 +174,54 @@ def parse(kind: type[Arguments], argv: Sequence[str] | None, default: Arguments 
         default: values of flags that are not given, in place of the dataclass's own.
 
     Raises:
-        SystemExit: status 2 where a flag or value does not fit, with what is near; 0 after --help.
-        BadInput: a number out of its limits, or a list without an entry.
+        SystemExit: status 0 after --help.
+        BadInput: a flag that is none or is missing, or a value that does not fit; it says what would.
     """
+    words, flags = _words(argv), list(flags_of(kind, default))
+    if {"-h", "--help"} & set(words):
+        print(write_help(sys.modules[kind.__module__].__doc__ or "", flags))
+        raise SystemExit(0)
     with checking_input():
-        arguments = cast(Arguments, tyro.cli(kind, args=argv, default=default, config=(tyro.conf.FlagCreatePairsOff,)))
-        check(arguments)
+        judge_names(flags, words)
+        arguments, left = _parsed(kind, flags, words, default)
+        if left:
+            raise ValueError(f"{left[0]} belongs to no flag (see --help)")
+        try:
+            check(arguments)
+        except ValueError as error:
+            raise ValueError(_with_flag(str(error))) from None
         for entry in fields(cast(Any, arguments)):
             if entry.default is MISSING and getattr(arguments, entry.name) == ():
                 raise ValueError(f"--{entry.name.replace('_', '-')} needs at least one value")
     return arguments
+
+
+def _words(argv: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _parsed(
+    kind: type[Arguments], flags: Sequence[Flag], words: Sequence[str], default: Arguments | None
+) -> tuple[Arguments, list[str]]:
+    """Parse by tyro, whose boxes become one line; return the words that it leaves, too.
+
+    Raises:
+        ValueError: a value that does not fit.
+    """
+    said = io.StringIO()
+    config = (tyro.conf.FlagCreatePairsOff,)
+    try:
+        with redirect_stderr(said):
+            parsed = tyro.cli(
+                kind, args=words, default=default, config=config, return_unknown_args=True, add_help=False
+            )
+            return cast(tuple[Arguments, list[str]], parsed)
+    except SystemExit:  # boxes of lines or, where those cannot be printed, of ASCII
+        lines = [line.strip("│|─- ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰", "+"))]
+        line = " ".join(takewhile(lambda line: not line.startswith("For full helptext"), lines))
+        raise ValueError(_with_flag(judge_value(flags, words, line.strip()))) from None
+
+
+def _with_flag(said: str) -> str:
+    """Return what is said of an option, `max_failed=3.0; …`, with its flag: `--max-failed 3.0; …`."""
+    return re.sub(r"^(\w+)='?(.*?)'?; ", lambda found: f"--{found[1].replace('_', '-')} {found[2]}; ", said)

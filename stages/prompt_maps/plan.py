@@ -14,8 +14,9 @@ from stages.annotations.count import TAR_BYTES, count_photos
 from stages.annotations.each_photo import EachPhoto
 from stages.annotations.job import PhotoJob
 from stages.engine.resources import Resources
-from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
+from stages.prompt_maps.actor import BuildPromptMaps
 from stages.prompt_maps.files import HOW
+from stages.prompt_maps.recipe import MapRecipe
 
 MOST_PHOTOS = 16
 MOST_SECONDS = 20.0

@@ -12,8 +12,9 @@ from stages.annotations.job import Done, PhotoJob
 from stages.annotations.samples import ReadSamples, Source
 from stages.annotations.shards import list_shards
 from stages.engine.resources import Resources
-from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
+from stages.prompt_maps.actor import BuildPromptMaps
 from stages.prompt_maps.files import HOW, INDEX, refuse_to_add, write_index
+from stages.prompt_maps.recipe import MapRecipe
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
 from stages.storage.parts import digest_of

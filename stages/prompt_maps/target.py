@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -13,10 +13,10 @@ from aopsam.masks import rle
 from aopsam.photos.decode import MAX_PIXELS
 from aopsam.predictor.frame import FRAME_SIZE, content_hw
 from aopsam.predictor.interior import interior_point
-from aopsam.predictor.targets import PRESETS, Combine, merge_points, prompt_map
+from aopsam.predictor.kernels import PRESETS, Combine
+from aopsam.predictor.targets import merge_points, prompt_map
 from stages.prompt_maps.objects import FrameObjects, box_in_frame, distinct, mask_in_frame
-
-Source = Literal["interior", "recorded"]
+from stages.prompt_maps.recipe import Source
 
 MERGE_RADIUS = 3.0
 """Distance below which repeats (several annotators) are one prompt, frame pixels."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from aopsam._options import Count, check
 from aopsam.predictor.weights import BUNDLED, load_predictor
-from aopsam.training.predictor import PredictorRecipe
 from stages.annotations.shards import list_shards
-from stages.config.command_line import ModelArguments, Uri
 from stages.config.label_config import LabelConfig
 from stages.config.manifest import check_configuration, finished_manifest, write_manifest
 from stages.config.strategy_spec import PREDICTOR, StrategySpec
@@ -22,7 +19,7 @@ from stages.engine.resources import Resources
 from stages.label.actor import make_generator, weights_of
 from stages.registry.reference import open_predictor
 from stages.registry.versions import Registry, Version
-from stages.retrain.gate import Gate
+from stages.retrain.settings import Settings
 from stages.storage.atomic import check_writable
 from stages.storage.errors import RunFailed
 from stages.storage.fetched import read_file
@@ -32,79 +29,6 @@ FOUND = "found"
 """Folder of a run that says which photos are new."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class AnnotatedSource(NamedTuple):
-    """Annotated photos to train on.
-
-    Attributes:
-        uri: as `stages.annotations.shards.list_shards` takes it.
-        weight: of each photo, where one that the teacher labelled weighs 1.
-        sparse: whether photos have objects that are not annotated.
-    """
-
-    uri: str
-    weight: float = 1.0
-    sparse: bool = False
-
-    @classmethod
-    def parse(cls, text: str, sparse: bool) -> AnnotatedSource:
-        """Parse `URI` or `URI=WEIGHT`; what follows the last `=` is part of the URI unless it is a number.
-
-        Raises:
-            ValueError: a weight that is not above 0 and up to 100.
-        """
-        uri, _, number = text.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            return cls(text, sparse=sparse)
-        if not uri or not 0 < weight <= 100:
-            raise ValueError(
-                f"{redact(text)}: a weight lies above 0 and up to 100; write URI=1 if this is the URI's end"
-            )
-        return cls(uri, weight, sparse)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(ModelArguments):
-    """Settings of a retraining: all that decides what comes out besides the photos and the parent.
-
-    Raises:
-        ValueError: a value of the wrong type or out of its limits.
-    """
-
-    annotated: tuple[Uri, ...] = ()
-    """URI[=WEIGHT] of photos annotated all over, such as corrections: tars, folders, globs, instance files."""
-    sparse: tuple[Uri, ...] = ()
-    """URI[=WEIGHT] of photos with objects that are not annotated, such as COCO's."""
-    teacher_prompts: str = "grid-32"
-    """Strategy that labels photos without annotations."""
-    keep: Count = 1000
-    """New photos to label, at most."""
-    at_least: Count = 10
-    """New photos and annotations without which there is nothing to do."""
-    mirror: bool = False
-    """Train on mirrored photos, too."""
-    workers: Count = 1
-    """Training processes."""
-    gate: Gate = field(default_factory=Gate)
-    """When the new version is taken into use."""
-    recipe: PredictorRecipe = field(default_factory=PredictorRecipe)
-    """Hyper-parameters."""
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    @property
-    def sources(self) -> list[AnnotatedSource]:
-        """Sources of annotated photos, in an order that their numbers follow.
-
-        Raises:
-            ValueError: a weight out of its limits.
-        """
-        given = [(text, False) for text in self.annotated] + [(text, True) for text in self.sparse]
-        return [AnnotatedSource.parse(text, sparse) for text, sparse in given]
 
 
 @dataclass(frozen=True)

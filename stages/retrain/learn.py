@@ -12,7 +12,7 @@ from aopsam.training.calibration import median_prompts
 from aopsam.training.predictor import PredictorTask, confidence_maps
 from stages.config.strategy_spec import PREDICTOR
 from stages.label.job import LabelJob
-from stages.prompt_maps.actor import MapRecipe
+from stages.prompt_maps.recipe import MapRecipe
 from stages.prompt_maps.run import build_maps, prepare_maps
 from stages.prompt_maps.sheet import write_sheet
 from stages.registry.reference import open_predictor
@@ -24,8 +24,9 @@ from stages.retrain.job import FOUND, Means, RetrainJob, accept
 from stages.storage.errors import RunFailed
 from stages.storage.location import redact
 from stages.storage.tables import list_names
-from stages.train.on_ray import TrainingArguments, train_on_ray
-from stages.train.predictor import PROMPTS, SAMPLING, PredictorJob, finish_predictor, predictor_task
+from stages.train.arguments import PROMPTS, SAMPLING, TrainingArguments
+from stages.train.on_ray import train_on_ray
+from stages.train.predictor import PredictorJob, finish_predictor, predictor_task
 
 
 def label_photos(job: RetrainJob, photos: str | None, means: Means) -> str | None:

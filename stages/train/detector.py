@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from aopsam.detector.network import BoxDetector
 from aopsam.detector.weights import save_detector
-from aopsam.training.detector import DetectorRecipe, DetectorTask
+from aopsam.training.detector import DetectorTask
+from aopsam.training.recipes import DetectorRecipe
 from stages.prompt_maps.rows import PromptMapRows
 from stages.storage.atomic import write_path
 

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from aopsam._options import Count
 from aopsam.sam.model import StretchedSam
 from aopsam.sam.registry import load_sam
 from aopsam.training.finetune import BATCH, PAPER, FinetuneRecipe, FinetuneTask
-from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.recipes import SamRecipe
 from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_photos
 from stages.storage.fetched import local_file
+from stages.train.arguments import FinetuneOptions
 from stages.train.distillation import accumulated
 
 SHARED = ("seed", "steps", "accumulate", "precision", "windows")
 """Flags of a SAM's recipe that a fine-tuning takes over."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneOptions:
-    """Arguments of a fine-tuning besides a SAM's recipe."""
-
-    finetune_recipe: Literal["ours", "paper"] = "ours"
-    """paper: EfficientSAM's, 128 whole photos an update; of SA-1B its 5 epochs are --steps 429688."""
-    finetune_decoder: bool = False
-    """Train prompt encoder and mask decoder as well: those that EfficientSAM begins with by distillation."""
-    finetune_px: Count | None = None
-    """Side of the windows, or at which EfficientSAM's photos are drawn; by default 256 (tiny) or the model's own."""
 
 
 def finetune_recipe(options: FinetuneOptions, student: str, shared: SamRecipe, workers: int) -> FinetuneRecipe:

@@ -16,51 +16,18 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from aopsam._options import Count
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
 from aopsam.training.task import Task
 from aopsam.training.trainer import Reports, Worker, kept_weights, train
-from stages.config.command_line import Uri
 from stages.engine.resources import start
-from stages.storage.atomic import check_writable
-from stages.storage.location import printable, redact
+from stages.storage.location import redact
+from stages.train.arguments import TrainingArguments
 
 RETRIES = 3
 """Dead workers that a run survives; each time all go on from the last checkpoint."""
 POLL_SECONDS = 2.0
 HEARTBEAT_SECONDS = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingArguments:
-    """Options of every training pipeline, besides its recipe."""
-
-    out: Uri
-    """Folder or URI; holds a run to go on with, or none."""
-    workers: Count = 1
-    """Training processes."""
-    threads: Count | None = None
-    """CPU threads a worker; by default 2."""
-    checkpoint_every: Count = 250
-    """Updates between checkpoints."""
-    validate_every: Count | None = None
-    """Updates between validations; by default an epoch."""
-    plan: bool = False
-    """Measure for a minute, print what the run will cost, and end."""
-
-    def check_out(self, *names: str) -> None:
-        """Check before the work that OUT can be written.
-
-        Args:
-            names: what the pipeline writes there besides checkpoints and curves; folders end in a slash.
-
-        Raises:
-            ValueError: OUT cannot be written, or its name is not UTF-8, which Ray Train cannot write to.
-        """
-        if printable(self.out) != self.out:
-            raise ValueError(f"{printable(redact(self.out))}: not UTF-8, as Ray Train needs it; give another --out")
-        check_writable(self.out, "train/", "tensorboard/", *names)
 
 
 def train_on_ray(

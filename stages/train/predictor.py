@@ -13,8 +13,9 @@ from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.weights import save_predictor
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import Annotated, annotated
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, choose_sampling
+from aopsam.training.predictor import PredictorTask, choose_sampling
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import PredictorRecipe
 from stages.annotations.held_out import is_held_out
 from stages.annotations.read import read_annotated
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
@@ -22,12 +23,6 @@ from stages.registry.reference import open_predictor
 from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
-
-SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
-"""Sampling of the trained map; the paper's 2 and 6 leave too few peaks of ours (aopsam/weights/predictor-tiny.md)."""
-
-PROMPTS = 100
-"""Median prompts a photo that the threshold is chosen for; the paper's Table 2 has 61 to 120."""
 
 
 @dataclass(frozen=True)

@@ -15,36 +15,21 @@ from aopsam.sam.checkpoints import read_state_dict
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import StoredPhotos
 from aopsam.training.finetune import FinetuneTask
+from aopsam.training.recipes import SamRecipe
 from aopsam.training.sam import VALIDATION_SCALE, SamTask
-from aopsam.training.sam_recipe import FRAME_PX, SamRecipe
+from aopsam.training.sam_recipe import FRAME_PX
 from aopsam.training.stream import StreamedPhotos
 from aopsam.training.thresholds import choose_thresholds
 from aopsam.training.windows import least_share
 from stages.annotations.held_out import split_sources
-from stages.config.command_line import Uri
 from stages.edge_maps.files import EdgeMaps, read_edge_maps
 from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
+from stages.train.arguments import SamInputs
 from stages.train.unlabelled import load_unlabelled
 
 THRESHOLD_PHOTOS = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamInputs:
-    """Inputs that a SAM learns from besides its annotated photos."""
-
-    shares: tuple[float, ...] = ()
-    """Share with which a photo of each --data is drawn, relative to the others; by default all alike."""
-    edges: Uri | None = None
-    """Folder of edge maps (build_edge_maps.py) of all photos."""
-    unlabelled: tuple[Uri, ...] = ()
-    """Photos that teach edges alone: folders, globs, tars, Parquet."""
-    unlabelled_share: float = 1.0
-    """Share with which each of those is drawn."""
-    trunk: Uri | None = None
-    """NanoDet's weights to begin with, a file on every node; needed without --start."""
 
 
 @dataclass(frozen=True)

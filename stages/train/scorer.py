@@ -18,7 +18,8 @@ from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 from aopsam.scoring.weights import save_scorer
 from aopsam.training.annotated import StoredPhotos, annotated, checked
-from aopsam.training.scorer import Examples, ScorerRecipe, choose_scorer_thresholds, fit_scorer, make_examples
+from aopsam.training.recipes import ScorerRecipe
+from aopsam.training.scorer import Examples, choose_scorer_thresholds, fit_scorer, make_examples
 from aopsam.training.stream import PhotoStream, read_first
 from stages.annotations.held_out import held_out_ids, is_held_out
 from stages.annotations.job import Done, PhotoJob
@@ -30,15 +31,13 @@ from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.storage.location import redact
 from stages.storage.parts import digest_of
+from stages.train.arguments import PHOTOS
 
 THRESHOLD_PHOTOS = 16
 """Photos annotated all over that thresholds are chosen on."""
 
 SPARSE = " (sparse)"
 """End of the name of a source of photos with objects that are not annotated."""
-
-PHOTOS = 4000
-"""Photos that examples are made of, at most: four times those of the bundled scorer; 13 kB of examples each."""
 
 ROWS_PER_PART = 4
 

@@ -19,8 +19,9 @@ from PIL import Image
 from aopsam.masks import rle
 from aopsam.sam.checkpoints import file_sha256
 from stages.annotations.held_out import is_held_out
+from stages.config.selection import Selection
 from stages.results.export.label_studio import brush_rle
-from stages.results.export.selection import Selection, select
+from stages.results.export.selection import select
 from tests.docs.test_commands import COMMANDS, FOLLOWED, commands_of
 from tests.helpers import ROOT
 from tests.helpers.in_process import training_without_ray, without_ray

@@ -20,7 +20,7 @@ from aopsam.training.trainer import Reports, train
 from stages.engine.journal import Lost
 from stages.engine.resources import Resources
 from stages.engine.steps import Actors, Gather, Tasks
-from stages.train.on_ray import TrainingArguments
+from stages.train.arguments import TrainingArguments
 
 
 def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:
@@ -58,27 +58,12 @@ def _alone(stage: Any, item: pa.Table) -> pa.Table:
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every job that is imported run here, and those that pipelines import when they run."""
-    for name in ("stages.label.job", "stages.results.finish", "stages.curate.run", "stages.evaluate.run"):
-        import_module(name)
-    pipelines = (
-        "build_prompt_maps",
-        "build_edge_maps",
-        "reproduce",
-        "train_scorer",
-        "retrain",
-    )
+    """Let every job run here; pipelines import them when they run."""
     rooms = ("label.run", "label.retry", "results.settle", "annotations.job", "edge_maps.run", "retrain.find")
-    stand_ins = {
-        "run_steps": (run_here, tuple(f"stages.{name}" for name in rooms)),
-        "start": (
-            lambda *_, **__: Resources(1, 1, "cpu"),
-            ("stages.engine.resources", "stages.results.settle", *(f"pipelines.{name}" for name in pipelines)),
-        ),
-    }
-    for name, (stand_in, modules) in stand_ins.items():
-        for module in set(modules) & sys.modules.keys():
-            monkeypatch.setattr(f"{module}.{name}", stand_in)
+    for room in rooms:
+        monkeypatch.setattr(import_module(f"stages.{room}"), "run_steps", run_here)
+    for module in ("stages.engine.resources", "stages.results.settle"):
+        monkeypatch.setattr(import_module(module), "start", lambda *_, **__: Resources(1, 1, "cpu"))
 
 
 def train_here(
@@ -93,7 +78,6 @@ def train_here(
 
 
 def training_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every training pipeline that is imported train here."""
-    pipelines = ("train_sam", "train_predictor", "train_detector", "distill_encoder")
-    for module in {"stages.retrain.learn", *(f"pipelines.{name}" for name in pipelines)} & sys.modules.keys():
-        monkeypatch.setattr(f"{module}.train_on_ray", train_here)
+    """Let every training pipeline train here."""
+    for module in ("stages.train.on_ray", "stages.retrain.learn"):
+        monkeypatch.setattr(import_module(module), "train_on_ray", train_here)

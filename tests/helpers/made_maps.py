@@ -8,8 +8,9 @@ from pathlib import Path
 from schemas.prompt_maps import SCHEMA
 from stages.annotations.each_photo import Account, EachPhoto, WritePart, accounts
 from stages.annotations.samples import ReadSamples, Source
-from stages.prompt_maps.actor import BuildPromptMaps, MapRecipe
+from stages.prompt_maps.actor import BuildPromptMaps
 from stages.prompt_maps.files import HOW
+from stages.prompt_maps.recipe import MapRecipe
 
 TOY = MapRecipe(sam="toy", threads=1)
 

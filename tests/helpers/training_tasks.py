@@ -12,7 +12,8 @@ from torch import nn
 
 from aopsam.training import stream
 from aopsam.training.pool import Pool
-from aopsam.training.task import Recipe, Task, Validation
+from aopsam.training.recipes import Recipe
+from aopsam.training.task import Task, Validation
 from stages.annotations.held_out import split_photos
 
 

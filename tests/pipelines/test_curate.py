@@ -74,7 +74,7 @@ def test_no_usable_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "message"),
     [
         (["--keep", "1.5"], "--keep 1.5: neither a whole number of photos nor a share"),
-        (["--keep", "5", "--seed", "-1"], "seed=-1; expected a whole number of at least 0"),
+        (["--keep", "5", "--seed", "-1"], "--seed -1; expected a whole number of at least 0"),
         (["--keep", "5", "--sam", "huge"], "unknown SAM 'huge'"),
         (["--keep", "5", "--data", "/nowhere"], "no shard"),
     ],

@@ -21,4 +21,4 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "no labels/*.parquet there" in capsys.readouterr().err
     assert not (tmp_path / "coco").exists()
     assert main(["--labels", str(tmp_path), "--to", "nothing", "--out", "x"]) == 2
-    assert "to='nothing'; choose from coco" in capsys.readouterr().err
+    assert "--to nothing; choose from coco" in capsys.readouterr().err

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stages.label.run
-import stages.results.settle  # noqa: F401 - what `without_ray` stands in for
 from aopsam.sam.registry import known_digest
 from pipelines import evaluate, label_corpus
 from stages.config.command_line import parse

@@ -15,8 +15,9 @@ from pipelines.export_labels import main as export_main
 from pipelines.import_labels import main
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
+from stages.config.selection import Selection
 from stages.results.export.label_studio import brush_rle
-from stages.results.export.selection import Selection, select
+from stages.results.export.selection import select
 from tests.helpers.made_labels import disc, label_row, mask_record
 from tests.helpers.made_run import bitmaps, made_run
 

@@ -9,10 +9,11 @@ import torch
 
 import aopsam
 from aopsam.sam.registry import load_sam
-from aopsam.training.sam_recipe import SamRecipe
+from aopsam.training.recipes import SamRecipe
 from pipelines import train_sam
 from stages.annotations.held_out import is_held_out
-from stages.train.sam import SamInputs, SamJob, sam_task
+from stages.train.arguments import SamInputs
+from stages.train.sam import SamJob, sam_task
 from tests.helpers.in_process import training_without_ray
 from tests.helpers.made_edges import save_random_nanodet, write_made_edges
 from tests.helpers.made_shard import annotation, jpeg, rectangle, two_objects, write_shard

@@ -9,7 +9,7 @@ import pytest
 
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.sam.registry import load_sam
-from aopsam.training.scorer import ScorerRecipe
+from aopsam.training.recipes import ScorerRecipe
 from pipelines import train_scorer
 from stages.train.scorer import ScorerJob, prepare_examples
 from tests.helpers.in_process import without_ray

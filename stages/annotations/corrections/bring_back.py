@@ -22,16 +22,17 @@ from stages.annotations.corrections.compare import Pair, compare
 from stages.annotations.corrections.corrected import MOST_SHAPES, CorrectedPhoto, read_file
 from stages.annotations.corrections.cvat import read_cvat
 from stages.annotations.corrections.label_studio import read_label_studio
+from stages.config.selection import CorrectedName, Selection
 from stages.results.export.cvat import xml_text
 from stages.results.export.photo_files import file_stem
 from stages.results.export.sa1b import member_stem
-from stages.results.export.selection import GONE, Chosen, Photo, Selection, runs_of
+from stages.results.export.selection import GONE, Chosen, Photo, runs_of
 from stages.results.export.shards import shards
 from stages.storage.atomic import check_writable
 from stages.storage.folder import write_folder
 from stages.storage.location import open_filesystem, redact
 
-READERS: dict[str, Callable[[bytes], list[CorrectedPhoto]]] = {
+READERS: dict[CorrectedName, Callable[[bytes], list[CorrectedPhoto]]] = {
     "coco": read_coco,
     "label-studio": read_label_studio,
     "cvat": read_cvat,
@@ -71,7 +72,7 @@ class BroughtBack:
 
 def bring_back(
     labels: str,
-    tool: str,
+    tool: CorrectedName,
     corrected: str,
     out: str,
     on_problem: Callable[[str], None],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from stages.config.selection import FormatName, Overlap, Selection
 from stages.results.export.coco import write_coco
 from stages.results.export.cvat import write_cvat
 from stages.results.export.exported import Exported
@@ -14,7 +15,7 @@ from stages.results.export.hugging_face import write_hugging_face
 from stages.results.export.label_studio import write_label_studio
 from stages.results.export.png import write_png
 from stages.results.export.sa1b import write_sa1b
-from stages.results.export.selection import Chosen, Overlap, Selection
+from stages.results.export.selection import Chosen
 from stages.results.export.webdataset import write_webdataset
 from stages.results.export.yolo import write_yolo
 from stages.results.read import find_labels
@@ -34,7 +35,7 @@ class Format(NamedTuple):
     overlaps: tuple[Overlap, ...] = ("nested", "flat", "largest")
 
 
-EXPORTS: dict[str, Format] = {
+EXPORTS: dict[FormatName, Format] = {
     "coco": Format(write_coco),
     "yolo": Format(write_yolo),
     "label-studio": Format(write_label_studio),
@@ -48,7 +49,7 @@ EXPORTS: dict[str, Format] = {
 """Formats by name."""
 
 
-def export_labels(labels: str, to: str, out: str, selection: Selection, images: str | None = None) -> Exported:
+def export_labels(labels: str, to: FormatName, out: str, selection: Selection, images: str | None = None) -> Exported:
     """Write labels in the format of another tool.
 
     Args:

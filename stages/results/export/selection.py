@@ -7,45 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from aopsam._options import Count, Limits
 from aopsam.masks import nesting, rle
 from aopsam.masks.runs import Runs
 from schemas.labels import Status
+from stages.config.selection import Selection
 from stages.results.photos import LabelledPhotos, PhotoGone
 from stages.results.read import LabelFiles, find_labels, read_batches
 from stages.storage.location import uri_of
-
-Overlap = Literal["nested", "flat", "largest"]
 
 TOO_FEW = "too few masks"
 GONE = "photo gone or changed"
 
 _COLUMNS = ("image_id", "file_name", "content_sha256", "width", "height", "status", "masks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Rules for masks that are exported."""
-
-    overlap: Overlap | None = None
-    """nested: all, with links from parts to wholes; flat: each pixel in the smallest mask alone; largest: without those
-    that lie in a larger one. By default nested, and flat for png."""
-    min_score: float | None = None
-    """Least score, or predicted IoU without a scorer."""
-    min_area: Count = 1
-    """Least pixels of a mask."""
-    max_area: Count | None = None
-    """Most pixels of a mask."""
-    max_masks: Count | None = None
-    """The best so many masks of a photo."""
-    min_masks: Annotated[int, Limits(0)] = 0
-    """Leave out photos with fewer masks."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from aopsam.predictor.targets import PRESETS, merge_points, prompt_map
+from aopsam.predictor.kernels import PRESETS
+from aopsam.predictor.targets import merge_points, prompt_map
 
 
 def test_an_isolated_point_peaks_at_one_in_its_own_cell() -> None:

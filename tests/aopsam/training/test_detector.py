@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from aopsam.detector.assignment import Assignment
 from aopsam.detector.network import BoxDetector, levels_of, priors
-from aopsam.training.detector import DetectorRecipe, DetectorTask, score_loss
+from aopsam.training.detector import DetectorTask, score_loss
 from aopsam.training.detector_batch import collate, punishable
+from aopsam.training.recipes import DetectorRecipe
 from aopsam.training.trainer import train
 from tests.helpers.made_detector import Rectangles
 

@@ -13,10 +13,9 @@ import torch
 from aopsam.training import stream
 from aopsam.training.annotated import StoredPhotos
 from aopsam.training.checkpoint import load_checkpoint
+from aopsam.training.recipes import Recipe, SamRecipe
 from aopsam.training.sam import SamTask
-from aopsam.training.sam_recipe import SamRecipe
 from aopsam.training.stream import PARTS
-from aopsam.training.task import Recipe
 from aopsam.training.trainer import Reports, train
 from stages.annotations.held_out import is_held_out, split_photos
 from tests.helpers.made_shard import jpeg, two_objects, write_shard

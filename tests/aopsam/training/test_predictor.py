@@ -19,8 +19,9 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.calibration import calibrate_threshold, median_prompts
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.map_losses import MAP_LOSSES, masked_mean
-from aopsam.training.predictor import PredictorRecipe, PredictorTask, collate, confidence_maps
+from aopsam.training.predictor import PredictorTask, collate, confidence_maps
 from aopsam.training.prompted_photos import PromptedPhotos
+from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.trainer import train
 from tests.helpers.made_scenes import made_scene
 

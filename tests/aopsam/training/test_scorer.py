@@ -11,14 +11,8 @@ import torch
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.sam.registry import load_sam
 from aopsam.scoring.features import FEATURES
-from aopsam.training.scorer import (
-    Examples,
-    NothingToLearn,
-    ScorerRecipe,
-    choose_scorer_thresholds,
-    fit_scorer,
-    make_examples,
-)
+from aopsam.training.recipes import ScorerRecipe
+from aopsam.training.scorer import Examples, NothingToLearn, choose_scorer_thresholds, fit_scorer, make_examples
 from tests.helpers.made_scenes import made_scene
 
 RECIPE = ScorerRecipe(prompts=6, boxes=0.5, free=5, steps=300)

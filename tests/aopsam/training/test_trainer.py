@@ -11,7 +11,8 @@ import torch
 
 from aopsam.training.checkpoint import load_checkpoint
 from aopsam.training.plan import clock, measure
-from aopsam.training.task import Recipe, cosine, shuffled
+from aopsam.training.recipes import Recipe
+from aopsam.training.task import cosine, shuffled
 from aopsam.training.trainer import Reports, Worker, train
 from tests.helpers.training_tasks import Line
 

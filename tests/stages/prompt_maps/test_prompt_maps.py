@@ -17,8 +17,8 @@ from aopsam.sam.registry import load_sam
 from stages.annotations.each_photo import Account
 from stages.annotations.samples import ReadSamples, Source
 from stages.engine.resources import Resources
-from stages.prompt_maps.actor import MapRecipe
 from stages.prompt_maps.plan import plan_maps
+from stages.prompt_maps.recipe import MapRecipe
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from stages.prompt_maps.run import prepare_maps
 from stages.prompt_maps.sheet import contact_sheet

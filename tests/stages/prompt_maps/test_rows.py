@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from aopsam.sam.model import assemble
 from stages.prompt_maps import files
-from stages.prompt_maps.actor import MapRecipe
 from stages.prompt_maps.files import write_index
+from stages.prompt_maps.recipe import MapRecipe
 from stages.prompt_maps.rows import MIRRORED, PromptMapRows
 from tests.helpers.made_maps import TOY, write_maps
 from tests.helpers.made_shard import ToyEncoder, annotation, jpeg, rectangle, two_objects, write_shard

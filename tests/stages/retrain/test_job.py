@@ -7,7 +7,8 @@ import pytest
 
 from stages.config.manifest import write_manifest
 from stages.registry.versions import Registry
-from stages.retrain.job import AnnotatedSource, name_of_today
+from stages.retrain.job import name_of_today
+from stages.retrain.settings import AnnotatedSource
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 from schemas.lineage import SCHEMA
 from stages.registry.versions import Registry, Version
 from stages.retrain.gate import Verdict
-from stages.retrain.job import RetrainJob, Settings
+from stages.retrain.job import RetrainJob
 from stages.retrain.release import Compared, _take_into_use
+from stages.retrain.settings import Settings
 
 
 def made(registry: Registry, run: str, parent: int | None) -> int:

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from aopsam.training import stream
-from aopsam.training.task import Recipe
+from aopsam.training.recipes import Recipe
 from aopsam.training.trainer import train
 from stages.config.command_line import parse
 from stages.train import on_ray
-from stages.train.on_ray import TrainingArguments, train_on_ray
+from stages.train.arguments import TrainingArguments
+from stages.train.on_ray import train_on_ray
 from tests.helpers import ROOT
 from tests.helpers.listings import put
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
@@ -91,7 +92,7 @@ from functools import partial
 import aopsam
 import ray
 
-from aopsam.training.task import Recipe
+from aopsam.training.recipes import Recipe
 from stages.engine.resources import choose_resources
 from stages.label.account import Account
 from stages.label.flow import Flow

@@ -14,10 +14,9 @@ from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.predictor.sampling import Sampling
 from aopsam.sam.decoders.efficient_sam import efficient_sam_ti
 from aopsam.sam.registry import MODELS, load_sam
-from aopsam.training.detector import DetectorRecipe
-from aopsam.training.predictor import PredictorRecipe
+from aopsam.training.recipes import DetectorRecipe, PredictorRecipe
 from aopsam.training.trainer import train
-from stages.prompt_maps.actor import MapRecipe
+from stages.prompt_maps.recipe import MapRecipe
 from stages.prompt_maps.rows import PromptMapRows
 from stages.train.detector import detector_task
 from stages.train.predictor import PredictorJob, predictor_task

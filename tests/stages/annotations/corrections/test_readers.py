@@ -12,8 +12,9 @@ from stages.annotations.corrections import corrected
 from stages.annotations.corrections.bring_back import READERS
 from stages.annotations.corrections.cvat import read_cvat
 from stages.annotations.corrections.label_studio import read_label_studio
+from stages.config.selection import Selection
 from stages.results.export.label_studio import brush_rle
-from stages.results.export.selection import Selection, select
+from stages.results.export.selection import select
 from tests.helpers.made_labels import disc, label_row, mask_record
 
 

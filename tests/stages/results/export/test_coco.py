@@ -11,9 +11,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from aopsam.masks import rle
+from stages.config.selection import Selection
 from stages.results.export import export_labels
 from stages.results.export.exported import Exported
-from stages.results.export.selection import Selection
 from stages.storage.atomic import write_text
 from tests.helpers.made_labels import HOSTILE_NAME, made_out, write_labels
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.config.selection import Selection
 from stages.results.export import export_labels
-from stages.results.export.selection import Selection
 from tests.helpers.made_run import bitmaps, made_run
 
 

@@ -11,8 +11,8 @@ from aopsam.masks import nesting, rle
 from aopsam.masks.runs import Runs
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
+from stages.config.selection import Selection
 from stages.results.export import export_labels
-from stages.results.export.selection import Selection
 from tests.helpers.made_run import bitmaps, iou, made_run
 
 

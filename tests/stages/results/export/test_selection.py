@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from aopsam.masks import rle
+from stages.config.selection import Selection
 from stages.results.export import EXPORTS, export_labels
-from stages.results.export.selection import Chosen, Selection, select
+from stages.results.export.selection import Chosen, select
 from tests.helpers.made_labels import disc, label_row, mask_record, write_labels
 from tests.helpers.made_run import made_run
 

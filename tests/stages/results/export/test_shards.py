@@ -10,8 +10,8 @@ import pytest
 from aopsam.masks import rle
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
+from stages.config.selection import Selection
 from stages.results.export import export_labels
-from stages.results.export.selection import Selection
 from stages.results.export.shards import shards
 from stages.storage.folder import write_folder
 from tests.helpers.made_labels import write_labels

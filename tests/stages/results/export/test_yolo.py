@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from stages.config.selection import Selection
 from stages.results.export import export_labels
-from stages.results.export.selection import Selection
 from tests.helpers.made_labels import disc, mask_record, write_labels
 from tests.helpers.made_run import bitmaps, iou, made_run
 
