@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from aopsam._cache_dir import cache_dir
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.masks.trace import trace
 from aopsam.metrics import iou_matrix
@@ -34,7 +35,6 @@ from aopsam.photos.decode import open_photo
 from aopsam.photos.sa1b import read_shard
 from aopsam.prompting.fates import Fates
 from aopsam.prompting.grid import Grid
-from aopsam.sam.checkpoints import cache_dir
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import MODELS, Thresholds, load_sam

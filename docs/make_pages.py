@@ -245,7 +245,8 @@ def configuration_page() -> str:
         lines.append(f"| `{name}` | `{preset.strategy}` | {sets} | {preset.paper} |")
     lines += ["", "## The environment", "", "| variable | what |", "|---|---|"]
     lines += [
-        "| `AOPSAM_CACHE` | folder of downloaded weights; else `$XDG_CACHE_HOME/aopsam`, else `~/.cache/aopsam` |"
+        "| `AOPSAM_CACHE` | folder of downloaded weights, and of loops compiled by Numba where the package's own folder"
+        " cannot be written; else `$XDG_CACHE_HOME/aopsam`, else `~/.cache/aopsam` |"
     ]
     lines += ["| `RAY_ADDRESS` | the Ray cluster to join; else one is started on this machine |"]
     lines += ["| `AWS_…`, `GOOGLE_…` | keys and addresses of stores, as their clients read them; never in a URI |"]

@@ -20,6 +20,9 @@ from aopsam.sam.model import assemble
 from aopsam.sam.registry import Thresholds, load_sam
 from tests.helpers.small_sams import SmallEncoder
 
+# Ray's workers are polite, by default: beside another process of tests, or the check of types, they would get nothing.
+os.environ |= {"RAY_worker_niceness": "0"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files that start Ray first: they take longest, and a process that begins one last leaves the other idle."""

@@ -29,7 +29,8 @@ def mask_nms(masks: Sequence[Runs], scores: npt.NDArray[np.floating], iou_thresh
     area = areas(masks)
     order = np.argsort(-scores, kind="stable")
     if masks and (compiled := kernels()) is not None:
-        return compiled.mask_nms(compiled.joined(masks), area, order, iou_threshold)
+        chosen = np.empty(len(order), np.int64)
+        return chosen[: compiled.mask_nms(*compiled.joined(masks), area, order, iou_threshold, chosen)]
     boxes = np.array([mask.box_xyxy_px for mask in masks], np.int64).reshape(-1, 4)
     encoded = [rle.from_runs(mask) for mask in masks]
     kept = np.zeros(len(masks), np.int64)

@@ -26,7 +26,9 @@ def intersections(masks: Sequence[Runs], others: Sequence[Runs]) -> Ints:
     if not masks or not others:
         return np.zeros((len(masks), len(others)), np.int64)
     if (compiled := kernels()) is not None:
-        return compiled.intersections(compiled.joined(masks), compiled.joined(others))
+        alike = masks is others
+        joined = compiled.joined(masks)
+        return compiled.intersections(*joined, *(joined if alike else compiled.joined(others)), alike)
     rows, columns = ([rle.from_runs(mask) for mask in side] for side in (masks, others))
     return shared_pixels(rows, columns, areas(masks))
 

@@ -1,29 +1,60 @@
-"""Resample low-resolution masks to a photo's pixels: SAM's two bilinear resizes as one matrix for each axis."""
+"""Resample low-resolution masks to a photo's pixels: SAM's two bilinear resizes as a few weights for each axis."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aopsam.masks.runs import Ints
 
 Floats = npt.NDArray[np.float32]
 
 
+class Taps:
+    """What contributes to each of n places along an axis.
+
+    Attributes:
+        first: (n,) int64, the first low-resolution row or column that contributes; it never falls.
+        weights: (n, m) float32, weights of that one and those next to it.
+    """
+
+    def __init__(self, matrix: Floats) -> None:
+        """Take the weights of all low-resolution rows or columns, (n, low)."""
+        used = matrix != 0
+        self.first = used.argmax(axis=1)
+        self._last = used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+        every = self.first[:, None] + np.arange((self._last - self.first).max() + 1)
+        inside = np.take_along_axis(matrix, every.clip(max=used.shape[1] - 1), axis=1)
+        self.weights = np.where(every <= self._last[:, None], inside, np.float32(0))
+
+    def touched_by(self, low: slice) -> slice:
+        """Return the places to which some of the low-resolution rows or columns contribute."""
+        return slice(int(np.searchsorted(self._last, low.start)), int(np.searchsorted(self.first, low.stop)))
+
+    def resample(self, low: Floats, places: slice) -> Floats:
+        """Return some places of (low, k) values, (places, k).
+
+        Tap by tap, each sum rounded, as compiled code adds them up: the same to the last bit.
+        """
+        first, weights = self.first[places], self.weights[places]
+        values = weights[:, :1] * low[first]
+        for tap in range(1, weights.shape[1]):
+            values += weights[:, tap, None] * low[np.minimum(first + tap, len(low) - 1)]
+        return values
+
+
 class Resampling:
     """`Sam.postprocess_masks`, from low-resolution logits to original pixels, separated into its two axes.
 
     It enlarges to the model's square, cuts the padding off, and resizes to the photo. Both steps are bilinear, so rows
-    and columns separate: logits in the photo are `rows` · L · `columns`ᵀ.
+    and columns separate: each axis has *taps*, the few low-resolution rows or columns that contribute to a place.
 
     Along the rows, what is computed are *knots*: the photo's own rows where there are no more of them than rows of the
     square; in a larger photo the square's rows, between which a photo's column is a straight line.
 
     Attributes:
-        knots: (n, r) float32, weights of the low-resolution rows.
-        taps: (W,) int64, the first low-resolution column that contributes to each column of the photo.
-        tap_weights: (W, m) float32, weights of that one and those next to it.
+        knots: taps of the knots.
+        columns: taps of the photo's columns.
         enlarged: whether the photo has rows between knots.
         rows_a_knot: rows of the photo for a row of the square.
         photo_hw: rows and columns of the photo, pixels.
@@ -49,34 +80,18 @@ class Resampling:
         into_square = linear_weights(low_side, square)
         rows, columns = (into_square[:side, :low] for side, low in zip(input_hw, low_hw, strict=True))
         self.photo_hw = photo_hw
-        of_columns = linear_weights(input_hw[1], photo_hw[1]) @ columns
+        self.columns = Taps(linear_weights(input_hw[1], photo_hw[1]) @ columns)
         self.enlarged = photo_hw[0] > input_hw[0]
-        self.knots = torch.from_numpy(rows if self.enlarged else linear_weights(input_hw[0], photo_hw[0]) @ rows)
+        self.knots = Taps(rows if self.enlarged else linear_weights(input_hw[0], photo_hw[0]) @ rows)
         self.rows_a_knot = 1 / (input_hw[0] / photo_hw[0])
-        self._column_taps, self._knot_taps = _taps(of_columns), _taps(self.knots.numpy())
-        self.taps, last = self._column_taps
-        every = self.taps[:, None] + np.arange((last - self.taps).max() + 1)
-        inside = np.take_along_axis(of_columns, every.clip(max=low_hw[1] - 1), axis=1)
-        self.tap_weights = np.where(every <= last[:, None], inside, np.float32(0))
-
-    def columns_of(self, low: slice) -> slice:
-        """Return the photo's columns to which some low-resolution columns contribute."""
-        return _within(self._column_taps, low)
 
     def knots_of(self, low: slice) -> slice:
         """Return the knots to which some low-resolution rows contribute; where the photo has rows between knots, also
         the neighbouring knots: logits cross a threshold on the way there."""
-        knots = _within(self._knot_taps, low)
+        knots = self.knots.touched_by(low)
         if not self.enlarged:
             return knots
-        return slice(max(knots.start - 1, 0), min(knots.stop + 1, len(self.knots)))
-
-    def taps_of_columns(self, columns: slice) -> slice:
-        """Return the low-resolution columns that contribute to some of the photo's columns."""
-        if columns.start == columns.stop:
-            return slice(0, 0)
-        first, last = self._column_taps
-        return slice(int(first[columns.start]), int(last[columns.stop - 1]) + 1)
+        return slice(max(knots.start - 1, 0), min(knots.stop + 1, len(self.knots.first)))
 
     def first_row_after(self, knot: Ints, fraction: Floats) -> Ints:
         """Return the first row of the photo beyond a point.
@@ -91,8 +106,8 @@ class Resampling:
         row = ((knot + (fraction + 0.5)) * self.rows_a_knot + 0.5).astype(np.int64)
         if knot.min(initial=0) < 0:
             row[knot < 0] = 0
-        if knot.max(initial=0) == len(self.knots) - 1:
-            row[knot == len(self.knots) - 1] = self.photo_hw[0]
+        if knot.max(initial=0) == len(self.knots.first) - 1:
+            row[knot == len(self.knots.first) - 1] = self.photo_hw[0]
         return row
 
 
@@ -106,14 +121,3 @@ def linear_weights(size_in: int, size_out: int) -> Floats:
     weights[place, above] = at - below
     weights[place, below] += 1 - (at - below)  # where both are the last, they add up
     return weights
-
-
-def _taps(weights: Floats) -> tuple[Ints, Ints]:
-    """Return the first and last column with a weight in each row; both never fall from one row to the next."""
-    used = weights != 0
-    return used.argmax(axis=1), used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
-
-
-def _within(taps: tuple[Ints, Ints], low: slice) -> slice:
-    first, last = taps
-    return slice(int(np.searchsorted(last, low.start)), int(np.searchsorted(first, low.stop)))

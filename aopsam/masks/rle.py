@@ -172,7 +172,8 @@ def _check_size(size: Any) -> tuple[int, int]:
 def _write_counts(lengths: npt.NDArray[np.int64]) -> str:
     """Write the `counts` string of run lengths: what `_parse_counts` reads, differences included."""
     if (compiled := kernels()) is not None:
-        return compiled.write_counts(lengths).tobytes().decode("ascii")
+        written = np.empty(_MAX_GROUPS * len(lengths), np.uint8)
+        return written[: compiled.write_counts(lengths, written)].tobytes().decode("ascii")
     numbers = lengths.copy()
     numbers[3:] -= lengths[1:-2]
     shifted = numbers[:, None] >> (5 * np.arange(_MAX_GROUPS))

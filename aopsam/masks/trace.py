@@ -2,10 +2,9 @@
 
 SAM enlarges every candidate to the photo's size, three times over (logits, two thresholds of the stability score),
 before it decides whether to keep it. But interpolated logits lie between those that they come from: a mask ends where
-its low-resolution logits do, and only columns and rows around it are needed. There, columns are computed as one matrix
-product, a block at a time; down a column a mask begins and ends where the logits cross the threshold, and those few
-crossings are all that areas, boxes, the stability score and the run-length code need. Memory follows from a block, not
-from the photo.
+its low-resolution logits do, and only columns and rows around it are needed. There, columns are computed a block at a
+time; down a column a mask begins and ends where the logits cross the threshold, and those few crossings are all that
+areas, boxes, the stability score and the run-length code need. Memory follows from a block, not from the photo.
 
 `tests/aopsam/masks/test_trace.py` compares with masks made at full size, as SAM makes them.
 """
@@ -13,15 +12,14 @@ from the photo.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from aopsam.masks import kernels
-from aopsam.masks.resampling import Resampling
+from aopsam.masks.resampling import Floats, Resampling
 from aopsam.masks.runs import Ints, Runs
 
 _LOGITS_AT_ONCE = 2**17
@@ -60,83 +58,66 @@ def trace(
         offset: offset of the stability score.
         least_stability: masks with a lower one get no runs; 0 lets all pass, even NaN.
     """
-    lowest = threshold - abs(offset)
-    above = (low_res_logits > lowest).numpy()
+    limits = np.array([threshold - offset, threshold, threshold + offset], np.float32)
+    logits = np.ascontiguousarray(low_res_logits.numpy())
+    above = logits > limits[0]
     rows, columns = _extent(np.logical_or.reduce(above, axis=2)), _extent(np.logical_or.reduce(above, axis=1))
     return [
-        _trace(logits, (slice(*row), slice(*column)), resampling, threshold, offset, least_stability)
-        for logits, row, column in zip(low_res_logits, rows, columns, strict=True)
+        _trace(low, resampling, slice(*row), slice(*column), limits, least_stability)
+        for low, row, column in zip(logits, rows, columns, strict=True)
     ]
 
 
-def _trace(
-    logits: torch.Tensor,
-    low: tuple[slice, slice],
-    resampling: Resampling,
-    threshold: float,
-    offset: float,
-    least_stability: float,
-) -> Traced:
-    region = _Region(logits, low, resampling)
+def _trace(low: Floats, to: Resampling, rows: slice, columns: slice, limits: Floats, least: float) -> Traced:
+    """Trace one mask, (r, c), of which these rows and columns may be above the lowest limit."""
+    knots, places = to.knots_of(rows), to.columns.touched_by(columns)
     if (compiled := kernels()) is not None:
-        limits = np.float32(threshold), np.float32(offset), least_stability
-        stability, kept, starts, stops, box = compiled.trace(*region.arguments(), *limits)
-        return Traced(stability, Runs(starts, stops, resampling.photo_hw, box) if kept else None)
+        axes = to.knots.first, to.knots.weights, to.columns.first, to.columns.weights
+        ends = (knots.start, knots.stop), (places.start, places.stop)
+        inner, outer, count, starts, stops, box = compiled.trace(
+            low, *axes, *ends, to.enlarged, to.rows_a_knot, to.photo_hw[0], limits
+        )
+        found = Traced(inner / outer if outer else float("nan"), None)
+        if least > 0 and not found.stability >= least:
+            return found
+        return replace(found, runs=Runs(starts[:count].copy(), stops[:count].copy(), to.photo_hw, box))
+    region = _Region(low, to, knots, places)
     blocks = list(region.blocks())
-    inner, outer = (
-        sum(region.area(values, limit) for _, values in blocks) for limit in (threshold + offset, threshold - offset)
-    )
-    stability = inner / outer if outer else float("nan")
-    if least_stability > 0 and not stability >= least_stability:
-        return Traced(stability, None)
+    inner, outer = (sum(region.area(values, limit) for _, values in blocks) for limit in limits[[2, 0]])
+    found = Traced(inner / outer if outer else float("nan"), None)
+    if least > 0 and not found.stability >= least:
+        return found
     runs = [np.zeros((3, 0), np.int64)]
     for start, values in blocks:
-        column, top, stop = region.crossings(values, threshold)
+        column, top, stop = region.crossings(values, limits[1])
         runs.append(np.stack([column + start, top, stop]))
     column, top, stop = np.concatenate(runs, axis=1)
-    return Traced(stability, Runs.of_columns(column, top, stop, resampling.photo_hw))
+    return replace(found, runs=Runs.of_columns(column, top, stop, to.photo_hw))
 
 
 class _Region:
     """The columns and knots where a mask can be: those to which its low-resolution logits contribute."""
 
-    def __init__(self, logits: torch.Tensor, low: tuple[slice, slice], resampling: Resampling) -> None:
-        """Resample the logits (r, c) down the knots; `low` are the rows and columns of them that hold the mask."""
-        self._resampling = resampling
-        self._columns, knots = resampling.columns_of(low[1]), resampling.knots_of(low[0])
-        self._first_knot = knots.start
-        self._taps = resampling.taps_of_columns(self._columns)
+    def __init__(self, low: Floats, resampling: Resampling, knots: slice, columns: slice) -> None:
+        """Resample the logits (r, c) down the knots."""
+        self._resampling, self._first_knot, self._columns = resampling, knots.start, columns
         # Low-resolution columns down the knots. The guard below stays what it is: weights of a column add up to 1.
-        self._down = torch.empty(self._taps.stop - self._taps.start, knots.stop - knots.start + 1, dtype=torch.float32)
-        self._down[:, -1] = _FAR_BELOW
-        self._down[:, :-1] = logits[:, self._taps].mT @ resampling.knots[knots].mT
+        self._down = np.full((low.shape[1], knots.stop - knots.start + 1), _FAR_BELOW, np.float32)
+        self._down[:, :-1] = resampling.knots.resample(low, knots).T
 
-    def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
         """Yield the photo's columns, some at a time: the first one, and (columns, knots + guard) logits."""
-        down, step = self._down.numpy(), max(1, _LOGITS_AT_ONCE // self._down.shape[1])
+        step = max(1, _LOGITS_AT_ONCE // self._down.shape[1])
         for start in range(self._columns.start, self._columns.stop, step):
-            columns = slice(start, min(start + step, self._columns.stop))
-            first, weights = self._resampling.taps[columns] - self._taps.start, self._resampling.tap_weights[columns]
-            values = weights[:, :1] * down[first]
-            for tap in range(
-                1, weights.shape[1]
-            ):  # tap by tap, as compiled code adds them up: the same to the last bit
-                values += weights[:, tap, None] * down[np.minimum(first + tap, len(down) - 1)]
-            yield start, values
+            block = slice(start, min(start + step, self._columns.stop))
+            yield start, self._resampling.columns.resample(self._down, block)
 
-    def arguments(self) -> tuple[Any, ...]:
-        """Return what `compiled.trace` takes before the limits."""
-        columns, to = self._columns, self._resampling
-        first, weights = to.taps[columns] - self._taps.start, to.tap_weights[columns]
-        place = columns.start, self._first_knot, to.enlarged, to.rows_a_knot, len(to.knots), to.photo_hw[0]
-        return (self._down.numpy(), first, weights, *place)
-
-    def area(self, values: npt.NDArray[np.float32], threshold: float) -> int:
+    def area(self, values: Floats, threshold: np.float32) -> int:
         """Count the pixels above a threshold in the columns of a block."""
         _, top, stop = self.crossings(values, threshold)
         return int((stop - top).sum())
 
-    def crossings(self, values: npt.NDArray[np.float32], threshold: float) -> tuple[Ints, Ints, Ints]:
+    def crossings(self, values: Floats, threshold: np.float32) -> tuple[Ints, Ints, Ints]:
         """Find where the columns of a block rise above a threshold and fall below it again.
 
         Returns:

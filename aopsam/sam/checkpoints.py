@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
-import os
 import pickle
 import shutil
 import sys
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+
+from aopsam._cache_dir import cache_dir
 
 TIMEOUT_S = 30.0
 """Seconds without a byte (or without a connection) after which a download is given up."""
@@ -51,14 +52,6 @@ class RemoteFile:
     def filename(self) -> str:
         """Name of the file in the cache: the one its authors gave it."""
         return self.url.rsplit("/", 1)[-1]
-
-
-def cache_dir() -> Path:
-    """Return the folder of downloads: $AOPSAM_CACHE, else $XDG_CACHE_HOME/aopsam, else ~/.cache/aopsam."""
-    if chosen := os.environ.get("AOPSAM_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "aopsam"
 
 
 def file_sha256(path: Path) -> str:

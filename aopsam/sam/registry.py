@@ -177,7 +177,7 @@ def load_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
         name: a key of `MODELS`; or `hf:ORG/NAME` of the Hugging Face hub or `hf:FOLDER`, any SAM of `transformers`
             (`hugging_face.py`), which takes no checkpoint.
         checkpoint: a .safetensors, .pth or .pt file with the model's official keys. Without it the bundled file is
-            read (`tiny`), or the official one, downloaded on first use into `checkpoints.cache_dir()`.
+            read (`tiny`), or the official one, downloaded on first use into `cache_dir()`.
 
     Raises:
         ValueError: unknown name.

@@ -10,6 +10,7 @@ from typing import overload
 
 from fsspec.implementations.local import LocalFileSystem
 
+from aopsam._cache_dir import cache_dir
 from stages.storage.location import open_filesystem, redact
 
 
@@ -36,8 +37,6 @@ def local_file(uri: str | None) -> str | None:
     filesystem, path = open_filesystem(uri)
     if isinstance(filesystem, LocalFileSystem):
         return path
-    from aopsam.sam.checkpoints import cache_dir  # here, since it brings torch
-
     try:
         filesystem.invalidate_cache(path.rpartition("/")[0])
         tag = filesystem.info(path).get("ETag") or filesystem.ukey(path)

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from aopsam._cache_dir import cache_dir
 from aopsam.sam import checkpoints
-from aopsam.sam.checkpoints import CheckpointError, RemoteFile, cache_dir, obtain, read_state_dict
+from aopsam.sam.checkpoints import CheckpointError, RemoteFile, obtain, read_state_dict
 
 CONTENT = bytes(range(256)) * 9000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
