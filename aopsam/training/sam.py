@@ -12,10 +12,10 @@ from torch import nn
 
 from aopsam.training.affinity import Affinity
 from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import FRAME_PX, build_sam, make_optimizer
 from aopsam.training.memory import DrawnPhotos, KeptPhotos
 from aopsam.training.pool import Pool
 from aopsam.training.recipes import SamRecipe
-from aopsam.training.sam_recipe import FRAME_PX, build_sam, make_optimizer
 from aopsam.training.sam_step import edge_loss, step_batch, step_loss
 from aopsam.training.task import Task, Validation
 from aopsam.training.validation import best_of_three

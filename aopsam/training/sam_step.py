@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from aopsam.training.affinity import Affinity
 from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.decode import NEGATIVE, POINT, STRIDE, Prompts, decode, window_pe
 from aopsam.training.losses import prompt_loss
 from aopsam.training.memory import dense_batch
 from aopsam.training.recipes import SamRecipe
-from aopsam.training.sam_recipe import FRAME_PX
 from aopsam.training.views import normalised
 from aopsam.training.windows import Batch, make_batch
 

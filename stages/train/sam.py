@@ -14,10 +14,10 @@ from aopsam._half_weights import save_half
 from aopsam.sam.checkpoints import read_state_dict
 from aopsam.sam.registry import load_sam
 from aopsam.training.annotated import StoredPhotos
+from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.finetune import FinetuneTask
 from aopsam.training.recipes import SamRecipe
 from aopsam.training.sam import VALIDATION_SCALE, SamTask
-from aopsam.training.sam_recipe import FRAME_PX
 from aopsam.training.stream import StreamedPhotos
 from aopsam.training.thresholds import choose_thresholds
 from aopsam.training.windows import least_share

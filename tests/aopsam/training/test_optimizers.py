@@ -11,12 +11,12 @@ import torch
 from segment_anything.modeling import Sam
 
 from aopsam.training.affinity import Affinity
+from aopsam.training.build_sam import make_optimizer
 from aopsam.training.detector import DetectorTask
 from aopsam.training.distillation import DecoupledTask
 from aopsam.training.finetune import FinetuneRecipe, FinetuneTask
 from aopsam.training.predictor import PredictorTask
 from aopsam.training.recipes import DetectorRecipe, PredictorRecipe, SamRecipe
-from aopsam.training.sam_recipe import make_optimizer
 from aopsam.training.sami import SamiRecipe, SamiTask
 from aopsam.training.student import StudentRecipe
 from tests.helpers.made_detector import Rectangles

@@ -16,9 +16,9 @@ from aopsam._half_weights import save_half
 from aopsam.masks import rle
 from aopsam.sam.encoders.nanodet import Trunk
 from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import build_sam
 from aopsam.training.recipes import SamRecipe
 from aopsam.training.sam import SamTask
-from aopsam.training.sam_recipe import build_sam
 from aopsam.training.sam_step import edge_loss
 from aopsam.training.trainer import train
 

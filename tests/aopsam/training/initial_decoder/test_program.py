@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from aopsam.masks import rle
 from aopsam.sam.encoders.tiny import DESCRIPTOR, descriptor_channel, descriptors
 from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import build_sam
 from aopsam.training.initial_decoder.layout import NEAR_CHANNEL, READ_CHANNELS, SIDE_CHANNELS
 from aopsam.training.recipes import SamRecipe
-from aopsam.training.sam_recipe import build_sam
 from aopsam.training.validation import prompted_iou
 
 

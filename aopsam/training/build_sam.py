@@ -1,4 +1,4 @@
-"""Hyper-parameters of a promptable SAM, and the model and optimizer built from them."""
+"""The untrained promptable SAM of a recipe, and the optimizer that trains it."""
 
 from __future__ import annotations
 
