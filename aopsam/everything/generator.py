@@ -19,7 +19,7 @@ from aopsam.everything.lock_step import Steps, in_lock_step
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.parts import label_crops, label_tiles
 from aopsam.everything.rounds import PhotoRun
-from aopsam.masks import kernels, rle
+from aopsam.masks import rle
 from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
@@ -134,7 +134,6 @@ class AutoMaskGenerator:
                 "aop" if prompts is None else prompts, model, predictor, **(strategy_options or {})
             )
             self.strategies = [strategy for _ in layers]
-        kernels()  # compiled here rather than while the first photo waits
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
         """Return the masks of one photo.

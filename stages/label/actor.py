@@ -16,6 +16,7 @@ import torch
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
+from aopsam.masks import kernels
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
@@ -70,6 +71,7 @@ class _Model:
 
     def __init__(self, config: LabelConfig, device: str, threads: int, at_once: int, trace: float) -> None:
         keep_freed_memory()
+        kernels()  # compiled here rather than while the first photo waits
         self.thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
         self.generator = self.thread.submit(make_generator, config, device).result()
         self._at_once, self._trace = at_once, trace

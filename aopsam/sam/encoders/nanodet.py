@@ -63,7 +63,8 @@ class Trunk(nn.Module):
             x: (B, 3, H, W); odd sizes are rounded up at each stride.
         """
         stem = _activate(self.stem(x))
-        x = F.max_pool2d(stem, 3, 2, 1)
+        # On a CPU several times as fast with a position's channels side by side, copies included.
+        x = F.max_pool2d(stem.contiguous(memory_format=torch.channels_last), 3, 2, 1).contiguous()
         levels = []
         for stage in self.stages:
             x = stage(x)
