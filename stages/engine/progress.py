@@ -80,8 +80,8 @@ class Progress:
         rate = self._rate()
         failed = f", {self.failed} failed" if self.failed else ""
         said = f"{f', {note}' if note else ''}{failed}, {rate:.2f} {self._noun}/s"
-        if not self.all_known:
-            return f"{self.items} {self._noun}, at least {self.expected} in all{said}"
+        if not self.all_known or self.items > self.expected:  # what is done can be told before what was found
+            return f"{self.items} {self._noun}, at least {max(self.items, self.expected)} in all{said}"
         left = round((self.expected - self.items) / rate) if rate else 0
         time_left = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
         return f"{self.items}/{self.expected} {self._noun}{said}, {time_left} left"

@@ -57,6 +57,20 @@ def test_before_all_are_known_no_time_left_is_said_and_the_end_is_not_taken_for_
     assert stream.getvalue().splitlines()[1:] == ["3/3 photos, 0.30 photos/s, 0:00:00 left"]
 
 
+def test_what_is_done_before_it_is_known_to_be_there_is_not_more_than_all(now: list[float]) -> None:
+    stream = io.StringIO()
+    progress = Progress("photos", stream)
+    progress.expect(0, all_known=True)
+    now[0] += 10
+    progress.add(5)
+    progress.expect(5)
+    progress.add(0)
+    assert [line.split(",")[:2] for line in stream.getvalue().splitlines()] == [
+        ["5 photos", " at least 5 in all"],
+        ["5/5 photos", " 0.50 photos/s"],
+    ]
+
+
 def test_time_left_follows_the_rate_since_the_first_result(now: list[float]) -> None:
     stream = _Terminal()
     progress = Progress("images", stream)
