@@ -101,7 +101,8 @@ from stages.train.on_ray import _Board, _WorkerSettings, fit
 from tests.helpers.labellers import Blank
 from tests.helpers.training_tasks import Line
 
-ray.init(num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+quiet = {"include_dashboard": False, "log_to_driver": False}
+ray.init(address="local", num_cpus=3, num_gpus=1, object_store_memory=2**27, **quiet)
 out = sys.argv[1]
 resources = choose_resources(None, 1, 4)
 job = _WorkerSettings(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
