@@ -152,7 +152,7 @@ MUTATIONS = (
     FINETUNE("weight decay of fine-tuning", old="weight_decay: float = 0.1", new="weight_decay: float = 0.05"),
     STABILITY("offset of the stability score", old="mask_threshold - offset", new="mask_threshold"),
     RLE("rows for columns in RLE", old="reshape(width, height).T", new="reshape(height, width)"),
-    GREEDY("pairs that are not one to one", old="row not in used_predictions and", new=""),
+    GREEDY("pairs that are not one to one", old="row not in rows and ", new=""),
     CHECKPOINTS("digest that is not compared", old=") != remote.sha256:", new=") == '':"),
 )
 
