@@ -36,7 +36,7 @@ class Arguments(RunArguments):
     data: tuple[str, ...]
     """Tars, folders, globs or instance files (.json); each is measured on its own."""
     sam: SamNames
-    """NAME[,NAME]."""
+    """Models, separated by commas."""
     prompts: str
     """STRATEGY[,STRATEGY]; the others are compared to the first."""
     sweep: tuple[str, ...] = ()

@@ -25,39 +25,24 @@ from stages.storage.location import absolute, redact
 Arguments = TypeVar("Arguments")
 Main = Callable[[Sequence[str] | None], int]
 
-Uri = Annotated[
-    str,
-    PrimitiveConstructorSpec(
+
+def _word(metavar: str, read: Callable[[str], str]) -> PrimitiveConstructorSpec[str]:
+    """Return how tyro takes a word of a command line, through `read`."""
+    return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="URI",
-        instance_from_str=lambda words: absolute(words[0]),
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
         is_instance=lambda value: isinstance(value, str),
         str_from_instance=lambda value: [value],
-    ),
-]
+    )
+
+
+Uri = Annotated[str, _word("URI", absolute)]
 """A path or fsspec URI; paths are made absolute, since workers run in folders of their own."""
 
-SamName = Annotated[
-    str,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NAME",
-        instance_from_str=lambda words: absolute_name(words[0]),
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: [value],
-    ),
-]
+SamName = Annotated[str, _word("NAME", absolute_name)]
 """What `load_sam` takes; the folder in hf:FOLDER is made absolute, since workers run in folders of their own."""
-SamNames = Annotated[
-    str,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NAME[,NAME]",
-        instance_from_str=lambda words: ",".join(map(absolute_name, words[0].split(","))),
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: [value],
-    ),
-]
+SamNames = Annotated[str, _word("NAME[,NAME]", lambda names: ",".join(map(absolute_name, names.split(","))))]
 """Several of them, separated by commas."""
 
 
