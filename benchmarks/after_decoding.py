@@ -1,4 +1,4 @@
-"""What comes after decoding, measured: ways with duplicates, and Adaptive Mask Refinement in its readings.
+"""Measure what comes after decoding: ways with duplicates, and Adaptive Mask Refinement in its readings.
 
     python benchmarks/after_decoding.py --data bsds500/val coco/val --limit 20 --json FILE
     python benchmarks/after_decoding.py --data SHARD --prompts aop grid-32 --sam vit_b

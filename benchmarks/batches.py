@@ -1,4 +1,4 @@
-"""How much do photos labelled together gain, and are their masks those of a photo alone?
+"""Measure what photos labelled together gain, and whether their masks are those of a photo alone.
 
     python benchmarks/batches.py --sam tiny --prompts aop grid-16
     PYTHONPATH=. python benchmarks/batches.py --sam vit_b --device cuda --rounds 10

@@ -1,4 +1,4 @@
-"""What follows the decoder's logits up to the codes of kept masks, in NumPy and compiled, in turns in one process.
+"""Time all from the decoder's logits to the codes of kept masks, in NumPy and compiled, in turns in one process.
 
     python benchmarks/compiled.py [--repeats 5] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What does SAMI save by dropping masked tokens, against blanking masked patches?
+"""Measure what SAMI saves by dropping masked tokens, against blanking masked patches.
 
     python benchmarks/dropping.py
 

@@ -1,4 +1,4 @@
-"""How fast are the image encoders, and how exact? Plain fp32 PyTorch, ours and OpenVINO's, in turns in one run.
+"""Measure how fast and how exact the image encoders are: plain fp32 PyTorch, ours and OpenVINO's, in turns in one run.
 
     python benchmarks/encoder.py --sam vit_b --rounds 3 --json encoder.json
     python benchmarks/encoder.py --sam tiny mobile_sam --openvino --precision auto

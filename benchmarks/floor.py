@@ -1,4 +1,4 @@
-"""What can be had without learning: the floors that a promptable model must clear.
+"""Measure what can be had without learning: the floors that a promptable model must clear.
 
     python benchmarks/floor.py --data bsds500/val/000000.tar coco/val/000000.tar
 
@@ -22,7 +22,7 @@ from aopsam.training.annotated import Annotated, load_photos
 
 SCALES = (50, 200, 800)
 RADII = (0.02, 0.06, 0.18)
-"""Of the discs, relative to the photo's longer side."""
+"""Radii of the discs, relative to the photo's longer side."""
 
 Masks = NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""How soon does a gallery show its pictures? Headless Chromium opens it from a file, wide and narrow, light and dark.
+"""Measure how soon a gallery shows its pictures: Chromium opens it from a file, wide and narrow, light and dark.
 
     python benchmarks/gallery.py --labels OUT --images PHOTOS                   # OUT's rows
     python benchmarks/gallery.py --labels OUT --images PHOTOS --rows 20000      # again and again; copies on grey

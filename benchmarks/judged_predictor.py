@@ -13,7 +13,7 @@ from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.trainer import train
 
 SAMPLING = Sampling(smoothing_sigma=1.0, spacing=1)
-"""As pipelines/train_predictor.py has it."""
+"""Smoothing and spacing of pipelines/train_predictor.py."""
 
 
 def scores(

@@ -1,4 +1,4 @@
-"""How much do more photos help? The same short training on an eighth, a quarter, half and all of them.
+"""Measure how much more photos help: the same short training on an eighth, a quarter, half and all of them.
 
     python benchmarks/learning_curve.py --data bsds500/train coco/train --edges out/edges \\
         --trunk nanodet_g.safetensors --steps 600 --out out/curve

@@ -1,4 +1,4 @@
-"""What it costs to come up with prompts: time and peak memory of each strategy's prompt stage (AoP-SAM's Table 4).
+"""Measure what prompts cost: time and peak memory of each strategy's prompt stage (AoP-SAM's Table 4).
 
     python benchmarks/prompt_stage.py --images PHOTOS --sam mobile_sam --threads 1 2 --json FILE
 

@@ -1,4 +1,4 @@
-"""As many photos or labels as a benchmark needs: those of a folder or of a run again and again."""
+"""Make as many photos or labels as a benchmark needs: those of a folder or of a run again and again."""
 
 from __future__ import annotations
 

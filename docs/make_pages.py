@@ -259,7 +259,7 @@ TARGETS: list[type[Any]] = [
     GeneratorOptions,
     *(STRATEGIES[name] for name in ("random-N", "aop", "hierarchical", "oas-box", "attention")),
 ]
-"""What has settings, in the page's order."""
+"""Dataclasses that have settings, in the page's order."""
 
 
 def _settings(target: type[Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # who reads records needs none
     from aopsam.prompting.fates import Fates, Trace
 
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
-"""What is done to a photo, in this order."""
+"""Stages of labelling a photo, in this order."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

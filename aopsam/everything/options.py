@@ -60,14 +60,14 @@ class GeneratorOptions:
     masks rank by it (as EfficientSAM's own everything mode); or token, the decoder's output for one mask
     (multimask_output=False)."""
     rank_by: Rank | None = None
-    """What tells the better of two masks: score (the scorer's) or predicted_iou (SAM's own estimate). By default score,
-    unless there is no scorer, or the prompts are SAM's own points_per_side or point_grids."""
+    """Number that tells the better of two masks: score (the scorer's) or predicted_iou (SAM's own estimate). By default
+    score, unless there is no scorer, or the prompts are SAM's own points_per_side or point_grids."""
     scorer: str | None = None
     """Weights of the scorer (pipelines/train_scorer.py); by default the bundled one, if it belongs to the model."""
     score_thresh: Share | None = None
     """Least score of a mask where masks rank by it; by default the scorer's own."""
     duplicates: Annotated[str, OneOf(DUPLICATES)] | None = None
-    """What becomes of masks that repeat each other: mask-nms, box-nms (SAM's, and the default where masks rank by
+    """Way with masks that repeat each other: mask-nms, box-nms (SAM's, and the default where masks rank by
     predicted_iou), merge (Efficient SAM2's) or none."""
     mask_nms_thresh: Share = 0.7
     """For mask-nms: IoU above which the worse mask goes."""

@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Taps:
-    """What contributes to each of n places along an axis.
+    """Samples that contribute to each of n places along an axis, and their weights.
 
     Attributes:
         first: (n,) int64, the first low-resolution row or column that contributes; it never falls.

@@ -38,7 +38,7 @@ BY_SIMILARITY = {"tiny"}
 
 
 OWN_HEADS = {"sam2_hiera_l": Head(23, 2)}
-"""What is read where it is not head 0 of the last block: Efficient SAM2 takes Hiera-L's first global block."""
+"""Places that are read where it is not head 0 of the last block: Efficient SAM2 takes Hiera-L's first global block."""
 
 
 class Attention(Strategy):

@@ -32,7 +32,7 @@ _UPSCALED_AT_ONCE = 2
 """Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
 
 Made = tuple[Tensor, Tensor, Tensor]
-"""Of a photo's B prompts: predicted IoU (B, M); logits of the masks that pass (K, 4 · content rows, 4 · content
+"""Result of a photo's B prompts: predicted IoU (B, M); logits of the masks that pass (K, 4 · content rows, 4 · content
 columns) float32; and the prompt and mask number of each, (K, 2)."""
 
 

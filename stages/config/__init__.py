@@ -1,1 +1,1 @@
-"""What the user asks of a run: configurations, strategies as text, command lines; bad input is one line."""
+"""Requests of the user to a run: configurations, strategies as text, command lines; bad input is one line."""

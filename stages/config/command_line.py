@@ -41,7 +41,7 @@ Uri = Annotated[str, _word("URI", absolute)]
 """A path or fsspec URI; paths are made absolute, since workers run in folders of their own."""
 
 SamName = Annotated[str, _word("NAME", absolute_name)]
-"""What `load_sam` takes; the folder in hf:FOLDER is made absolute, since workers run in folders of their own."""
+"""Name of a SAM; the folder in hf:FOLDER is made absolute, since workers run in folders of their own."""
 SamNames = Annotated[str, _word("NAME[,NAME]", lambda names: ",".join(map(absolute_name, names.split(","))))]
 """Several of them, separated by commas."""
 

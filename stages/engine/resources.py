@@ -32,7 +32,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 """Seconds between two looks at the nodes of a cluster."""
 
 NO_ERROR = re.compile(rb"\[[-\d]+ [\d:,]+ [DIW] \d+ \d+\] \w+\.(cc|h):\d+: ")
-"""How a line of Ray's C++ begins that is a detail, an information or a warning."""
+"""Beginning of a line of Ray's C++ that is a detail, an information or a warning."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from stages.storage.folder import write_folder
 DATA_YAML = "path: .\ntrain: images\nval: images\nnames:\n  0: object\n"
 
 INTO_PIXEL = 0.25
-"""Where in its pixel a point lies, 0 to 1: readers that cut off its fraction (Ultralytics) and readers that round it
+"""Place of a point in its pixel, 0 to 1: readers that cut off its fraction (Ultralytics) and readers that round it
 (supervision) both come to that pixel, and fill the polygon with its edge as OpenCV does: no side is lost."""
 
 
