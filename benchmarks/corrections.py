@@ -30,7 +30,7 @@ from stages.results.export import export_labels
 from stages.results.export.selection import Selection
 
 Changes = set[tuple[str, int | None, int | None, int | None]]
-"""Corrections of a photo, one a mask that is not as it was: change, place in the labels' row, pixels before and after."""
+"""Corrections of a photo, one a mask that is not as it was: change, place in its row, pixels before and after."""
 
 
 def correct(annotations: list[dict[str, Any]], rng: random.Random) -> tuple[list[dict[str, Any]], Changes]:
