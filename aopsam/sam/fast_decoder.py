@@ -51,7 +51,7 @@ class Content:
     rows_columns: tuple[int, int]
 
     def cut(self, per_cell: Tensor) -> Tensor:
-        """Select the content cells: (..., N) → (..., content cells)."""
+        """Select the content cells: (..., N) → (..., rows, columns)."""
         return _cut(per_cell, self.grid, self.rows_columns)
 
     def masks(self, cells: Cells, hyper: Tensor, prompts: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ class PromptedDecoder:
             base, constant, maps = write.base, write.constant, write.maps
         self._reads.append(CellsAsKeys(transformer.final_attn_token_to_image, base, constant, place, maps))
         first, norm, _, second, _ = decoder.output_upscaling
-        upscale = Upscale(first, norm, second, _cut(base.T, grid, content).T, constant, maps, finer)
+        shown = _cut(base.T, grid, content).flatten(1).T
+        upscale = Upscale(first, norm, second, shown, constant, maps, finer)
         self._photos = [Content(upscale, grid, content)]
 
     @classmethod
@@ -204,8 +205,5 @@ def _portions(prompts: Tensor) -> Sequence[Tensor]:
 
 
 def _cut(per_cell: Tensor, grid: tuple[int, int], content: tuple[int, int]) -> Tensor:
-    """Select the content cells, rows and columns of a grid: (..., N) → (..., content cells)."""
-    rows, columns = content
-    if columns == grid[1]:
-        return per_cell[..., : rows * columns]
-    return per_cell.unflatten(-1, grid)[..., :rows, :columns].flatten(-2)
+    """Select the content cells, rows and columns of a grid, without a copy: (..., N) → (..., rows, columns)."""
+    return per_cell.unflatten(-1, grid)[..., : content[0], : content[1]]

@@ -66,8 +66,8 @@ class _HqContent(Content):
         """Make masks as `Content.masks` does; the last weights in hyper are those of the token of high quality."""
         hyper, grid = hyper[prompts], self.grid
         features = self.upscale.features(cells.of(prompts, self.cut))
-        masks = self.upscale.in_order(features @ hyper[:, :-1].mT, grid)
-        finest = self.decoder.of_prompts(self.upscale.in_order(features, grid)) + self.fine
+        masks = self.upscale.in_order(hyper[:, :-1] @ features.mT, grid)
+        finest = self.decoder.of_prompts(self.upscale.in_order(features.mT, grid)) + self.fine
         masks = masks + torch.einsum("bc,bchw->bhw", hyper[:, -1], finest)[:, None]
         return masks[..., : 4 * self.shown[0], : 4 * self.shown[1]]
 

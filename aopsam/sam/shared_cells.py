@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 import torch
@@ -44,8 +45,8 @@ class Cells:
     Attributes:
         scale: (B, 1, N), factor of the base.
         factors: (B, R, N), factors of the rows.
-        values: the tokens' values that the rows are made of, (B, heads, T, d) of each layer so far. Rows come layer by
-            layer: heads · T of the layer's values and before them, from the second layer on, one of a constant.
+        values: the tokens' values that the rows are made of, (B, T, heads, d) of each layer so far. Rows come layer by
+            layer: T · heads of the layer's values and before them, from the second layer on, one of a constant.
     """
 
     scale: Tensor
@@ -58,9 +59,9 @@ class Cells:
         return Cells(self.scale[start:stop], self.factors[start:stop], values)
 
     def of(self, prompts: Tensor, cut: Callable[[Tensor], Tensor]) -> Cells:
-        """Return the cells of some prompts, only those that `cut` keeps."""
+        """Return the cells of some prompts, only those that `cut` keeps: (..., N) → (..., rows, columns)."""
         values = tuple(value[prompts] for value in self.values)
-        return Cells(cut(self.scale[prompts]), cut(self.factors[prompts]), values)
+        return Cells(cut(self.scale)[prompts].flatten(2), cut(self.factors)[prompts].flatten(2), values)
 
 
 class _Rows:
@@ -74,13 +75,11 @@ class _Rows:
         """Return the rows times the matrix, (B, R, K)."""
         waiting = iter(values)
         batch = values[0].shape[0]
-        return torch.cat(
-            [
-                rows.expand(batch, -1, -1) if rows.ndim == 2 else (next(waiting) @ rows).flatten(1, 2)
-                for rows in self._maps
-            ],
-            dim=1,
-        )
+        made = [
+            rows.expand(batch, -1, -1) if rows.ndim == 2 else _by_head(next(waiting), (rows,), (batch,)).flatten(1, 2)
+            for rows in self._maps
+        ]
+        return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
 
 class CellsAsKeys:
@@ -92,7 +91,7 @@ class CellsAsKeys:
         self._attention, self._heads = attention, attention.num_heads
         self._keys = _Scores(attention, attention.k_proj, base, constant, place, maps)
         value = attention.v_proj.weight.float().T
-        self._base: PerPhoto = (_by_head(base @ value, self._heads),)
+        self._base: PerPhoto = (_heads_first(base @ value, self._heads),)
         self._rows = _Rows(maps, value)
         self._constant = constant @ value + attention.v_proj.bias.float()
 
@@ -107,18 +106,16 @@ class CellsAsKeys:
     def __call__(self, queries: Tensor, cells: Cells | None, counts: Sequence[int]) -> Tensor:
         """Attend with queries (B, T, C) to the cells; return what they read, (B, T, C)."""
         heads = self._heads
-        q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1)).transpose(1, 2)
+        q = self._attention.q_proj(queries).float().unflatten(2, (heads, -1))
         weights = torch.softmax(self._keys(q, cells, counts), dim=-1)
         if cells is None:
-            read = _by_photo(weights.transpose(0, 1), self._base, counts).transpose(0, 1)
+            read = _by_head(weights, self._base, counts)
         else:
-            scaled = torch.empty_like(weights.transpose(0, 1), memory_format=torch.contiguous_format)
-            torch.mul(weights, cells.scale[:, None], out=scaled.transpose(0, 1))  # in the layout of the next product
-            read = _by_photo(scaled, self._base, counts).transpose(0, 1)
-            of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (heads, -1))
-            read = read + of_rows @ self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
-        read = read.transpose(1, 2).flatten(2) + self._constant
-        return self._attention.out_proj(read.to(queries.dtype))
+            of_rows = torch.bmm(weights.flatten(1, 2), cells.factors.mT).unflatten(1, (-1, heads)).transpose(1, 2)
+            rows = self._rows(cells.values).unflatten(2, (heads, -1)).transpose(1, 2)
+            read = _by_head(weights.mul_(cells.scale[:, None]), self._base, counts)
+            read += (of_rows @ rows).transpose(1, 2)
+        return self._attention.out_proj((read.flatten(2) + self._constant).to(queries.dtype))
 
 
 class CellsAsQueries:
@@ -168,10 +165,10 @@ class CellsAsQueries:
         """Return the cells after their attention to tokens (B, T, C) with these keys and values."""
         heads = self._heads
         k, v = (
-            projection(tokens).float().unflatten(2, (heads, -1)).transpose(1, 2)
+            projection(tokens).float().unflatten(2, (heads, -1))
             for projection, tokens in ((self._attention.k_proj, keys), (self._attention.v_proj, values))
         )
-        factors = torch.softmax(self._scores(k, cells, counts), dim=2).flatten(1, 2)
+        factors = torch.softmax(self._scores(k, cells, counts), dim=1).flatten(1, 2)
         if cells is None:
             scale = self._deviation(None, factors, (v,), counts)
             return Cells(scale, factors.mul_(scale), (v,))
@@ -192,13 +189,12 @@ class CellsAsQueries:
         start, waiting = 0, iter(values)
         for cross in self._cross:
             if cross[0].ndim == 2:  # a constant's
-                product = _repeated(cross, counts)[:, None]
+                product = _repeated(cross, counts)
             else:
-                product = _by_photo(next(waiting).transpose(0, 1), cross, counts).transpose(0, 1)
-            count = product.shape[1] * product.shape[2]
-            of_rows = inner[:, start : start + count].unflatten(1, product.shape[1:3])
-            of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale[:, None], value=2.0)
-            start += count
+                product = _by_head(next(waiting), cross, counts).flatten(1, 2)
+            of_rows = inner[:, start : start + product.shape[1]]
+            of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale, value=2.0)
+            start += product.shape[1]
         square = inner.mul_(factors).sum(1, keepdim=True)
         of_base = _repeated(self._square, counts)
         square += of_base if scale is None else of_base * scale.square()
@@ -224,9 +220,9 @@ class _Scores:
         heads = self._heads = attention.num_heads
         weight = projection.weight.float().T
         self._shrink = (weight.shape[1] // heads) ** -0.5
-        self._base: PerPhoto | None = (_by_head(base @ weight, heads).mT,) if maps else None
+        self._base: PerPhoto | None = (_heads_first(base @ weight, heads).mT,) if maps else None
         placed = place + constant if maps else place + constant + base
-        self._placed: PerPhoto = (_by_head(placed @ weight + projection.bias.float(), heads).mT,)
+        self._placed: PerPhoto = (_heads_first(placed @ weight + projection.bias.float(), heads).mT,)
         self._rows = _Rows(maps, weight)
 
     @classmethod
@@ -237,16 +233,16 @@ class _Scores:
         return both
 
     def __call__(self, tokens: Tensor, cells: Cells | None, counts: Sequence[int]) -> Tensor:
-        """Compute the scores of tokens (B, heads, T, d) for all cells, (B, heads, T, N)."""
-        tokens = (tokens * self._shrink).transpose(0, 1).contiguous()
-        placed = _by_photo(tokens, self._placed, counts).transpose(0, 1)
+        """Compute the scores of tokens (B, T, heads, d) for all cells, (B, T, heads, N)."""
+        tokens = tokens * self._shrink
         if cells is None or self._base is None:
-            return placed
+            return _by_head(tokens, self._placed, counts)
+        scores = _by_head(tokens, self._base, counts).mul_(cells.scale[:, None])
+        _by_head(tokens, self._placed, counts, onto=scores)
         rows = self._rows(cells.values).unflatten(2, (self._heads, -1)).permute(0, 2, 3, 1)
-        scores = torch.bmm((tokens.transpose(0, 1) @ rows).flatten(1, 2), cells.factors).unflatten(1, (self._heads, -1))
-        scores += placed
-        of_base = _by_photo(tokens, self._base, counts).transpose(0, 1)
-        return scores.addcmul_(of_base, cells.scale[:, None])
+        of_rows = (tokens.transpose(1, 2) @ rows).transpose(1, 2).flatten(1, 2)
+        scores.view(len(scores), -1, scores.shape[-1]).baddbmm_(of_rows, cells.factors)
+        return scores
 
 
 class Upscale:
@@ -280,7 +276,7 @@ class Upscale:
 
     def __call__(self, cells: Cells, hyper: Tensor, grid: tuple[int, int]) -> Tensor:
         """Compute logits (B, M, 4 rows, 4 columns) from the cells of B prompts and hyper (B, M, C / 8)."""
-        return self.in_order(self.features(cells) @ hyper.mT, grid)
+        return self.in_order(hyper @ self.features(cells).mT, grid)
 
     def features(self, cells: Cells) -> Tensor:
         """Compute the upscaled features of B prompts, (B, 16 · cells, C / 8), place by place within each cell."""
@@ -291,17 +287,29 @@ class Upscale:
             features = (features - mean) * (variance + self._eps).rsqrt() * self._gain + self._shift
         else:
             features = functional.layer_norm(features, self._gain.shape, self._gain, self._shift, self._eps)
-        features = functional.linear(functional.gelu(features), self._second, self._second_bias)
+        features = functional.linear(_gelu_(features), self._second, self._second_bias)
         if self._finest is not None:
             features += self._finest
-        return functional.gelu(features).view(len(features), -1, self._channels)
+        return _gelu_(features).view(len(features), -1, self._channels)
 
     @staticmethod
     def in_order(per_place: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Put places in order: (B, 16 · cells, M), as `features` has them → (B, M, 4 rows, 4 columns)."""
-        #                          B rows columns 2y 2x 2y 2x M
-        placed = per_place.view(len(per_place), *grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return placed.reshape(len(per_place), -1, 4 * grid[0], 4 * grid[1])
+        """Put places in order: (B, M, 16 · cells), as `features` has them → (B, M, 4 rows, 4 columns)."""
+        order = _raster(grid, per_place.device).expand_as(per_place)
+        return per_place.gather(2, order).unflatten(2, (4 * grid[0], 4 * grid[1]))
+
+
+@lru_cache(maxsize=64)
+def _raster(grid: tuple[int, int], device: torch.device) -> Tensor:
+    """Return the place of each pixel, row by row, (16 · cells,), among places that lie cell by cell and, in a cell,
+    first by its quarter."""
+    places = torch.arange(16 * grid[0] * grid[1], device=device).view(*grid, 2, 2, 2, 2)
+    return places.permute(0, 2, 4, 1, 3, 5).flatten()
+
+
+def _gelu_(features: Tensor) -> Tensor:
+    """Apply GELU in place: these are the decoder's largest tensors."""
+    return torch.ops.aten.gelu_(features)
 
 
 def _places(fine: Tensor) -> Tensor:
@@ -324,18 +332,32 @@ def _centred(rows: Tensor) -> Tensor:
     return rows - rows.mean(-1, keepdim=True)
 
 
-def _by_head(projected: Tensor, heads: int) -> Tensor:
+def _heads_first(projected: Tensor, heads: int) -> Tensor:
     """Split channels by head: (N, heads · d) → (heads, N, d)."""
     return projected.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
 
 
-def _by_photo(left: Tensor, rights: PerPhoto, counts: Sequence[int]) -> Tensor:
-    """Multiply (heads, B, T, K) @ (heads, K, N), the same for all prompts of a photo → (heads, B, T, N)."""
-    made = [
-        torch.bmm(part.flatten(1, 2), right).unflatten(1, part.shape[1:3])
-        for part, right in zip(left.split(list(counts), dim=1), rights, strict=True)
-    ]
-    return made[0] if len(made) == 1 else torch.cat(made, dim=1)
+def _by_head(left: Tensor, rights: PerPhoto, counts: Sequence[int], onto: Tensor | None = None) -> Tensor:
+    """Multiply (B, T, heads, K), head by head, with each photo's (heads, K, N) → (B, T, heads, N).
+
+    Every product is written where it belongs: to bring heads back beside their tokens took as long as to multiply.
+
+    Args:
+        left: of B prompts, those of the first photo first.
+        rights: one for each photo.
+        counts: prompts of each photo.
+        onto: tensor to which the products are added, and which is returned.
+    """
+    out = left.new_empty(*left.shape[:3], rights[0].shape[2]) if onto is None else onto
+    start = 0
+    for right, count in zip(rights, counts, strict=True):
+        part, target = (t[start : start + count].flatten(0, 1).transpose(0, 1) for t in (left, out))
+        if onto is None:
+            torch.bmm(part, right, out=target)
+        else:
+            target.baddbmm_(part, right)
+        start += count
+    return out
 
 
 def _repeated(rows: PerPhoto, counts: Sequence[int]) -> Tensor:
