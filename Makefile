@@ -52,6 +52,7 @@ licences: setup
 # An hour on two cores, most of it SAM's own generator.
 bench: setup
 	$(BIN)/python benchmarks/speed.py --data '$(DATA)' --sam tiny=20 mobile_sam=1 vit_b=1 --json '$(BENCH)/speed.json'
+	$(BIN)/python benchmarks/speed_table.py --json '$(BENCH)/speed.json'
 	$(BIN)/python benchmarks/encoder.py --sam tiny mobile_sam vit_b --json '$(BENCH)/encoder.json'
 	$(BIN)/python benchmarks/large.py --json '$(BENCH)/large.json'
 	$(BIN)/python benchmarks/pipeline.py --images '$(IMAGES)' --json '$(BENCH)/pipeline.json'
