@@ -21,7 +21,7 @@ from tests.test_layering import _files, _imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = {"huggingface_hub", "numba", "onnx", "onnxruntime", "openvino", "pillow_heif", "transformers"}
-"""Of extras: imported where an option asks for them."""
+"""Packages that extras bring, imported only where an option asks for them."""
 
 LABEL_A_PHOTO = """
 import pkgutil, sys

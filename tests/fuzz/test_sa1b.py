@@ -130,7 +130,7 @@ def read(data: bytes) -> tuple[list[Sample], list[str]]:
 
 @given(members(), st.sampled_from(FORMATS), st.sampled_from(PACKS))
 def test_members(infos: list[tuple[tarfile.TarInfo, bytes]], form: int, pack: Callable[[bytes], bytes]) -> None:
-    """Of a whole tar each photo and each JSON is in a sample or in a line, and annotations are as they were."""
+    """Find each photo and each JSON of a whole tar in a sample or in a line, and annotations as they were."""
     samples, lines = read(pack(_tar(form, infos)))
     assert 2 * len(samples) + counted(lines) == sum(is_wanted(info) for info, _ in infos)
     texts = Counter(content for info, content in infos if is_wanted(info) and info.isreg())

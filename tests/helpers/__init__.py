@@ -3,4 +3,4 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-"""Of the checkout."""
+"""Folder of the checkout."""

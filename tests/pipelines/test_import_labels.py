@@ -23,7 +23,7 @@ from tests.helpers.made_run import bitmaps, made_run
 
 FILES = {"coco": "instances.json", "label-studio": "tasks.json", "cvat": "annotations.xml"}
 DELETED, RESHAPED, ADDED = 1, 3, 1
-"""Of each photo mask 1 is removed, mask 3 is reshaped, and one is added."""
+"""Remove mask 1 of each photo, reshape mask 3, add one."""
 
 
 def new_mask(row: dict[str, Any]) -> np.ndarray:

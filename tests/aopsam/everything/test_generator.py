@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.modeling import PromptEncoder, Sam
+from segment_anything.modeling import Sam
 
-from aopsam.detector.weights import load_detector
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.masks import rle
 from aopsam.masks.full_size import trace_full_size
 from aopsam.masks.small_regions import remove_small_regions
 from aopsam.masks.trace import trace
-from aopsam.predictor.weights import load_predictor
 from aopsam.prompting import Decoded, Strategy
 from aopsam.prompting.fates import Fates
 from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import EncodedPhoto, encode
-from aopsam.sam.model import assemble
 from aopsam.sam.prompts import Prompts
-from aopsam.sam.registry import MODELS, load_sam
-from benchmarks.tiling import judge, made_scene
-from tests.helpers.small_sams import SmallEncoder
 
 OPEN_NO_NMS = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 OPEN = OPEN_NO_NMS | {"box_nms_thresh": 1.0}
@@ -202,81 +194,6 @@ def test_arrays_of_other_shapes_are_refused(small_sam: Sam, shape: tuple[int, ..
         AutoMaskGenerator(small_sam, prompts="grid-2").generate(np.zeros(shape, np.uint8))
 
 
-def _masks(generator: AutoMaskGenerator, rgb: np.ndarray) -> list[tuple[object, ...]]:
-    return [(r["segmentation"]["counts"], r["predicted_iou"], r["stability_score"]) for r in generator.generate(rgb)]
-
-
-@contextmanager
-def _as_another_program_left_torch(model: Sam) -> Iterator[None]:
-    """What labelling must not depend on."""
-    torch.set_default_dtype(torch.float64)
-    model.train()
-    try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-        model.eval()
-
-
-STRATEGIES_TRIED: dict[str, dict[str, Any]] = {
-    "grid-2": {},
-    "random-4": {},
-    "aop": {"max_decoded": 8, "round_size": 4},
-    "aop ": {"elimination": "diverse", "max_decoded": 4},
-    "aop  ": {"elimination": "scaled", "max_decoded": 8, "round_size": 4},
-    "hierarchical": {"sparse": 2, "dense": 3},
-    "oas-box": {"max_boxes": 4},
-    "oas-center": {"max_boxes": 4},
-    "attention": {"max_prompts": 3},
-}
-
-
-@pytest.mark.parametrize("prompts", STRATEGIES_TRIED)
-def test_masks_do_not_depend_on_how_torch_was_left(tiny: Sam, scene: np.ndarray, prompts: str) -> None:
-    name, options = prompts.strip(), STRATEGIES_TRIED[prompts]
-    generator = AutoMaskGenerator(
-        tiny, prompts=name, strategy_options=options, output_mode="coco_rle", pred_iou_thresh=0.6
-    )
-    expected = _masks(generator, scene)
-    assert expected
-    with _as_another_program_left_torch(tiny):
-        assert _masks(generator, scene) == expected
-        assert tiny.training  # as its user had it
-
-
-@pytest.mark.parametrize("name", ["efficient_sam_ti", "mobile_sam"])
-def test_other_models_do_not_depend_on_how_torch_was_left(name: str, scene: np.ndarray) -> None:
-    torch.manual_seed(0)
-    model = MODELS[name].build()
-    generator = AutoMaskGenerator(model, points_per_side=1, output_mode="coco_rle", **OPEN)
-    expected = _masks(generator, scene)
-    assert expected
-    with _as_another_program_left_torch(model):
-        assert _masks(generator, scene) == expected
-
-
-def test_models_are_float32_whatever_the_default() -> None:
-    torch.set_default_dtype(torch.float64)
-    try:
-        networks = [load_sam("tiny"), load_predictor(), load_detector()]
-    finally:
-        torch.set_default_dtype(torch.float32)
-    for network in networks:
-        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("prompts", STRATEGIES_TRIED)
-def test_a_model_of_segment_anythings_own_registry(prompts: str, scene: np.ndarray) -> None:
-    torch.manual_seed(0)
-    model = assemble(SmallEncoder())
-    model.prompt_encoder = PromptEncoder(256, (8, 8), (128, 128), 16).eval()
-    options = AutoMaskGenerator(model, prompts="grid-2").options
-    assert (options.pred_iou_thresh, options.stability_score_thresh, options.box_nms_thresh) == (0.88, 0.95, 0.7)
-    strategy = {"prompts": prompts.strip(), "strategy_options": STRATEGIES_TRIED[prompts]}
-    assert AutoMaskGenerator(model, **strategy, **OPEN).label(scene).prompts_decoded
-
-
 class _Boxes(Strategy):
     """A strategy of boxes."""
 
@@ -362,55 +279,3 @@ def test_ways_with_duplicates(tiny: Sam, scene: np.ndarray, duplicates: str) -> 
         assert record["area"] == rle.area(record["segmentation"])
         holes_and_islands = remove_small_regions(rle.decode(record["segmentation"]), 50)
         assert not holes_and_islands[1] or duplicates == "merge"  # a union may have new ones
-
-
-def test_tiles_find_every_object_once(tiny: Sam) -> None:
-    """`benchmarks/tiling.py`, smaller."""
-    made = made_scene((300, 420), 200, 35)
-    generator = AutoMaskGenerator(
-        tiny, prompts="grid-7", output_mode="coco_rle", duplicates="mask-nms", mask_nms_thresh=0.5, tile_size=200
-    )
-    labelled = generator.label(made.rgb)
-    rows = judge(made, labelled.records, 200, 0.25)
-    assert sum(row["across_seams"] for row in rows) == 2
-    assert [row["masks"] for row in rows] == [1] * 4
-    assert min(row["iou"] for row in rows) > 0.9
-    assert labelled.prompts_decoded == 7 * 49  # six tiles and the whole photo
-    joined = [r for r in labelled.records if r["crop_box"][2:] not in ([200, 200], [420, 300])]
-    assert joined
-    for record in labelled.records:
-        assert record["segmentation"]["size"] == [300, 420]
-
-
-def test_a_photo_no_larger_than_a_tile_is_labelled_as_without_tiles(tiny: Sam, scene: np.ndarray) -> None:
-    options = {"prompts": "grid-3", "output_mode": "coco_rle"}
-    tiled = AutoMaskGenerator(tiny, tile_size=320, **options).generate(scene)
-    assert tiled == AutoMaskGenerator(tiny, **options).generate(scene)
-
-
-@pytest.mark.parametrize(
-    ("sides", "options", "encodings"),
-    [
-        ((64, 4097), {"prompts": "grid-1"}, 4),  # three tiles of four times the 512 that tiny reads, and the whole
-        ((4097, 64), {"prompts": "grid-1"}, 4),
-        ((64, 4096), {"prompts": "grid-1"}, 1),
-        ((64, 4097), {"prompts": "grid-1", "tile_size": None}, 1),
-        ((64, 4097), {"prompts": "grid-1", "tile_size": 4097}, 1),
-        ((64, 4097), {"points_per_side": 1}, 1),
-        ((64, 4097), {"points_per_side": 1, "tile_size": 4096}, 3),
-        ((64, 4097), {"point_grids": [np.full((1, 2), 0.5)]}, 1),
-        ((64, 4097), {"prompts": "grid-1", "crop_n_layers": 1}, 5),
-    ],
-)
-def test_large_photos_are_tiled_unless_told_otherwise(
-    tiny: Sam, sides: tuple[int, int], options: dict[str, Any], encodings: int
-) -> None:
-    labelled = AutoMaskGenerator(tiny, **options).label(np.zeros((*sides, 3), np.uint8))
-    assert labelled.prompts_decoded == encodings  # one point each
-
-
-def test_a_large_photo_that_is_encoded_already_is_taken_whole(tiny: Sam) -> None:
-    photo = np.zeros((64, 4097, 3), np.uint8)
-    encoded = encode(tiny, photo)
-    assert AutoMaskGenerator(tiny, prompts="grid-1").label(photo, encoded).prompts_decoded == 1
-    assert AutoMaskGenerator(tiny, prompts="grid-1", tile_size=4096).label(photo, encoded).prompts_decoded == 3

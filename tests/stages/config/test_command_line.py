@@ -28,9 +28,9 @@ class Arguments:
     data: tuple[Uri, ...] = ()
     """More of them."""
     share: Share = 0.5
-    """Of all."""
+    """Share of all photos."""
     count: Count | None = None
-    """Of them."""
+    """Photos to take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Many(Arguments, RunArguments):
     other: Annotated[str, OneOf(("one", "two"))] = "one"
     """Another."""
     masks: OmitArgPrefixes[GeneratorOptions] = field(default_factory=GeneratorOptions)
-    """Of masks."""
+    """Do something with masks."""
 
 
 def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(capsys: pytest.Capture
         ("--images a --pair 1 x", "--pair 1 x; expected a number and a number"),
         ("--images a --points-per-batch 0", "--points-per-batch 0; expected a whole number of at least 1"),
         ("--images a --other x", "--other x; choose from one, two"),
-        ("--images a --count", "--count has no value: Of them."),
+        ("--images a --count", "--count has no value: Photos to take."),
         ("--images a stray", "stray belongs to no flag (see --help)"),
         ("--count 1", "--images is needed: Photos."),
         ("--imags a", "no flag --imags; near: --images (see --help)"),
@@ -159,7 +159,13 @@ def test_the_help_has_a_section_for_what_is_shared_and_for_what_is_nested(capsys
     assert about.strip() == __doc__
     told = dict(zip(sections[::2], sections[1::2], strict=True))
     shared = "Limits to failed and slow photos within which a run goes on"
-    assert list(told) == ["Flags", "Processes, threads and devices that a run uses", shared, "Do something", "Of masks"]
+    assert list(told) == [
+        "Flags",
+        "Processes, threads and devices that a run uses",
+        shared,
+        "Do something",
+        "Do something with masks",
+    ]
     assert told["Flags"].rstrip().splitlines() == [
         "  --pair X X              A pair. (default: 1.0 2.0)",
         "  --no-sure               In doubt.",

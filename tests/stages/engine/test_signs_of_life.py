@@ -12,7 +12,7 @@ from stages.engine.steps import _Watch, alive
 
 
 def test_a_sign_counts_what_its_item_has_taken_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a helper too, whose items are those of the threads that have work."""
+    """Count a helper's items too: those of the threads that have work."""
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     monkeypatch.setitem(_Watch._seen, get_ident(), 0.0)
     alive()

@@ -29,7 +29,7 @@ def small() -> Sam2:
 
 
 def write_file(path: Path, state: dict[str, torch.Tensor]) -> Path:
-    """As the authors publish it."""
+    """Write a checkpoint in the layout in which the authors publish it."""
     torch.save({"model": state}, path)
     return path
 
