@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from aopsam._side_by_side import side_by_side
 from aopsam.masks import kernels
 from aopsam.masks.resampling import Floats, Resampling
 from aopsam.masks.runs import Ints, Runs
 
 _LOGITS_AT_ONCE = 2**17
 """Logits of a block of columns: half a MiB."""
+_MASKS_AT_ONCE = 32
+"""Masks that a thread traces before it takes others: some ten milliseconds."""
 _FAR_BELOW = -1e9
 """Logit of the guard below the last row: it ends every run."""
 
@@ -62,10 +66,17 @@ def trace(
     logits = np.ascontiguousarray(low_res_logits.numpy())
     above = logits > limits[0]
     rows, columns = _extent(np.logical_or.reduce(above, axis=2)), _extent(np.logical_or.reduce(above, axis=1))
-    return [
-        _trace(low, resampling, slice(*row), slice(*column), limits, least_stability)
-        for low, row, column in zip(logits, rows, columns, strict=True)
-    ]
+
+    def some(start: int) -> list[Traced]:
+        part = slice(start, start + _MASKS_AT_ONCE)
+        return [
+            _trace(low, resampling, slice(*row), slice(*column), limits, least_stability)
+            for low, row, column in zip(logits[part], rows[part], columns[part], strict=True)
+        ]
+
+    # NumPy's passes are too short to run side by side.
+    workers = 1 if kernels() is None else torch.get_num_threads()
+    return list(chain.from_iterable(side_by_side(some, range(0, len(logits), _MASKS_AT_ONCE), workers)))
 
 
 def _trace(low: Floats, to: Resampling, rows: slice, columns: slice, limits: Floats, least: float) -> Traced:

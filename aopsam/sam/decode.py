@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from aopsam._as_loaded import as_loaded
+from aopsam._side_by_side import side_by_side
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
 from aopsam.sam.fast_decoder import Made
 from aopsam.sam.prompts import Prompts
@@ -84,27 +85,43 @@ def _decode(
     photo: EncodedPhoto, prompts: Prompts, min_iou: float, points_per_batch: int, multimask: bool | None
 ) -> DecodedMasks:
     several = Round(photo, prompts, multimask=multimask).several
-    step = _at_once(photo, points_per_batch)
+
+    @torch.inference_mode()
+    def run(batch: Prompts) -> Made:
+        (made,) = _run([Round(photo, batch, min_iou)], several)
+        return made
+
+    step, workers = _portion(photo, len(prompts), points_per_batch)
+    while True:
+        starts = range(0, len(prompts), step)
+        try:
+            made = side_by_side(run, [prompts[start : start + step] for start in starts], workers)
+            break
+        except RuntimeError as error:
+            if step == 1 or not is_out_of_memory(error):
+                raise
+            step = max(1, min(step, len(prompts)) // 2)
     rows, columns = photo.mask_cells
     iou = [torch.zeros(0, 3 if several else 1, dtype=torch.float32)]
     index = [torch.zeros(0, 2, dtype=torch.int64)]
     logits = [torch.zeros(0, SUBCELLS * rows, SUBCELLS * columns, dtype=torch.float32)]
-    start = 0
-    while start < len(prompts):
-        batch = prompts[start : start + step]
-        try:
-            ((scores, masks, passed),) = _run([Round(photo, batch, min_iou)], several)
-        except RuntimeError as error:
-            if step == 1 or not is_out_of_memory(error):
-                raise
-            step = max(1, min(step, len(batch)) // 2)
-            continue
+    for start, (scores, masks, passed) in zip(starts, made, strict=True):
         iou.append(scores.float())
         index.append(passed + torch.tensor([start, 0], device=passed.device))
         logits.append(masks)
-        start += len(batch)
     device = photo.embedding.device
     return DecodedMasks(*(torch.cat([part.to(device) for part in parts]) for parts in (iou, index, logits)))
+
+
+def _portion(photo: EncodedPhoto, prompts: int, points_per_batch: int) -> tuple[int, int]:
+    """Return how many prompts a run of the decoder takes, and how many runs go side by side: on a CPU as many as torch
+    has threads, with equal portions, and no more prompts in all than `points_per_batch`."""
+    most = _at_once(photo, points_per_batch)
+    if photo.embedding.device.type != "cpu" or prompts <= most:
+        return most, 1
+    workers = min(torch.get_num_threads(), points_per_batch // most)
+    rounds = math.ceil(prompts / (most * workers))
+    return math.ceil(prompts / (rounds * workers)), workers
 
 
 def best_of_each(decoded: DecodedMasks, quality: torch.Tensor) -> tuple[DecodedMasks, torch.Tensor]:

@@ -94,3 +94,12 @@ def test_what_is_cut_off_the_padding_changes_nothing() -> None:
         assert other.runs is not None
         assert np.array_equal(one.runs.starts, other.runs.starts)
         assert np.array_equal(one.runs.stops, other.runs.stops)
+
+
+def test_many_masks_are_traced_in_threads_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = low_resolution(100, seed=3)
+    alone = [traced(logits[i : i + 1], (90, 128))[0] for i in range(100)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    together = traced(logits, (90, 128))
+    assert [rle.from_runs(found.runs) for found in together] == [rle.from_runs(found.runs) for found in alone]
+    assert np.array_equal([found.stability for found in together], [found.stability for found in alone], equal_nan=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -129,6 +130,40 @@ def test_half_precision_decodes_as_single_precision_does(scene: np.ndarray) -> N
     half_logits, half_iou = decode_prompts(encode(model.half(), scene), points)
     assert half_iou.numpy() == pytest.approx(iou.numpy(), abs=2e-2)
     assert ((half_logits > 0) == (logits > 0)).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_portions_side_by_side_are_those_of_one_thread(
+    photo: EncodedPhoto, monkeypatch: pytest.MonkeyPatch, boxes: bool
+) -> None:
+    corner = np.random.default_rng(0).random((75, 2)) * [200, 140]
+    prompts = Prompts.from_boxes(np.hstack([corner, corner + 50])) if boxes else Prompts.from_points(corner)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = decode_passing(photo, prompts)
+    bar = float(alone.predicted_iou.median()) + 1e-4
+    alone = decode_passing(photo, prompts, min_iou=bar)
+    sizes, kind = set(), type(photo.decoder)
+    real = kind.__call__
+
+    def noting(decoder: object, sparse: torch.Tensor, counts: list[int], **options: object) -> list[Made]:
+        sizes.add((len(sparse), get_ident() == main, torch.is_inference_mode_enabled()))
+        return real(decoder, sparse, counts, **options)
+
+    main = get_ident()
+    monkeypatch.setattr(kind, "__call__", noting)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    with torch.autocast("cpu"):  # a caller's, which is not the workers'
+        several = decode_passing(photo, prompts, min_iou=bar)
+    assert sizes == {(13, False, True), (10, False, True)}  # equal portions, at most 16: the last has what is left
+    assert torch.allclose(several.predicted_iou, alone.predicted_iou, atol=1e-5)
+    assert several.index.tolist() == alone.index.tolist()
+    assert torch.allclose(several.logits, alone.logits, atol=1e-4)
+    sizes.clear()
+    decode_passing(photo, prompts, min_iou=bar, points_per_batch=40)  # memory for two portions of 16
+    assert {size for size, *_ in sizes} == {13, 10}
+    sizes.clear()
+    decode_passing(photo, prompts, min_iou=bar, points_per_batch=20)
+    assert sizes == {(15, True, True)}
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(photo: EncodedPhoto, monkeypatch: pytest.MonkeyPatch) -> None:
