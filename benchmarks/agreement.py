@@ -5,9 +5,9 @@
     python benchmarks/agreement.py --photos PHOTOS --count 1 --sam vit_b --runtime openvino --same 0.95 --least 0.97
 
 For each photo: the share of SAM's masks that have one of ours at IoU ≥ --same, the share of ours that have one of
-SAM's, and the seconds of both. SAM's generator keeps the plain float32 encoder whatever ours has. A model whose weights
-are not here gets a random encoder and the decoder of `tiny` (benchmarks/speed.py). Exit status: 0 where both shares
-reach --least over all photos and each photo has --masks of SAM's; 1 where not; 2 for wrong arguments.
+SAM's, and the seconds of both. SAM's generator keeps the plain float32 encoder whatever ours has. An encoder whose
+weights are not here borrows the embedding of `tiny` (benchmarks/speed.py). Exit status: 0 where both shares reach
+--least over all photos and each photo has --masks of SAM's; 1 where not; 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths = sorted(path for path in arguments.photos.iterdir() if path.is_file())[: arguments.count]
         photos = [(path.name, open_photo(path.read_bytes()).rgb) for path in paths]
         if arguments.checkpoint is None and is_missing(arguments.sam):
-            model = stand_in(arguments.sam, photos[0][1])
+            model = stand_in(arguments.sam)
         else:
             model = load_sam(arguments.sam, arguments.checkpoint)
     except (ValueError, OSError, PhotoError) as error:

@@ -7,8 +7,8 @@ Photos per second by `label_together` with 1, 2, 4 and 8 photos at once, in turn
 count; `ratio` is to the first of them, `CPU` by processor time, which the load of others touches least. `equal` counts
 the masks whose RLE is that of the photo labelled alone, and `IoU` is the least IoU with the mask in its place where one
 is not (– where a photo has another number of masks); `estimate` is the largest difference of predicted IoU. Photos are
-those of --images again and again. The library alone, without Ray, Arrow and pycocotools. Weights that are not here are
-random, with the decoder of `tiny`, as in `speed.py`.
+those of --images again and again. The library alone, without Ray, Arrow and pycocotools. An encoder whose weights are
+not here borrows the embedding of `tiny` (`speed.py`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     files = sorted(path for path in arguments.images.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     photos = list(islice(cycle([open_photo(path.read_bytes()).rgb for path in files]), arguments.count))
-    model = stand_in(arguments.sam, photos[0]) if is_missing(arguments.sam) else load_sam(arguments.sam)
+    model = stand_in(arguments.sam) if is_missing(arguments.sam) else load_sam(arguments.sam)
     model.to(arguments.device)
     print(f"{arguments.sam}, {len(photos)} photos, {arguments.threads} thread(s), {machine(arguments.device)}")
     print(f"{'prompts':<12}{'at once':>8}{'photos/s':>10}{'ratio':>7}{'CPU':>7}", end="")

@@ -85,6 +85,7 @@ def _decode(
     photo: EncodedPhoto, prompts: Prompts, min_iou: float, points_per_batch: int, multimask: bool | None
 ) -> DecodedMasks:
     several = Round(photo, prompts, multimask=multimask).several
+    _ = photo.decoder  # made here, before several threads ask for it
 
     @torch.inference_mode()
     def run(batch: Prompts) -> Made:
