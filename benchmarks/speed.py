@@ -43,6 +43,7 @@ from segment_anything import SamAutomaticMaskGenerator, sam_model_registry  # af
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
+PROMPTS = "aop,aop(adaptive_filtering=false),aop(elimination=diverse,max_decoded=100)"
 SAME = 0.99
 """IoU from which two masks are the same."""
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="everything mode beside segment-anything's own")
     parser.add_argument("--data", required=True, type=Path, help="folder of tars in SA-1B's layout, or of photos")
     parser.add_argument("--sam", nargs="+", default=["tiny=20"], help="models and how many photos each, NAME=COUNT")
-    parser.add_argument("--prompts", default="aop,aop(adaptive_filtering=false)", help="strategies beside the grid")
+    parser.add_argument("--prompts", default=PROMPTS, help="strategies beside the grid")
     parser.add_argument("--grid", type=int, default=32, help="points per side of SAM's and our grid")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
