@@ -46,7 +46,9 @@ class CannedGenerator:
         labelled.seconds |= dict.fromkeys(STAGES, 0.0) | {"encode": time.perf_counter() - began}
         return labelled
 
-    def label_together(self, images: Sequence[np.ndarray], working: Callable[[float], None]) -> list[Labelled]:
+    def label_together(
+        self, images: Sequence[np.ndarray], working: Callable[[float], None], traced: Sequence[bool]
+    ) -> list[Labelled]:
         """Return `label` of each photo."""
         return [self.label(image) for image in images]
 
