@@ -31,7 +31,7 @@ label: setup
 	$(BIN)/python pipelines/label_corpus.py --images '$(IMAGES)' --out '$(OUT)'
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -49,7 +49,7 @@ def peaks_of(command: Sequence[str]) -> dict[str, float]:
                 now["all"] += private
                 if each.pid == process.pid:
                     now["driver"] = private
-                elif name and "_LabelAndWrite" in name[0]:
+                elif name and "MapWorker(" in name[0]:
                     now["actor"] = max(now["actor"], private)
             for role, value in now.items():
                 peaks[role] = max(peaks[role], value)
