@@ -90,7 +90,7 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether it ended."""
+        """Tell whether the run ended."""
         return not self._thread.is_alive()
 
     def wait_for(self, there: Callable[[list[Row]], bool], seconds: float) -> None:

@@ -127,7 +127,7 @@ class GeneratorOptions:
 
     @property
     def multimask(self) -> bool | None:
-        """Whether the decoder is asked for three masks a prompt; None for three a point and one a box."""
+        """Tell whether the decoder is asked for three masks a prompt; None for three a point and one a box."""
         return False if self.masks_per_prompt == 1 and self.single_mask == "token" else None
 
     @property

@@ -55,7 +55,7 @@ class Round:
 
     @property
     def several(self) -> bool:
-        """Whether the decoder gives three masks a prompt."""
+        """Tell whether the decoder gives three masks a prompt."""
         return not self.prompts.are_boxes if self.multimask is None else self.multimask
 
 

@@ -41,7 +41,7 @@ class Flag:
 
     @property
     def needed(self) -> bool:
-        """Whether it must be given."""
+        """Tell whether the flag must be given."""
         return self.default in (MISSING, tyro.MISSING)
 
     def __str__(self) -> str:

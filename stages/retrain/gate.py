@@ -28,7 +28,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a version passed, and why or why not."""
+    """Answer of the gate: a version passed or not, and the reason."""
 
     passed: bool
     reason: str
