@@ -97,6 +97,8 @@ SOURCES = {
         "refine": OFF,
         "refine_boundary": EITHER,
         "refine_points": EITHER,
+        "redraw": "ours: [the mask head's card](../aopsam/weights/mask-head-tiny.md)",
+        "mask_head": "ours: of the model's very weights",
         "overlap": SAM,
         "tile_size": OFF,
         "tile_overlap": "ours: `benchmarks/tiling.py` was run with it",

@@ -44,9 +44,13 @@ INSIDE = {
     "detector": {"predictor", "sam", "masks"},
     "onnx": {"prompting", "predictor", "sam"},
     "scoring": {"sam"},
+    "mask_head": {"sam"},
     "prompting": {"detector", "predictor", "sam", "masks"},
-    "everything": {"prompting", "scoring", "predictor", "sam", "masks"},
-    "training": {"everything", "prompting", "scoring", "detector", "predictor", "sam", "masks", "photos", "metrics"},
+    "everything": {"prompting", "scoring", "mask_head", "predictor", "sam", "masks"},
+    "training": {
+        *("everything", "prompting", "scoring", "mask_head", "detector", "predictor", "sam", "masks"),
+        *("photos", "metrics"),
+    },
     "weights": set(),
 }
 """Rooms of the library that a room may import, besides itself and private helpers."""

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from segment_anything.utils.amg import is_box_near_crop_edge
 
+from aopsam.mask_head.network import MaskHead
+from aopsam.mask_head.redraw import redraw
 from aopsam.masks.full_size import trace_full_size
 from aopsam.masks.nesting import flattened, wholes
 from aopsam.masks.overlap import agreement
@@ -40,6 +42,7 @@ class Candidate:
         score: by which the better of two is told; the learned score, else the predicted IoU, in tiles weighted by
             agreement.
         crop_xyxy_px: the part of the photo that the model saw.
+        logits: (r, c) float16, as in `DecodedMasks`; None unless the crop keeps them, and of what was drawn otherwise.
     """
 
     runs: Runs
@@ -50,6 +53,7 @@ class Candidate:
     mask_score: float | None
     score: float
     crop_xyxy_px: BoxXYXY
+    logits: torch.Tensor | None = None
 
     @property
     def quality(self) -> float:
@@ -87,11 +91,13 @@ class Crop:
         photo: the part, as the model sees it.
         xyxy_px: where it lies, right and bottom excluded.
         full_hw: rows and columns of the whole photo.
+        keeps_logits: whether its masks keep their logits, to be drawn once more.
     """
 
     photo: EncodedPhoto
     xyxy_px: BoxXYXY
     full_hw: tuple[int, int]
+    keeps_logits: bool = False
 
 
 def near_inner_border(boxes_xyxy_px: torch.Tensor, crop_xyxy_px: BoxXYXY, full_hw: tuple[int, int]) -> torch.Tensor:
@@ -135,9 +141,37 @@ def select(
                 mask_score,
                 scores[prompt][mask] if mask_score is None else mask_score,
                 crop.xyxy_px,
+                decoded.logits[row].half() if crop.keeps_logits else None,
             )
         )
     return candidates, stable.to(decoded.logits.device)
+
+
+def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stability_offset: float) -> list[Candidate]:
+    """Return masks of a crop as a mask head draws them; those without logits, or that would vanish, as they are.
+
+    Args:
+        crop: where they were found.
+        candidates: the masks.
+        head: of the SAM that decoded them.
+        stability_offset: of `Filters`, for their new stability scores; nothing is filtered.
+    """
+    filters = Filters(0.0, 0.0, stability_offset)
+    drawn = list(candidates)
+    x0, y0 = crop.xyxy_px[:2]
+    for are_boxes in (False, True):
+        rows = [i for i, c in enumerate(candidates) if c.logits is not None and c.prompt.are_boxes == are_boxes]
+        if not rows:
+            continue
+        logits = torch.stack([logits for i in rows if (logits := candidates[i].logits) is not None])
+        boxes = np.concatenate([candidates[i].prompt.coords_px[:, :2].reshape(1, 4) for i in rows])
+        boxes = boxes - np.array([x0, y0, x0, y0], np.float32)
+        after = redraw(head, crop.photo, logits, torch.from_numpy(boxes) if are_boxes else None)
+        for row, found in zip(rows, _trace(crop.photo, after, filters), strict=True):
+            if found.runs is not None and found.runs.area:
+                runs = found.runs.placed(x0, y0, crop.full_hw)
+                drawn[row] = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
+    return drawn
 
 
 def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:

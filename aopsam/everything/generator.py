@@ -19,6 +19,8 @@ from aopsam.everything.lock_step import Steps, in_lock_step
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.parts import label_crops, label_tiles
 from aopsam.everything.rounds import PhotoRun
+from aopsam.mask_head.network import MaskHead
+from aopsam.mask_head.weights import find_mask_head
 from aopsam.masks import rle
 from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
@@ -121,6 +123,7 @@ class AutoMaskGenerator:
             options = replace(options, tile_size=None)
         self.scorer = _scorer(model, options, as_sam)
         self.options = options.resolved(thresholds_of(model), self.scorer)
+        self.mask_head = _mask_head(model, options, self.scorer is not None)
         self.output_mode = output_mode
         self.strategies: list[Strategy]
         layers = range(crop_n_layers + 1)
@@ -224,7 +227,7 @@ class AutoMaskGenerator:
 
     def _label(self, image: np.ndarray, encoded: EncodedPhoto | None, ledger: Ledger) -> Steps[Labelled]:
         check_photo(image)
-        run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer)
+        run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer, mask_head=self.mask_head)
         if encoded is None or self.options.tile_size != "auto":
             run.tile_px = self.options.tile_px(run.hw, int(self.model.image_encoder.img_size))
         parts = label_crops(run, self.strategies) if run.tile_px is None else label_tiles(run, self.strategies[0])
@@ -291,6 +294,21 @@ def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer |
             " pipelines/train_scorer.py and give its file as scorer"
         )
     return scorer
+
+
+def _mask_head(model: Sam, options: GeneratorOptions, scored: bool) -> MaskHead | None:
+    """Return what draws kept masks once more; None where they stay as decoded."""
+    if options.redraw is False and options.mask_head is not None:
+        raise ValueError("redraw=False: no mask head is asked then; leave out mask_head, or redraw")
+    if options.redraw is False or (options.redraw is None and options.mask_head is None and not scored):
+        return None
+    head = find_mask_head(model, options.mask_head)
+    if head is None and options.redraw:
+        raise ValueError(
+            f"redraw: no mask head belongs to {name_of(model) or 'this SAM'}; train one with"
+            " pipelines/train_mask_head.py and give its file as mask_head"
+        )
+    return head
 
 
 def _signature() -> inspect.Signature:

@@ -21,6 +21,9 @@ LARGE_PX = 4096
 TILE_TIMES = 4
 """Side of the tiles of a large photo, in sides of the square that the SAM reads (benchmarks/LOG.md)."""
 
+WEIGHTS = ("scorer", "mask_head")
+"""Options that name a file of weights; the generator's attribute of that name is the network."""
+
 Overlap = Literal["nested", "whole", "flat"]
 Rank = Literal["score", "predicted_iou"]
 Single = Literal["best", "token"]
@@ -80,6 +83,11 @@ class GeneratorOptions:
     """Label of the points that refinement puts just outside a mask."""
     refine_points: Points = "added"
     """added: refinement's two points join the first prompt; alone: they take its place. The paper does not say."""
+    redraw: bool | None = None
+    """Draw kept masks once more with a mask head, each in its own box; by default where masks rank by a score and the
+    bundled mask head belongs to the model, or mask_head is given."""
+    mask_head: str | None = None
+    """Weights of the mask head (pipelines/train_mask_head.py); by default the bundled one, if it is the model's."""
     overlap: Overlap = "nested"
     """nested: masks may lie in each other, `parent` says in which; whole: those go that lie in a larger one of about
     their score or more; flat: each pixel belongs to the smallest mask that has it, and masks of which nothing is left

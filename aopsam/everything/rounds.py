@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, scored_by_agreement, select
+from aopsam.everything.candidates import BoxXYXY, Candidate, Crop, Filters, redrawn, scored_by_agreement, select
 from aopsam.everything.ledger import Ledger, timed
 from aopsam.everything.lock_step import Image, Steps
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.refinement import Refinement, refine
+from aopsam.mask_head.network import MaskHead
 from aopsam.masks.duplicates import DUPLICATES
 from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.decode import DecodedMasks, Round, best_of_each
@@ -37,6 +38,7 @@ class PhotoRun:
         encoded: the whole photo where it is encoded already.
         tile_px: side of the tiles that it is taken in; None if it is taken whole.
         scorer: scores masks, if they are to rank by a score.
+        mask_head: draws kept masks once more; None where they stay as decoded.
     """
 
     options: GeneratorOptions
@@ -45,6 +47,7 @@ class PhotoRun:
     encoded: EncodedPhoto | None = None
     tile_px: int | None = None
     scorer: MaskScorer | None = None
+    mask_head: MaskHead | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -52,7 +55,7 @@ class PhotoRun:
         return self.image.shape[0], self.image.shape[1]
 
     def label(self, box: BoxXYXY, strategy: Strategy, filters: Filters) -> Steps[list[Candidate]]:
-        """Run a strategy's rounds on one part of the photo; return its masks, without duplicates, refined if asked."""
+        """Run a strategy's rounds on one part of the photo; return its masks, without duplicates."""
         crop = yield from self.encode(box)
         self.ledger.fates.enter(box)
         rounds = strategy.rounds(crop.photo, self.ledger.fates)
@@ -65,18 +68,22 @@ class PhotoRun:
         if self.tile_px is not None:
             candidates = self.score(candidates)
         candidates = self.without_duplicates(candidates, self.options.duplicates_thresh)
-        if self.options.refine is None:
-            return candidates
-        refined = yield from self.ask_again(crop, candidates, filters)
-        return self.without_duplicates(refined, self.options.duplicates_thresh)  # refined masks may meet
+        # Refined masks may meet, and so may those that are drawn once more.
+        if self.options.refine is not None:
+            refined = yield from self.ask_again(crop, candidates, filters)
+            candidates = self.without_duplicates(refined, self.options.duplicates_thresh)
+        if self.mask_head is not None:
+            candidates = self.without_duplicates(self.redraw(crop, candidates), self.options.duplicates_thresh)
+        return candidates
 
     def encode(self, box: BoxXYXY) -> Steps[Crop]:
         """Encode a part of the photo."""
         x0, y0, x1, y1 = box
         if self.encoded is not None and box == (0, 0, self.hw[1], self.hw[0]):
-            return Crop(self.encoded, box, self.hw)
-        encoded: EncodedPhoto = yield Image(self.image[y0:y1, x0:x1])
-        return Crop(encoded, box, self.hw)
+            encoded = self.encoded
+        else:
+            encoded = yield Image(self.image[y0:y1, x0:x1])
+        return Crop(encoded, box, self.hw, self.mask_head is not None)
 
     @timed("prompt")
     def propose(self, rounds: Rounds, answer: Decoded | None) -> Prompts | None:
@@ -135,6 +142,12 @@ class PhotoRun:
         self.ledger.refinements += asked
         return refined
 
+    @timed("decode")
+    def redraw(self, crop: Crop, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Draw the masks once more with the mask head."""
+        assert self.mask_head is not None
+        return redrawn(crop, candidates, self.mask_head, self.options.stability_score_offset)
+
     @timed("filter")
     def without_duplicates(
         self, candidates: Sequence[Candidate], threshold: float, scores: Sequence[float] | None = None
@@ -143,4 +156,7 @@ class PhotoRun:
         ranked = np.array([c.score for c in candidates] if scores is None else scores, np.float32)
         assert self.options.duplicates is not None
         kept = DUPLICATES[self.options.duplicates]([c.runs for c in candidates], ranked, threshold)
-        return [replace(candidates[i], runs=runs) for i, runs in kept]
+        return [
+            candidates[i] if runs is candidates[i].runs else replace(candidates[i], runs=runs, logits=None)
+            for i, runs in kept
+        ]

@@ -45,7 +45,10 @@ def merged(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:
     members: dict[int, list[int]] = {}
     for i in np.argsort(-scores, kind="stable").tolist():
         members.setdefault(int(groups[i]), []).append(i)
-    return [(group[0], union([masks[i] for i in group])) for group in members.values()]
+    return [
+        (group[0], masks[group[0]] if len(group) == 1 else union([masks[i] for i in group]))
+        for group in members.values()
+    ]
 
 
 def all_kept(masks: Sequence[Runs], scores: Scores, threshold: float) -> Kept:

@@ -26,7 +26,7 @@ from segment_anything.modeling import MaskDecoder
 from torch import Tensor
 
 from aopsam.sam.decoders.sam2 import Sam2MaskDecoder
-from aopsam.sam.shared_cells import Cells, CellsAsKeys, CellsAsQueries, Upscale
+from aopsam.sam.shared_cells import Cells, CellsAsKeys, CellsAsQueries, Map, Upscale
 
 _UPSCALED_AT_ONCE = 2
 """Prompts whose mask features (2 MiB each on 32 × 32 cells) are made at once. Measured, see benchmarks/LOG.md."""
@@ -87,7 +87,7 @@ class PromptedDecoder:
         self._decoder = decoder
         grid = (image.shape[-2], image.shape[-1])
         base, place = image[0].flatten(1).T.float(), image_pe[0].flatten(1).T.float()
-        constant, maps = base.new_zeros(base.shape[1]), list[Tensor]()
+        constant, maps = base.new_zeros(base.shape[1]), list[Map]()
         self._reads: list[CellsAsKeys] = []
         self._writes: list[CellsAsQueries] = []
         transformer = decoder.transformer

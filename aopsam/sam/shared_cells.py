@@ -10,7 +10,9 @@ with `base` (N, C) and `constant` (C,) the photo's alone, and a prompt's own `sc
 - an attention of the tokens to the cells, or of the cells to the tokens, needs products of the cells with some vectors:
   those with `base` are products of 16 numbers a head with a projection made once for the photo, the rest is R numbers
   a cell;
-- what the cells' attention to the tokens adds is a softmax over tokens (new factors) times their values (new rows);
+- what the cells' attention to the tokens adds is a softmax over tokens (new factors) times their values (new rows).
+  The softmax sums to one, so one token's values are a row for all heads together, whose factor is one, and the other
+  tokens' rows are what their values have more: 49 rows a layer say what 56 would;
 - layer normalisation centres rows and base once, and its deviation follows from the rows' inner products;
 - the first convolution of the upscaling is one more product.
 
@@ -45,8 +47,9 @@ class Cells:
     Attributes:
         scale: (B, 1, N), factor of the base.
         factors: (B, R, N), factors of the rows.
-        values: the tokens' values that the rows are made of, (B, T, heads, d) of each layer so far. Rows come layer by
-            layer: T · heads of the layer's values and before them, from the second layer on, one of a constant.
+        values: what the rows are made of, (B, T, heads, d) of each layer so far: the first token's values, and of every
+            other token the difference to those. Rows come layer by layer, 1 + (T - 1) · heads each: one of the
+            layer's constant and the first token, then those of the other tokens.
     """
 
     scale: Tensor
@@ -64,29 +67,44 @@ class Cells:
         return Cells(cut(self.scale)[prompts].flatten(2), cut(self.factors)[prompts].flatten(2), values)
 
 
+@dataclass(frozen=True)
+class Map:
+    """What turns a layer's values into rows.
+
+    Attributes:
+        by_head: (heads, d, C), matrices of the values.
+        constant: (C,), what the first row has besides.
+    """
+
+    by_head: Tensor
+    constant: Tensor
+
+    def then(self, linear: Callable[[Tensor], Tensor]) -> Map:
+        """Return the map with a linear function after it."""
+        return Map(linear(self.by_head), linear(self.constant))
+
+
 class _Rows:
     """The rows of `Cells` times a matrix (C, K): values times their maps, each multiplied with that matrix once."""
 
-    def __init__(self, maps: Sequence[Tensor], matrix: Tensor | None = None) -> None:
-        """Multiply the maps, in the order of the rows: (heads, d, C) for values, (1, C) for constants."""
-        self._maps = [rows if matrix is None else rows @ matrix for rows in maps]
+    def __init__(self, maps: Sequence[Map], matrix: Tensor | None = None) -> None:
+        self._maps = [rows if matrix is None else rows.then(lambda each: each @ matrix) for rows in maps]
 
     def __call__(self, values: Sequence[Tensor]) -> Tensor:
         """Return the rows times the matrix, (B, R, K)."""
-        waiting = iter(values)
-        batch = values[0].shape[0]
-        made = [
-            rows.expand(batch, -1, -1) if rows.ndim == 2 else _by_head(next(waiting), (rows,), (batch,)).flatten(1, 2)
-            for rows in self._maps
-        ]
-        return made[0] if len(made) == 1 else torch.cat(made, dim=1)
+        made: list[Tensor] = []
+        for rows, value in zip(self._maps, values, strict=True):
+            first = value[:, 0].flatten(1) @ rows.by_head.flatten(0, 1) + rows.constant
+            others = _by_head(value[:, 1:], (rows.by_head,), (len(value),))
+            made += [first[:, None], others.flatten(1, 2)]
+        return torch.cat(made, dim=1)
 
 
 class CellsAsKeys:
     """Attention of the tokens to the cells."""
 
     def __init__(
-        self, attention: Attention, base: Tensor, constant: Tensor, place: Tensor, maps: Sequence[Tensor]
+        self, attention: Attention, base: Tensor, constant: Tensor, place: Tensor, maps: Sequence[Map]
     ) -> None:
         self._attention, self._heads = attention, attention.num_heads
         self._keys = _Scores(attention, attention.k_proj, base, constant, place, maps)
@@ -134,23 +152,20 @@ class CellsAsQueries:
         base: Tensor,
         constant: Tensor,
         place: Tensor,
-        maps: Sequence[Tensor],
+        maps: Sequence[Map],
     ) -> None:
         self._attention, self._heads, self._eps = attention, attention.num_heads, norm.eps
         self._scores = _Scores(attention, attention.q_proj, base, constant, place, maps)
         written = attention.out_proj.weight.float().T.unflatten(0, (self._heads, -1))
         constant = constant + attention.out_proj.bias.float()
-        if not maps:  # nothing scales the base yet: it can hold the constant
-            base, maps = base + constant, [written]
-        else:
-            maps = [*maps, constant[None], written]
-        base, maps = _centred(base), [_centred(rows) for rows in maps]
+        base, maps = _centred(base), [rows.then(_centred) for rows in (*maps, Map(written, constant))]
         self._rows = _Rows(maps)
         self._square: PerPhoto = (base.square().sum(1),)
-        # Inner products of the rows with the base: by head for values, (1, N) for constants.
-        self._cross: list[PerPhoto] = [(rows @ base.T,) for rows in maps]
+        # Inner products of the rows with the base: by head for values, (N,) for constants.
+        self._cross: list[PerPhoto] = [(rows.by_head @ base.T,) for rows in maps]
+        self._cross_of_constants: list[PerPhoto] = [(base @ rows.constant,) for rows in maps]
         gain = norm.weight.float()
-        self.base, self.maps, self.constant = base * gain, [rows * gain for rows in maps], norm.bias.float()
+        self.base, self.maps, self.constant = base * gain, [rows.then(gain.mul) for rows in maps], norm.bias.float()
 
     @classmethod
     def joined(cls, photos: Sequence[CellsAsQueries]) -> CellsAsQueries:
@@ -159,6 +174,8 @@ class CellsAsQueries:
         both._scores = _Scores.joined([photo._scores for photo in photos])
         both._square = _all(photo._square for photo in photos)
         both._cross = [_all(rows) for rows in zip(*(photo._cross for photo in photos), strict=True)]
+        of_constants = zip(*(photo._cross_of_constants for photo in photos), strict=True)
+        both._cross_of_constants = [_all(rows) for rows in of_constants]
         return both
 
     def __call__(self, keys: Tensor, values: Tensor, cells: Cells | None, counts: Sequence[int]) -> Cells:
@@ -168,11 +185,14 @@ class CellsAsQueries:
             projection(tokens).float().unflatten(2, (heads, -1))
             for projection, tokens in ((self._attention.k_proj, keys), (self._attention.v_proj, values))
         )
-        factors = torch.softmax(self._scores(k, cells, counts), dim=1).flatten(1, 2)
+        v[:, 1:] -= v[:, :1]
+        # The first token's factors are not needed; a row of ones takes the place of the last of them.
+        factors = torch.softmax(self._scores(k, cells, counts), dim=1).flatten(1, 2)[:, heads - 1 :]
+        factors[:, 0] = 1
         if cells is None:
             scale = self._deviation(None, factors, (v,), counts)
             return Cells(scale, factors.mul_(scale), (v,))
-        factors = torch.cat([cells.factors, torch.ones_like(factors[:, :1]), factors], dim=1)
+        factors = torch.cat([cells.factors, factors], dim=1)
         all_values = (*cells.values, v)
         scale = self._deviation(cells.scale, factors, all_values, counts)
         return Cells(scale * cells.scale, factors.mul_(scale), all_values)
@@ -186,15 +206,15 @@ class CellsAsQueries:
         """
         rows = self._rows(values)
         inner = torch.bmm(rows @ rows.mT, factors)
-        start, waiting = 0, iter(values)
-        for cross in self._cross:
-            if cross[0].ndim == 2:  # a constant's
-                product = _repeated(cross, counts)
-            else:
-                product = _by_head(next(waiting), cross, counts).flatten(1, 2)
-            of_rows = inner[:, start : start + product.shape[1]]
-            of_rows.addcmul_(product, product.new_ones(1) if scale is None else scale, value=2.0)
-            start += product.shape[1]
+        twice = inner.new_full((1,), 2.0) if scale is None else 2.0 * scale
+        start = 0
+        for value, cross, of_constant in zip(values, self._cross, self._cross_of_constants, strict=True):
+            together = tuple(rows.flatten(0, 1)[None] for rows in cross)
+            first = _by_head(value[:, :1].flatten(2)[:, :, None], together, counts)[:, :, 0]
+            first += _repeated(of_constant, counts)
+            for product in first, _by_head(value[:, 1:], cross, counts).flatten(1, 2):
+                inner[:, start : start + product.shape[1]].addcmul_(product, twice)
+                start += product.shape[1]
         square = inner.mul_(factors).sum(1, keepdim=True)
         of_base = _repeated(self._square, counts)
         square += of_base if scale is None else of_base * scale.square()
@@ -215,7 +235,7 @@ class _Scores:
         base: Tensor,
         constant: Tensor,
         place: Tensor,
-        maps: Sequence[Tensor],
+        maps: Sequence[Map],
     ) -> None:
         heads = self._heads = attention.num_heads
         weight = projection.weight.float().T
@@ -256,7 +276,7 @@ class Upscale:
         second: nn.ConvTranspose2d,
         base: Tensor,
         constant: Tensor,
-        maps: Sequence[Tensor],
+        maps: Sequence[Map],
         finer: tuple[Tensor, ...],
     ) -> None:
         into = _as_matrix(first)

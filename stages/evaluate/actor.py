@@ -18,6 +18,7 @@ from aopsam._allocator import keep_freed_memory
 from aopsam._options import options_of
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
+from aopsam.everything.options import WEIGHTS
 from aopsam.photos.decode import open_photo
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import find_strategy
@@ -96,8 +97,7 @@ def generator_of(
     if own := options.pop(PREDICTOR, None):
         predictor = open_predictor(own)
     after = spec.generator_options
-    if "scorer" in after:
-        after["scorer"] = local_file(after["scorer"])
+    after |= {name: local_file(after[name]) for name in WEIGHTS if name in after}
     if "seed" in options_of(find_strategy(spec.name)[0]):
         options.setdefault("seed", seed)
     return AutoMaskGenerator(
@@ -150,8 +150,9 @@ class EvaluatePhotos:
         for generator in self.generators.values():
             for role, weights in generator.strategies[0].weights().items():
                 digests[role].add(weights["sha256"])
-            if generator.scorer is not None:
-                digests["scorer"].add(generator.scorer.sha256)
+            for name in WEIGHTS:
+                if (network := getattr(generator, name)) is not None:
+                    digests[name].add(network.sha256)
         sams = [
             {"name": model.name, "sha256": model.sha256, "thresholds": asdict(model.thresholds)}
             for model in self.models

@@ -17,6 +17,8 @@ from aopsam.everything.ledger import Ledger
 from aopsam.everything.lock_step import Steps, in_lock_step
 from aopsam.everything.options import GeneratorOptions
 from aopsam.everything.rounds import PhotoRun
+from aopsam.mask_head.redraw import redraw
+from aopsam.mask_head.weights import find_mask_head
 from aopsam.masks import rle
 from aopsam.predictor.interior import interior_point
 from aopsam.prompting.fates import Fates
@@ -115,6 +117,7 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
     """
     ious, estimates, seconds = [np.zeros((0, 3))], [np.zeros((0, 3), np.float32)], 0.0
     scorer, scores = find_scorer(photo.model), [np.zeros((0, 3), np.float32)]
+    head = find_mask_head(photo.model)
     pixels = max(photo.hw[0] * photo.hw[1], photo.model.image_encoder.img_size**2)
     step = max(1, min(64, _PIXELS_AT_ONCE // pixels))
     for start in range(0, len(prompts), step):
@@ -122,7 +125,11 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]
         began = time.perf_counter()
         decoded = decode_passing(photo, prompts[part], multimask=True)
-        masks = (upscale(photo, decoded.logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
+        logits = decoded.logits
+        if head is not None:
+            boxes = torch.from_numpy(prompts.coords_px[part][decoded.index[:, 0].cpu().numpy(), :2].reshape(-1, 4))
+            logits = redraw(head, photo, logits, boxes if prompts.are_boxes else None)
+        masks = (upscale(photo, logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
         ious.append((intersection / union).double().numpy())

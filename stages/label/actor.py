@@ -16,6 +16,7 @@ import torch
 from aopsam._allocator import keep_freed_memory
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.everything.ledger import Labelled
+from aopsam.everything.options import WEIGHTS
 from aopsam.masks import kernels
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
@@ -55,15 +56,16 @@ def make_generator(config: LabelConfig, device: str = "cpu") -> AutoMaskGenerato
         prompts=config.prompts,
         predictor=open_predictor(config.predictor),
         strategy_options=options_here(config.prompts, config.strategy_options),
-        **asdict(config.options) | {"scorer": local_file(config.options.scorer)},
+        **asdict(config.options) | {name: local_file(getattr(config.options, name)) for name in WEIGHTS},
     )
 
 
 def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
     """Return name and SHA-256 of the weights that a generator uses, by role."""
     sam = {"name": generator.model.name, "sha256": generator.model.sha256}
-    scorer = {} if generator.scorer is None else {"scorer": {"sha256": generator.scorer.sha256}}
-    return {"sam": sam} | scorer | generator.strategies[0].weights()
+    others = {name: getattr(generator, name) for name in WEIGHTS}
+    digests = {name: {"sha256": network.sha256} for name, network in others.items() if network is not None}
+    return {"sam": sam} | digests | generator.strategies[0].weights()
 
 
 class _Model:

@@ -77,6 +77,7 @@ LISTED = {
     "train_predictor.py --data runs/maps --validate SHARD… --out runs/predictor": EVERY,
     "train_detector.py --data runs/maps --out runs/detector": EVERY,
     "train_scorer.py --data SHARD… --sam vit_b --out runs/scorer": EVERY,
+    "train_mask_head.py --data SHARD… --out runs/mask_head": EVERY,
     (
         "distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data PHOTOS --out runs/student"
     ): EVERY,

@@ -23,6 +23,7 @@ PIPELINES = {
     "build_edge_maps": "--data {at}/s.tar --unlabelled {at}/photos --hed {at}/hed.safetensors --out {at}/edges",
     "train_sam": "--data {at}/s.tar --edges {at}/edges --unlabelled {at}/photos --trunk {at}/nanodet.safetensors"
     " --out {at}/sam --steps 1 --dense-steps 0 --windows 1",
+    "train_mask_head": "--data {at}/s.tar --out {at}/head --steps 1 --frames 1 --prompts 4",
     "train_scorer": "--data {at}/s.tar --photos 2 --prompts 2 --free 1 --steps 5 --out {at}/scorer",
     "distill_encoder": "--method decoupled --teacher tiny --student tiny --picture-px 64 --batch 1 --steps 1"
     " --data {at}/photos --out {at}/student",
@@ -33,7 +34,8 @@ PIPELINES = {
     " --teacher-prompts grid-2 --tolerance 100 --more-prompts 1000 --at-least 2",
     "registry": "--registry {at}/registry --promote 1",
     "label_corpus": "--images {at}/photos --config {at}/calibration/config.yaml --prompts aop"
-    " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors --out {at}/out",
+    " --predictor {at}/registry@latest --scorer {at}/scorer/scorer.safetensors"
+    " --mask-head {at}/head/mask_head.safetensors --out {at}/out",
     "export_onnx": "--sam tiny --predictor {at}/predictor/predictor.safetensors --out {at}/onnx",
     "verify_labels": "--images {at}/photos --labels {at}/out",
     "export_labels": "--labels {at}/out --to coco --out {at}/coco",

@@ -83,6 +83,13 @@ def test_merge_joins_a_part_with_its_whole_and_keeps_the_best_ones_place() -> No
     assert [(i, mask.area) for i, mask in kept] == [(1, 100), (2, 48)]
 
 
+def test_a_mask_that_nothing_joins_stays_the_same_object() -> None:
+    apart = [Runs.of_mask(mask) for mask in np.eye(2, dtype=bool)[:, None, :].repeat(4, axis=1)]
+    for way in DUPLICATES:
+        kept = DUPLICATES[way](apart, np.array([0.9, 0.8], np.float32), 0.7)
+        assert [runs is apart[i] for i, runs in kept] == [True, True], way
+
+
 def test_none_keeps_all_by_falling_score() -> None:
     masks = _rectangles(*[(0, 0, 5, 5)] * 6)
     assert [i for i, _ in DUPLICATES["none"](masks, SCORES, 0.5)] == [1, 3, 4, 2, 0, 5]

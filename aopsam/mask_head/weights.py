@@ -1,0 +1,80 @@
+"""Write and read a mask head's weights; find the one that belongs to a SAM."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import Sam
+
+from aopsam._half_weights import read_half, save_half
+from aopsam.mask_head.network import MaskHead
+from aopsam.sam.registry import digest_of, name_of
+
+BUNDLED = Path(__file__).parent.parent / "weights" / "mask-head-tiny.safetensors"
+"""Weights file of the mask head for the bundled `tiny` SAM."""
+
+
+def save_mask_head(head: MaskHead, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
+    """Write a mask head's weights in half precision.
+
+    Args:
+        head: its `sam` and `sam_sha256` go into the metadata.
+        path: file to write, ending in `.safetensors`.
+        notes: further metadata (recipe, seed, data).
+
+    Raises:
+        ValueError: weights that are not finite in half precision.
+    """
+    save_half(head, path, dict(notes or {}) | {"sam": head.sam, "sam_sha256": head.sam_sha256})
+
+
+def load_mask_head(path: Path | str) -> MaskHead:
+    """Read a mask head written by `save_mask_head`: eval mode, float32, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no safetensors file, or not one of a mask head.
+    """
+    path = Path(path)
+    tensors, metadata, digest = read_half(path, "mask_head")
+    if missing := [key for key in ("sam", "sam_sha256") if key not in metadata]:
+        raise ValueError(f"{path}: not a mask head of save_mask_head: metadata lacks {missing[0]!r}")
+    head = MaskHead()
+    try:
+        head.float().load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the tensors of a mask head: {error}") from error
+    head.sam, head.sam_sha256, head.sha256 = metadata["sam"], metadata["sam_sha256"], digest
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return head.eval().requires_grad_(False)
+
+
+def find_mask_head(model: Sam, path: str | None = None) -> MaskHead | None:
+    """Return the mask head that belongs to a model's very weights, on its device.
+
+    Args:
+        model: the SAM whose masks are to be drawn once more.
+        path: the mask head's file; by default the bundled one, if it belongs to the model, else there is none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no mask head, or one of other weights.
+    """
+    head = _bundled() if path is None else load_mask_head(path)
+    if head.sam_sha256 == digest_of(model):
+        return copy.deepcopy(head).to(model.device)
+    if path is None:
+        return None
+    raise ValueError(
+        f"{path}: a mask head of {head.sam} ({head.sam_sha256[:12]}), not of {name_of(model) or 'this SAM'}"
+        f" ({digest_of(model)[:12]}); train one with pipelines/train_mask_head.py"
+    )
+
+
+@cache
+def _bundled() -> MaskHead:
+    return load_mask_head(BUNDLED)

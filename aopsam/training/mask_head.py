@@ -1,0 +1,228 @@
+"""Train a mask head on annotated photos, behind a frozen `tiny` that encodes them and decodes its own first masks.
+
+The head learns to turn a mask that the decoder drew into the annotated one, by Dice and cross entropy within what it
+sees: every object has about the same size there, so that cross entropy weighs inside and outside alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+from torch.nn import functional as F
+
+from aopsam.mask_head.crops import cut, look, regions
+from aopsam.mask_head.network import SIDE, MaskHead
+from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import FRAME_PX
+from aopsam.training.decode import decode, window_pe
+from aopsam.training.losses import dice_loss, mask_iou
+from aopsam.training.memory import DrawnPhotos, KeptPhotos
+from aopsam.training.pool import Pool
+from aopsam.training.recipes import MaskHeadRecipe
+from aopsam.training.task import Task, Validation, cosine
+from aopsam.training.views import normalised
+from aopsam.training.windows import Batch, make_batch
+
+LEAST_IOU = 0.2
+"""Least IoU of a mask with the one that was asked for, below which it is of something else and teaches nothing."""
+SECOND_IOU, SECOND_SHARE = 0.3, 0.5
+"""Least IoU, and share, of masks that are taken besides the best of a prompt's three."""
+PLACES_PX = 4
+"""Pixels of the frame to a low-resolution logit."""
+FINER = 2 * SIDE
+"""Rows and columns in which the drawn mask is compared with the annotated one."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """K masks as the head sees them, and as they should be.
+
+    Attributes:
+        seen: what `MaskHead.forward` takes.
+        before: (K, FINER, FINER) logits of the decoder.
+        target: (K, FINER, FINER) in [0, 1].
+        is_box: (K,) bool, whether the prompt was a box.
+    """
+
+    seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+    before: torch.Tensor
+    target: torch.Tensor
+    is_box: torch.Tensor
+
+    def drawn(self, head: MaskHead) -> torch.Tensor:
+        """Return the logits (K, FINER, FINER) that the head makes of them."""
+        change = F.interpolate(head(*self.seen)[:, None], (FINER, FINER), mode="bilinear", align_corners=False)
+        return self.before * head.gain.exp() + change[:, 0]
+
+
+@torch.no_grad()
+def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: torch.Generator) -> Examples | None:
+    """Decode the prompts of whole frames; return their masks that are of what was asked for, None if there is none.
+
+    Of each prompt it is the best of three, and in half of the cases another that is near. What the head sees is moved
+    and scaled by some percent.
+
+    Args:
+        sam: `tiny`, in eval mode.
+        batch: whole frames.
+        recipe: hyper-parameters.
+        generator: source of all random draws, on the CPU.
+    """
+    with recipe.mixed(batch.rgb.device):
+        embeddings, _ = sam.image_encoder.embed(normalised(sam, batch.rgb, batch.inside.flip(1)))
+        logits, _ = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
+    logits = logits[:, 1:]
+    iou = mask_iou(logits, batch.targets[:, None].expand_as(logits))
+    chosen = F.one_hot(iou.argmax(1), 3).bool() & (iou > LEAST_IOU)
+    chosen |= (iou > SECOND_IOU) & (_draw(iou.shape, generator, iou) < SECOND_SHARE)
+    chosen &= (logits > 0).flatten(2).any(2)
+    found = []
+    for window, embedding in enumerate(embeddings):
+        for boxes in (False, True):
+            mine = (batch.prompts.window == window) & (batch.is_box == boxes)
+            prompt, which = (chosen & mine[:, None]).nonzero().unbind(1)
+            if not len(prompt):
+                continue
+            masks, asked = logits[prompt, which], batch.prompts.points_px[prompt].flatten(1) / PLACES_PX
+            parts = _moved(regions(masks, asked if boxes else None), generator)
+            found.append(
+                Examples(
+                    look(embedding[None], masks, asked if boxes else None, parts),
+                    cut(masks[:, None], parts, FINER, padding="border")[:, 0],
+                    cut(batch.targets[prompt][:, None], parts, FINER)[:, 0],
+                    torch.full((len(prompt),), boxes, device=masks.device),
+                )
+            )
+    return _joined(found) if found else None
+
+
+def _joined(found: Sequence[Examples]) -> Examples:
+    seen = tuple(torch.cat(parts) for parts in zip(*(each.seen for each in found), strict=True))
+    others = (torch.cat([getattr(each, name) for each in found]) for name in ("before", "target", "is_box"))
+    return Examples(seen, *others)  # type: ignore[arg-type]
+
+
+def _draw(shape: Sequence[int], generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
+    """Return random numbers in [0, 1); drawn on the CPU, so that a GPU gets the same."""
+    return torch.rand(*shape, generator=generator).to(like.device)
+
+
+def _moved(parts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return parts (K, 4) XYXY moved by up to a twelfth of their size, and scaled by up to an eighth."""
+    size, centre = parts[:, 2:] - parts[:, :2], (parts[:, 2:] + parts[:, :2]) / 2
+    centre = centre + (_draw(centre.shape, generator, centre) - 0.5) / 6 * size
+    size = size * (0.9 + 0.225 * _draw(size.shape, generator, size))
+    return torch.cat([centre - size / 2, centre + size / 2], dim=1)
+
+
+class MaskHeadTask(Task):
+    """Training of a mask head behind a frozen `tiny`."""
+
+    recipe: MaskHeadRecipe
+    model: MaskHead
+    pool: Pool
+
+    def __init__(
+        self,
+        photos: Sequence[Sequence[Annotated]],
+        recipe: MaskHeadRecipe,
+        sam: Sam,
+        held_out: Sequence[Annotated] = (),
+        *,
+        shares: Sequence[float] | None = None,
+    ) -> None:
+        """Set up an untrained head.
+
+        Args:
+            photos: photos to train on, by source; of `StreamedPhotos` those that the run begins with.
+            recipe: hyper-parameters.
+            sam: `tiny`, whose masks are drawn once more.
+            held_out: photos to validate on.
+            shares: how often a photo of each source is drawn, relative to the others; by default all alike.
+        """
+        self.photos, self.recipe, self.held_out = KeptPhotos(photos), recipe, KeptPhotos([held_out])
+        self.pool = Pool(photos, recipe.frames)
+        self._shares = shares or [1.0] * len(photos)
+        self._kept = self.photos
+        self._drawn = DrawnPhotos(self._kept, self._shares)
+        self.sam = sam.eval().requires_grad_(False)
+        self.heads = nn.ModuleList()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.model = MaskHead()
+        self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
+
+    def __len__(self) -> int:
+        return -(-len(self.photos) // self.recipe.frames)
+
+    def batch(self, index: int) -> Batch:
+        """Return whole frames, each with its prompts."""
+        gone = self.pool.move(index)
+        if gone is not None:
+            self._kept = self._kept.moved(self.pool.sources, gone)
+            self._drawn = DrawnPhotos(self._kept, self._shares)
+        return _frames(self._drawn, np.random.default_rng([self.recipe.seed, 2, index]), self.recipe)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Make AdamW."""
+        group = {"params": list(self.model.parameters()), "part": "head"}
+        return torch.optim.AdamW([group], lr=0.0, betas=(0.9, 0.99), weight_decay=self.recipe.weight_decay)
+
+    def rates(self, step: int) -> Mapping[str, float]:
+        """Return the learning rate of an update, one for all parameters."""
+        recipe = self.recipe
+        return {"head": recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)}
+
+    def loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Compute Dice and cross entropy of the masks drawn, and their mean IoU before and after."""
+        examples = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe, generator)
+        if examples is None:
+            nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
+            return nothing, {"before": nothing, "after": nothing}
+        with self.recipe.mixed(batch.rgb.device):
+            drawn = examples.drawn(self.model)
+        entropy = F.binary_cross_entropy_with_logits(drawn, examples.target, reduction="none").mean((1, 2))
+        loss = dice_loss(drawn, examples.target) + self.recipe.cross_entropy * entropy
+        before, after = (mask_iou(logits, examples.target).mean() for logits in (examples.before, drawn))
+        return loss.mean(), {"before": before, "after": after}
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module) -> Validation | None:
+        """Measure the IoU of masks before and after, on frames that are the same at every call."""
+        assert isinstance(model, MaskHead)
+        if not len(self.held_out):
+            return None
+        figures: dict[str, list[torch.Tensor]] = {}
+        for number in range(2 * len(self.held_out)):
+            frames = _frames(self.held_out, np.random.default_rng([7, number]), self.recipe)
+            frames = frames.to(next(model.parameters()).device)
+            found = make_examples(self.sam, frames, self.recipe, torch.Generator().manual_seed(number))
+            if found is None:
+                continue
+            for when, logits in ("before", found.before), ("after", found.drawn(model)):
+                iou = mask_iou(logits, found.target)
+                figures.setdefault(f"box_{when}", []).append(iou[found.is_box])
+                figures.setdefault(f"point_{when}", []).append(iou[~found.is_box])
+        means = {name: float(torch.cat(parts).mean()) for name, parts in figures.items() if len(torch.cat(parts))}
+        after = [value for name, value in means.items() if name.endswith("after")]
+        return Validation(float(np.mean(after)), means) if after else None
+
+
+def _frames(photos: Sequence[Annotated], rng: np.random.Generator, recipe: MaskHeadRecipe) -> Batch:
+    return make_batch(
+        photos,
+        rng,
+        windows=recipe.frames,
+        size_px=FRAME_PX,
+        frame_px=FRAME_PX,
+        prompts=recipe.prompts,
+        scale=recipe.scale,
+        box_share=recipe.box_share,
+    )

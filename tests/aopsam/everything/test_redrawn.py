@@ -1,0 +1,97 @@
+"""Everything mode with a mask head: which masks are drawn once more, and which stay as the decoder made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.mask_head.redraw import redraw
+from aopsam.mask_head.weights import BUNDLED, find_mask_head
+from aopsam.masks import rle
+from aopsam.masks.overlap import iou
+from aopsam.masks.runs import Runs
+from aopsam.sam.decode import decode_passing, upscale
+from aopsam.sam.encode import encode
+from aopsam.sam.prompts import Prompts
+from aopsam.sam.registry import load_sam
+from tests.helpers.made_scenes import made_scene
+
+SCENE = made_scene(0)
+
+
+def records(**options: object) -> list[dict]:
+    return AutoMaskGenerator(load_sam("tiny"), **options).generate(SCENE.rgb)  # type: ignore[arg-type]
+
+
+def test_kept_masks_are_drawn_once_more_and_keep_what_they_rank_by() -> None:
+    before, after = (records(prompts="grid-6", redraw=how, duplicates="none") for how in (False, None))
+    assert len(before) == len(after)
+    for name in ("point_coords", "predicted_iou", "score", "crop_box"):
+        assert [record[name] for record in before] == [record[name] for record in after]
+    model = load_sam("tiny")
+    head, photo = find_mask_head(model), encode(model, SCENE.rgb)
+    assert head is not None
+    for was, now in list(zip(before, after, strict=True))[:8]:
+        prompts = Prompts.from_points(np.array(was["point_coords"]))
+        with torch.inference_mode():
+            logits = decode_passing(photo, prompts).logits
+            masks, drawn = (upscale(photo, each) > 0 for each in (logits, redraw(head, photo, logits.half())))
+        which = [i for i, mask in enumerate(masks) if _iou(mask.numpy(), was["segmentation"]) > 0.99]
+        assert any(_iou(drawn[i].numpy(), now["segmentation"]) > 0.99 for i in which)
+        assert now["area"] == now["segmentation"].sum()
+    assert any(not np.array_equal(a["segmentation"], b["segmentation"]) for a, b in zip(before, after, strict=True))
+
+
+def _iou(left: np.ndarray, right: np.ndarray) -> float:
+    return float((left & right).sum() / (left | right).sum())
+
+
+def test_boxes_are_drawn_better_than_by_the_decoder() -> None:
+    model, photo = load_sam("tiny"), encode(load_sam("tiny"), SCENE.rgb)
+    head = find_mask_head(model)
+    assert head is not None
+    truths = np.stack([rle.decode(mask) for mask in SCENE.rles])
+    boxes = torch.tensor([Runs.of_mask(mask).box_xyxy_px for mask in truths], dtype=torch.float32)
+    logits = decode_passing(photo, Prompts.from_boxes(boxes.numpy())).logits
+    quality = []
+    for each in (logits, redraw(head, photo, logits, boxes)):
+        masks = (upscale(photo, each) > 0).numpy()
+        quality.append((masks & truths).sum((1, 2)) / (masks | truths).sum((1, 2)))
+    assert quality[1].mean() > quality[0].mean() + 0.01
+
+
+def test_masks_that_became_the_same_are_one() -> None:
+    found = records(prompts="grid-8")
+    overlaps = iou([Runs.of_mask(record["segmentation"]) for record in found]) - np.eye(len(found))
+    assert overlaps.max() <= 0.7
+
+
+@pytest.mark.parametrize("options", [{"tile_size": 256, "tile_whole": False}, {"refine": "prose"}], ids=str)
+def test_in_tiles_and_after_refinement(options: dict) -> None:
+    before, after = (records(prompts="grid-3", redraw=how, **options) for how in (False, True))
+    changed = [r for r in after if not any(np.array_equal(r["segmentation"], b["segmentation"]) for b in before)]
+    assert changed
+
+
+def test_sams_own_masks_stay() -> None:
+    for options in ({"points_per_side": 4}, {"prompts": "grid-4", "rank_by": "predicted_iou"}):
+        generator = AutoMaskGenerator(load_sam("tiny"), **options)
+        assert generator.mask_head is None
+    asked = AutoMaskGenerator(load_sam("tiny"), points_per_side=4, redraw=True)
+    assert asked.mask_head is not None
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    sam = load_sam("tiny")
+    with pytest.raises(ValueError, match="redraw=False: no mask head is asked then; leave out mask_head"):
+        AutoMaskGenerator(sam, prompts="grid-4", redraw=False, mask_head=str(BUNDLED))
+    with pytest.raises(FileNotFoundError, match="no such mask_head"):
+        AutoMaskGenerator(sam, prompts="grid-4", mask_head=str(tmp_path / "none"))
+    sam.sha256 = "0" * 64
+    assert AutoMaskGenerator(sam, prompts="grid-4").mask_head is None
+    with pytest.raises(ValueError, match="redraw: no mask head belongs to tiny"):
+        AutoMaskGenerator(sam, prompts="grid-4", redraw=True)

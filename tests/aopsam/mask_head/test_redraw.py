@@ -1,0 +1,144 @@
+"""What the head sees and where it draws; the bundled one on photos is in tests/aopsam/everything/test_redrawn.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aopsam.mask_head.crops import OUTSIDE, cut, look, prompt_maps, put_back, regions
+from aopsam.mask_head.network import COARSE, SIDE, MaskHead, figure_and_ground
+from aopsam.mask_head.redraw import MASKS_AT_ONCE, redraw
+from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.sam.encoders.tiny import descriptor_channel, descriptors
+from aopsam.sam.registry import load_sam
+from tests.helpers.made_scenes import made_scene
+
+
+@pytest.fixture(scope="module")
+def photo() -> EncodedPhoto:
+    return encode(load_sam("tiny"), made_scene(0).rgb)
+
+
+def _blob(rows: slice, columns: slice, hw: tuple[int, int]) -> torch.Tensor:
+    logits = torch.full(hw, -3.0)
+    logits[rows, columns] = 3.0
+    return logits
+
+
+class Adds(MaskHead):
+    """Head that adds the same everywhere."""
+
+    def __init__(self, change: float) -> None:
+        super().__init__()
+        self.amount = change
+
+    def forward(self, descriptors, context, logits, box):  # type: ignore[no-untyped-def]
+        return torch.full_like(logits, self.amount)
+
+
+def test_a_mask_is_seen_within_its_own_box_and_a_prompted_one_within_the_prompts() -> None:
+    logits = _blob(slice(20, 30), slice(40, 60), (64, 96))[None]
+    assert regions(logits, None).tolist() == [[35, 17.5, 65, 32.5]]
+    assert regions(logits, torch.tensor([[40.0, 20.0, 44.0, 40.0]])).tolist() == [[39.5, 17.5, 44.5, 42.5]]
+    one = _blob(slice(9, 10), slice(5, 6), (64, 96))[None]
+    assert regions(one, None).tolist() == [[2.5, 6.5, 8.5, 12.5]]
+
+
+def test_what_is_cut_out_lies_where_it_was() -> None:
+    ramp = torch.arange(40.0)[None] + 100 * torch.arange(24.0)[:, None]
+    parts = torch.tensor([[4.0, 2.0, 36.0, 18.0], [10.0, 10.0, 14.0, 14.0]])
+    for maps in (ramp[None, None], ramp.expand(2, 1, -1, -1)):
+        found = cut(maps, parts, 8)
+        for part, (x0, y0, x1, y1) in zip(found[:, 0], parts.tolist(), strict=True):
+            x, y = (a + (np.arange(8) + 0.5) / 8 * (b - a) - 0.5 for a, b in ((x0, x1), (y0, y1)))
+            np.testing.assert_allclose(part, x[None] + 100 * y[:, None], rtol=1e-4)
+    doubled = F.interpolate(ramp[None, None], scale_factor=2.0, mode="nearest")
+    coarse = cut(doubled[..., ::2, ::2], 4 * parts[:1], 8, cells=4)
+    torch.testing.assert_close(coarse, cut(ramp[None, None], parts[:1], 8))
+
+
+def test_what_is_drawn_is_put_back_where_it_was_cut_out() -> None:
+    smooth = F.interpolate(
+        torch.randn(1, 1, 6, 8, generator=torch.Generator().manual_seed(0)), (48, 64), mode="bicubic"
+    )
+    parts = torch.tensor([[10.0, 8.0, 42.0, 40.0]])
+    back = put_back(MaskHead(), torch.zeros(1, 48, 64), cut(smooth, parts, SIDE)[:, 0], parts)
+    torch.testing.assert_close(back[0, 9:39, 11:41], smooth[0, 0, 9:39, 11:41], atol=0.02, rtol=0)
+    seen = torch.zeros(48, 64, dtype=torch.bool)
+    seen[8:40, 10:42] = True
+    assert (back[0] == OUTSIDE).eq(~seen).all()
+
+
+def test_the_prompts_box_is_shown() -> None:
+    parts = torch.tensor([[0.0, 0.0, 32.0, 32.0]])
+    assert not prompt_maps(None, parts).any()
+    inside, there = prompt_maps(torch.tensor([[4.0, 8.0, 20.0, 16.0]]), parts)[0]
+    assert there.min() == 1
+    expected = torch.zeros(SIDE, SIDE)
+    expected[8 * SIDE // 32 : 16 * SIDE // 32, 4 * SIDE // 32 : 20 * SIDE // 32] = 1
+    assert torch.equal(inside, expected)
+
+
+def test_it_sees_descriptors_and_the_other_channels_of_the_embedding() -> None:
+    embedding = torch.randn(1, 256, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    found, context, _, _ = look(embedding, torch.zeros(1, 64, 64), None, whole)
+    torch.testing.assert_close(found, cut(descriptors(embedding), whole, SIDE))
+    taken = {descriptor_channel(number, position) for number in range(12) for position in range(16)}
+    others = [channel for channel in range(256) if channel not in taken]
+    torch.testing.assert_close(context, F.interpolate(embedding[:, others], (COARSE, COARSE), mode="area"))
+
+
+def test_the_discriminant_is_the_one_of_textbooks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found, inside = torch.randn(2, 3, 6, 5, generator=generator), torch.rand(2, 6, 5, generator=generator)
+    score, like_inside, like_outside = figure_and_ground(found, inside)
+    for number in range(2):
+        x = found[number].flatten(1).double().numpy()
+        weights = [w.flatten().double().numpy() + 1e-4 for w in (inside[number], 1 - inside[number])]
+        means = [(x * w).sum(1) / w.sum() for w in weights]
+        middle = (means[0] + means[1]) / 2
+        both = sum(w / w.sum() for w in weights) / 2
+        spread = np.cov(x, aweights=both, ddof=0)
+        shrunk = spread + (2.0 * np.trace(spread) / 3 + 1e-3) * np.eye(3)
+        direction = np.linalg.inv(shrunk) @ (means[0] - means[1])
+        expected = direction @ (x - middle[:, None])
+        expected /= expected.std(ddof=1) + 1e-3
+        np.testing.assert_allclose(score[number].flatten(), expected, atol=1e-4)
+        for like, mean in ((like_inside, means[0]), (like_outside, means[1])):
+            np.testing.assert_allclose(like[number].flatten(), 3 * mean @ x, atol=1e-4)
+
+
+def test_an_untrained_head_leaves_masks_as_they_are(photo: EncodedPhoto) -> None:
+    rows, columns = (4 * cells for cells in photo.mask_cells)
+    logits = torch.stack([_blob(slice(8 + n, 40), slice(10, 50), (rows, columns)) for n in range(MASKS_AT_ONCE + 2)])
+    torch.manual_seed(0)
+    after = redraw(MaskHead().train(), photo, logits)
+    assert after.shape == logits.shape
+    assert torch.equal(after > 0, logits > 0)
+    assert redraw(MaskHead(), photo, logits[:0]).shape == (0, rows, columns)
+
+
+def test_boxes_are_in_pixels_of_the_photo(photo: EncodedPhoto) -> None:
+    rows, columns = (4 * cells for cells in photo.mask_cells)
+    logits = _blob(slice(8, 40), slice(10, 50), (rows, columns))[None]
+    per_logit = max(photo.hw) / 128
+    box = torch.tensor([[20.0, 12.0, 36.0, 28.0]]) * per_logit
+    filled = redraw(Adds(50.0), photo, logits, box)[0] > 0
+    y, x = (torch.nonzero(filled.any(dim))[:, 0] for dim in (1, 0))
+    assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == (18, 38, 10, 30)
+
+
+def test_a_mask_that_would_vanish_stays_and_the_threshold_counts(photo: EncodedPhoto) -> None:
+    rows, columns = (4 * cells for cells in photo.mask_cells)
+    logits = _blob(slice(8, 40), slice(10, 50), (rows, columns))[None]
+    assert torch.equal(redraw(Adds(-50.0), photo, logits), logits)
+    model = load_sam("tiny")
+    model.mask_threshold = 1.0
+    moved = redraw(MaskHead(), replace(photo, model=model), logits)
+    assert torch.equal(moved > 1.0, logits > 1.0)
+    assert moved.min() == OUTSIDE + 1
