@@ -136,7 +136,11 @@ MUTATIONS = (
     DETECT_NUMBERS("320 boxes", old="MAX_BOXES = 320", new="MAX_BOXES = 256"),
     DETECT("NMS of boxes", old="NMS_THRESH = 0.75", new="NMS_THRESH = 0.7"),
     OAS("centres of boxes", old="(boxes[:, :2] + boxes[:, 2:]) / 2", new="boxes[:, :2]"),
-    RECIPES("weight decay of the detector", old="weight_decay: float = 0.02", new="weight_decay: float = 0.05"),
+    RECIPES(
+        "weight decay of the detector",
+        old="weight_decay: float = 0.02\n    average",
+        new="weight_decay: float = 0.05\n    average",
+    ),
     ATTENTION_NUMBERS("block and head of Hiera-L", old="Head(23, 2)", new="Head(23, 0)"),
     ATTENTION("medoid of a cluster", old=".sum(axis=1).argmin()", new=".sum(axis=1).argmax()"),
     MERGE("merging by the larger mask", old="np.minimum(area[:, None], area)", new="np.maximum(area[:, None], area)"),

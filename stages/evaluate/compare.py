@@ -28,8 +28,9 @@ from stages.evaluate.ground_truth import (
 )
 
 GROUND_TRUTH_PROMPTS = {"gt-point": point_prompts, "gt-points-2": two_point_prompts, "gt-box": box_prompts}
-"""Strategies that ask the ground truth: one prompt a mask. The best of three masks counts; with one of
-`GROUND_TRUTH_OPTIONS` the mask that the model would choose by its predicted IoU, refined or not."""
+"""Strategies that ask the ground truth: one prompt a mask. The best of three masks counts, drawn once more where a mask
+head belongs to the model; with one of `GROUND_TRUTH_OPTIONS` the mask that the model would choose by its predicted IoU,
+refined or not, as the decoder made it."""
 GROUND_TRUTH_OPTIONS = ("masks_per_prompt", "single_mask", "refine", "refine_boundary", "refine_points")
 CHOSEN = ("miou_predicted", "miou_score")
 """Metrics of `GROUND_TRUTH_PROMPTS`: mIoU of the masks that predicted IoU, and the learned score, choose of three."""

@@ -17,7 +17,7 @@ from aopsam.training.trainer import train
 from tests.helpers.free_photos import free_photos
 from tests.helpers.made_scenes import made_scene
 
-RECIPE = MaskHeadRecipe(steps=3, frames=1, prompts=8, warmup=1, precision="float32")
+RECIPE = MaskHeadRecipe(steps=2, frames=1, prompts=6, warmup=1, precision="float32")
 
 
 def task(recipe: MaskHeadRecipe = RECIPE, photos: int = 2) -> MaskHeadTask:
@@ -53,12 +53,12 @@ def test_an_untrained_head_gives_the_masks_that_it_was_given() -> None:
 
 
 def test_it_learns_the_masks_that_it_is_shown() -> None:
-    made = task(replace(RECIPE, prompts=24))
+    made = task(replace(RECIPE, prompts=12))
     found = make_examples(made.sam, made.batch(0), made.recipe, torch.Generator().manual_seed(0))
     assert found is not None
     before = mask_iou(found.before, found.target).mean()
     optimizer = torch.optim.Adam(made.model.parameters(), 3e-3)
-    for _ in range(25):
+    for _ in range(20):
         loss = dice_loss(found.drawn(made.model), found.target).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -70,7 +70,7 @@ def test_it_learns_the_masks_that_it_is_shown() -> None:
 def test_a_run_keeps_the_weights_that_are_best_on_held_out_photos(tmp_path: Path) -> None:
     made = task()
     untrained = made.validate(made.model.eval())
-    made.model.load_state_dict(train(made, tmp_path, loader_workers=0, validate_every=3))
+    made.model.load_state_dict(train(made, tmp_path, loader_workers=0, validate_every=2))
     trained = made.validate(made.model.eval())
     assert untrained is not None
     assert trained is not None

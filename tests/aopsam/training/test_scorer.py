@@ -58,7 +58,9 @@ def test_thresholds_leave_the_wanted_number_of_masks() -> None:
     scorer = fit_scorer(examples, RECIPE)
     choose_scorer_thresholds(sam, scorer, [scene], masks_a_photo=20)
     assert 0 < scorer.score_thresh < 1
-    generator = AutoMaskGenerator(sam, prompts="grid-16", duplicates="box-nms", stability_score_thresh=0.0)
+    generator = AutoMaskGenerator(
+        sam, prompts="grid-16", duplicates="box-nms", stability_score_thresh=0.0, redraw=False
+    )
     generator.scorer = scorer
     generator.options = replace(generator.options, score_thresh=scorer.score_thresh, pred_iou_thresh=0.0)
     scores = np.array([record["score"] for record in generator.generate(scene.rgb)])

@@ -56,7 +56,11 @@ def asked() -> tuple[EncodedPhoto, list[dict]]:
     return encode(load_sam("tiny"), scene.rgb), annotations
 
 
-def test_with_options_the_mask_counts_that_the_model_would_choose(asked: tuple[EncodedPhoto, list[dict]]) -> None:
+def test_with_options_the_mask_counts_that_the_model_would_choose(
+    asked: tuple[EncodedPhoto, list[dict]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the decoder made it: by predicted IoU, SAM's own way, no mask is drawn once more."""
+    monkeypatch.setattr("stages.evaluate.ground_truth.find_mask_head", lambda model: None)
     photo, annotations = asked
     (spec,) = parse_strategies("gt-point(masks_per_prompt=1)")
     measured = ask_ground_truth(spec, photo, annotations)
