@@ -82,9 +82,7 @@ def test_masks_are_those_of_a_photo_alone(
     options: dict,
     shared: bool,
 ) -> None:
-    generator = AutoMaskGenerator(
-        tiny, prompts=prompts, strategy_options=options, output_mode="coco_rle", redraw=False
-    )
+    generator = AutoMaskGenerator(tiny, prompts=prompts, strategy_options=options, output_mode="coco_rle", redraw=False)
     odd = photos[0].astype(np.float32)
     first, failed, second = generator.label_together([photos[0], odd, photos[1]])
     assert in_common[0] == [min(options.values())] * 2 if shared else in_common == []
