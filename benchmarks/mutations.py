@@ -1,4 +1,4 @@
-"""Do the tests notice when a step of the papers or one of their numbers changes? Named mutations.
+"""Do the tests notice when a step of the papers or one of their numbers changes? Forty named mutations.
 
     python benchmarks/mutations.py
     python benchmarks/mutations.py --only "k of T_elim" -j 1
@@ -91,30 +91,9 @@ FINETUNE = of("aopsam/training/finetune.py", OPTIMIZERS)
 STABILITY = of("aopsam/masks/stability.py", "aopsam/masks/filters")
 RLE = of("aopsam/masks/rle.py", "aopsam/masks/rle")
 GREEDY = of("aopsam/metrics/greedy.py", "aopsam/metrics/greedy")
-MASK_HEAD = of("aopsam/mask_head/network.py", "aopsam/mask_head/redraw")
-CROPS = of("aopsam/mask_head/crops.py", "aopsam/mask_head/redraw")
-REDRAWN = of("aopsam/everything/candidates.py", "aopsam/everything/redrawn")
-EXAMPLES = of("aopsam/training/mask_head.py", "aopsam/training/mask_head")
 CHECKPOINTS = of("aopsam/sam/checkpoints.py", "aopsam/sam/checkpoints")
 
 MUTATIONS = (
-    MASK_HEAD("discriminant without shrinkage", old="SHRINKAGE = 2.0", new="SHRINKAGE = 0.0"),
-    MASK_HEAD(
-        "a redrawn mask judged by the first",
-        old="inside, before = drawn.sigmoid()",
-        new="inside, before = logits.sigmoid()",
-    ),
-    CROPS("view around a mask", old="AROUND_MASK, AROUND_BOX = 1.5, 1.25", new="AROUND_MASK, AROUND_BOX = 1.25, 1.25"),
-    REDRAWN(
-        "a redrawn mask keeps its first score",
-        old="mask_score=iou, score=new.score * iou / new.mask_score",
-        new="score=new.score",
-    ),
-    EXAMPLES(
-        "IoU without what is not seen",
-        old="(drawn | target).sum((1, 2)) + self.unseen",
-        new="(drawn | target).sum((1, 2))",
-    ),
     NETWORK("third convolution of the image branch", old=", _conv(32, 32))\n", new=")\n"),
     TARGETS("sum of overlapping prompts", old='if combine == "max" else window', new='if combine == "sum" else window'),
     KERNELS(

@@ -38,7 +38,7 @@ class Candidate:
         stability: its stability score.
         prompt: the one prompt that it answers.
         alternative: which of the decoder's masks for that prompt.
-        mask_score: the learned score, of what was drawn once more the mask head's; None without a scorer.
+        mask_score: the learned score; None without a scorer.
         score: by which the better of two is told; the learned score, else the predicted IoU, in tiles weighted by
             agreement.
         crop_xyxy_px: the part of the photo that the model saw.
@@ -148,9 +148,7 @@ def select(
 
 
 def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stability_offset: float) -> list[Candidate]:
-    """Return masks of a crop as a mask head draws and scores them.
-
-    Those without logits, or that would vanish, stay as they are.
+    """Return masks of a crop as a mask head draws them; those without logits, or that would vanish, as they are.
 
     Args:
         crop: where they were found.
@@ -166,19 +164,13 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stabili
         if not rows:
             continue
         logits = torch.stack([logits for i in rows if (logits := candidates[i].logits) is not None])
-        asked = [candidates[i].prompt for i in rows]
-        coords = np.concatenate([prompt.coords_px[:, :2] for prompt in asked]) - np.array([x0, y0], np.float32)
-        labels = np.concatenate([prompt.labels[:, :2] for prompt in asked])
-        prompts = Prompts(coords, labels, np.ones(len(rows), np.float32))
-        estimates = torch.tensor([candidates[i].predicted_iou for i in rows], dtype=torch.float32)
-        after, judged = redraw(head, crop.photo, prompts, logits, estimates.to(logits.device))
-        for row, found, iou in zip(rows, _trace(crop.photo, after, filters), judged.tolist(), strict=True):
+        boxes = np.concatenate([candidates[i].prompt.coords_px[:, :2].reshape(1, 4) for i in rows])
+        boxes = boxes - np.array([x0, y0, x0, y0], np.float32)
+        after = redraw(head, crop.photo, logits, torch.from_numpy(boxes) if are_boxes else None)
+        for row, found in zip(rows, _trace(crop.photo, after, filters), strict=True):
             if found.runs is not None and found.runs.area:
                 runs = found.runs.placed(x0, y0, crop.full_hw)
-                new = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
-                if new.mask_score:
-                    new = replace(new, mask_score=iou, score=new.score * iou / new.mask_score)
-                drawn[row] = new
+                drawn[row] = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
     return drawn
 
 

@@ -63,12 +63,12 @@ class GeneratorOptions:
     masks rank by it (as EfficientSAM's own everything mode); or token, the decoder's output for one mask
     (multimask_output=False)."""
     rank_by: Rank | None = None
-    """Number that tells the better of two masks: score (learned) or predicted_iou (SAM's own estimate). By default
+    """Number that tells the better of two masks: score (the scorer's) or predicted_iou (SAM's own estimate). By default
     score, unless there is no scorer, or the prompts are SAM's own points_per_side or point_grids."""
     scorer: str | None = None
     """Weights of the scorer (pipelines/train_scorer.py); by default the bundled one, if it belongs to the model."""
     score_thresh: Share | None = None
-    """Least score of a mask, as it was decoded, where masks rank by it; by default the scorer's own."""
+    """Least score of a mask where masks rank by it; by default the scorer's own."""
     duplicates: Annotated[str, OneOf(DUPLICATES)] | None = None
     """Way with masks that repeat each other: mask-nms, box-nms (SAM's, and the default where masks rank by
     predicted_iou), merge (Efficient SAM2's) or none."""
@@ -84,8 +84,8 @@ class GeneratorOptions:
     refine_points: Points = "added"
     """added: refinement's two points join the first prompt; alone: they take its place. The paper does not say."""
     redraw: bool | None = None
-    """Draw kept masks once more with a mask head, each in its own box, and score them anew; by default where masks rank
-    by a score and the bundled mask head belongs to the model, or mask_head is given."""
+    """Draw kept masks once more with a mask head, each in its own box; by default where masks rank by a score and the
+    bundled mask head belongs to the model, or mask_head is given."""
     mask_head: str | None = None
     """Weights of the mask head (pipelines/train_mask_head.py); by default the bundled one, if it is the model's."""
     overlap: Overlap = "nested"

@@ -13,8 +13,6 @@ from aopsam.mask_head.network import COARSE, SIDE, MaskHead
 from aopsam.sam.encode import SUBCELLS
 from aopsam.sam.encoders.tiny import CONTEXT, descriptors
 
-POINT = 1 / 8
-"""Side of a point that was the prompt, in sides of what the head sees."""
 AROUND_MASK, AROUND_BOX = 1.5, 1.25
 """Sides of what the head sees, in sides of the mask's own box, and of the box that was the prompt."""
 LEAST = 4.0
@@ -23,20 +21,19 @@ OUTSIDE = -10.0
 """Logit outside what the head sees, and outside the photo."""
 
 
-def regions(logits: Tensor, asked: Tensor, are_boxes: bool) -> Tensor:
+def regions(logits: Tensor, boxes: Tensor | None) -> Tensor:
     """Return the part of the photo that the head sees of each of K masks, (K, 4) XYXY.
 
     Args:
         logits: (K, r, c) of the decoder; those without a place above 0 give a region at the upper left.
-        asked: (K, 4) XYXY, the prompts: boxes, or points (their first two numbers).
-        are_boxes: whether they are boxes.
+        boxes: (K, 4) XYXY, the boxes that were the prompts; None where the prompts were points.
     """
-    if not are_boxes:
+    if boxes is None:
         across, down = (logits > 0).any(1), (logits > 0).any(2)
         (left, right), (top, bottom) = _ends(across), _ends(down)
         boxes, around = torch.stack([left, top, right, bottom], dim=1), AROUND_MASK
     else:
-        boxes, around = asked, AROUND_BOX
+        around = AROUND_BOX
     size = (boxes[:, 2:] - boxes[:, :2]).clamp_min(LEAST) * around
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2
     return torch.cat([centre - size / 2, centre + size / 2], dim=1)
@@ -70,46 +67,37 @@ def cut(maps: Tensor, parts: Tensor, side: int, cells: int = 1, padding: str = "
     return sampled[0].unflatten(1, (-1, side)).transpose(0, 1)
 
 
-def prompt_maps(asked: Tensor, are_boxes: bool, parts: Tensor) -> Tensor:
-    """Return (K, 2, SIDE, SIDE): where the prompts lie in parts (K, 4) XYXY, and whether they are boxes.
-
-    `asked` as `regions` takes it; a point is shown as a box of its own.
-    """
-    if not are_boxes:
-        half = (parts[:, 2:] - parts[:, :2]) * POINT / 2
-        asked = torch.cat([asked[:, :2] - half, asked[:, :2] + half], dim=1)
+def prompt_maps(boxes: Tensor | None, parts: Tensor) -> Tensor:
+    """Return (K, 2, SIDE, SIDE): where the boxes that were the prompts lie, and ones; zeros for points."""
+    if boxes is None:
+        return parts.new_zeros(len(parts), 2, SIDE, SIDE)
     along = (torch.arange(SIDE, device=parts.device, dtype=torch.float32) + 0.5) / SIDE
     inside = []
     for first, end in (0, 2), (1, 3):
         place = parts[:, first, None] + along * (parts[:, end, None] - parts[:, first, None])
-        inside.append(((place >= asked[:, first, None]) & (place <= asked[:, end, None])).float())
+        inside.append(((place >= boxes[:, first, None]) & (place <= boxes[:, end, None])).float())
     across, down = inside
-    boxes = parts.new_full((len(parts), SIDE, SIDE), float(are_boxes))
-    return torch.stack([down[:, :, None] * across[:, None], boxes], dim=1)
+    return torch.stack([down[:, :, None] * across[:, None], parts.new_ones(len(parts), SIDE, SIDE)], dim=1)
 
 
 def look(
-    embedding: Tensor, logits: Tensor, predicted_iou: Tensor, asked: Tensor, are_boxes: bool, parts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    embedding: Tensor, logits: Tensor, boxes: Tensor | None, parts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what `MaskHead.forward` takes, for K masks of one photo.
 
     Args:
         embedding: (1, 256, h, w) of `tiny`.
         logits: (K, 4h, 4w) float32 of the decoder.
-        predicted_iou: (K,), the decoder's estimates.
-        asked: as `regions` takes them.
-        are_boxes: whether the prompts are boxes.
+        boxes: as `regions` takes them.
         parts: (K, 4) XYXY, as `regions` returns them.
     """
     first, second = embedding.float().chunk(2, dim=1)
     context = torch.cat([first[:, : CONTEXT // 2], second[:, : CONTEXT // 2]], dim=1)
-    size = (parts[:, 2:] - parts[:, :2]).prod(1).sqrt() / max(logits.shape[1:])
     return (
         cut(descriptors(embedding.float()), parts, SIDE),
         cut(context, parts, COARSE, SUBCELLS),
         F.avg_pool2d(cut(logits[:, None], parts, 2 * SIDE, padding="border"), 2)[:, 0],
-        prompt_maps(asked, are_boxes, parts),
-        torch.stack([predicted_iou.to(size), size], dim=1),
+        prompt_maps(boxes, parts),
     )
 
 

@@ -1,10 +1,9 @@
-"""The mask head: a mask's box out of the embedding in, the same mask drawn better and its expected IoU out.
+"""The mask head: a mask's box out of the embedding in, the same mask drawn better out.
 
 A decoder that reads a whole photo for a prompt must find figure and ground at any size; a head that sees every object
 at the same size learns them from few photos (Mask R-CNN, He et al. 2017; that one draws from boxes alone). Ours begins
 with the decoder's mask, and is told at each place how like it is to what lies inside that mask and to what lies around:
-a linear discriminant of `tiny`'s region descriptors, solved for each mask anew. What it has drawn it judges by its own
-features inside, outside and along the edge of the mask.
+a linear discriminant of `tiny`'s region descriptors, solved for each mask anew.
 """
 
 from __future__ import annotations
@@ -22,10 +21,6 @@ COARSE = SIDE // 4
 FINE, MID, DEEP, OF_CONTEXT = 24, 48, 96, 32
 """Channels at `SIDE`, half and a quarter of it, and of what it reads of the context."""
 BEYOND_DESCRIPTORS = 7
-JUDGED, HIDDEN = 10, 64
-"""Numbers of a mask by which it is judged besides features, and channels of the layer that does."""
-SUREST = 16.0
-"""Logits beyond it say no more."""
 SHRINKAGE = 2.0
 """Share of the mean variance that is added to each number's variance before the discriminant is solved."""
 STEP = 8.0
@@ -54,27 +49,19 @@ class MaskHead(nn.Module):
         self.up1, self.merge1 = nn.Conv2d(MID, FINE, 1), _block(FINE, FINE)
         self.change = nn.Conv2d(FINE, 1, 3, padding=1)
         self.gain = nn.Parameter(torch.zeros(()))
-        self.judge = nn.Sequential(nn.Linear(3 * FINE + JUDGED, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         # It begins with the masks as they are.
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]
         self.sam = self.sam_sha256 = self.sha256 = ""
 
-    def forward(
-        self, descriptors: Tensor, context: Tensor, logits: Tensor, prompt: Tensor, numbers: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Draw and judge K masks.
+    def forward(self, descriptors: Tensor, context: Tensor, logits: Tensor, box: Tensor) -> Tensor:
+        """Return what is added to the logits of K masks once these are multiplied by exp(gain), (K, SIDE, SIDE).
 
         Args:
             descriptors: (K, 12, SIDE, SIDE), of `tiny`'s embedding.
             context: (K, 64, COARSE, COARSE), the embedding's other channels.
             logits: (K, SIDE, SIDE) of the decoder.
-            prompt: (K, 2, SIDE, SIDE): where the prompt lies, and ones if it is a box.
-            numbers: (K, 2): the decoder's predicted IoU, and the size of what is seen relative to the photo.
-
-        Returns:
-            What is added to the logits once these are multiplied by exp(gain), (K, SIDE, SIDE), and the expected IoU
-            (K,) in (0, 1) of the mask that results; float32 both.
+            box: (K, 2, SIDE, SIDE): where the prompt's box lies, and ones if there is one.
         """
         x = torch.cat(
             [
@@ -82,7 +69,7 @@ class MaskHead(nn.Module):
                 (logits / 4).tanh()[:, None],
                 (logits / 16).clamp(-1, 1)[:, None],
                 *(part[:, None] for part in figure_and_ground(descriptors, logits.sigmoid())),
-                prompt,
+                box,
             ],
             dim=1,
         )
@@ -92,22 +79,7 @@ class MaskHead(nn.Module):
         at4 = self.merge4(at4 + _twice(self.up4(self.down8(at4))))
         at2 = self.merge2(at2 + _twice(self.up2(at4)))
         at1 = self.merge1(at1 + _twice(self.up1(at2)))
-        change = STEP * self.change(at1)[:, 0].float()
-        drawn = (logits * self.gain.exp() + change).detach()
-        inside, before = drawn.sigmoid(), logits.sigmoid()
-        edge, both = 4 * inside * (1 - inside), inside * before
-        features = [_mean_within(at1.float(), where) for where in (inside, 1 - inside, edge)]
-        about = [
-            *(share.mean((1, 2)) for share in (inside, edge, drawn.abs().clamp_max(SUREST) / 8)),
-            both.sum((1, 2)) / (inside + before - both).sum((1, 2)).clamp_min(1),
-            (drawn.abs() < 1).float().mean((1, 2)),
-            prompt[:, 1, 0, 0],
-            prompt[:, 0].mean((1, 2)),
-            (inside * prompt[:, 0]).sum((1, 2)) / prompt[:, 0].sum((1, 2)).clamp_min(1),
-            *numbers.float().unbind(1),
-        ]
-        judged = self.judge(torch.cat([*features, torch.stack(about, dim=1)], dim=1))
-        return change, judged[:, 0].float().sigmoid()
+        return STEP * self.change(at1)[:, 0].float()
 
 
 def figure_and_ground(descriptors: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,11 +108,6 @@ def figure_and_ground(descriptors: Tensor, inside: Tensor) -> tuple[Tensor, Tens
     score = score / (score.std(1, keepdim=True) + 1e-3)
     like_inside, like_outside = (3 * (means @ found)).unbind(1)
     return tuple(each.view_as(inside) for each in (score, like_inside, like_outside))  # type: ignore[return-value]
-
-
-def _mean_within(features: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean (K, C) of features (K, C, h, w) over places of weights (K, h, w) in [0, 1]."""
-    return (features * weights[:, None]).sum((2, 3)) / (weights.sum((1, 2))[:, None] + 1)
 
 
 def _block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Draw decoded masks of a photo once more, and judge them."""
+"""Draw decoded masks of a photo once more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from aopsam._as_loaded import as_loaded
 from aopsam.mask_head.crops import OUTSIDE, look, put_back, regions
 from aopsam.mask_head.network import MaskHead
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
-from aopsam.sam.prompts import Prompts
 
 MASKS_AT_ONCE = 32
 """Masks whose maps are held at once, so that they stay in a CPU's cache."""
@@ -17,37 +16,37 @@ MASKS_AT_ONCE = 32
 
 @torch.inference_mode()
 def redraw(
-    head: MaskHead, photo: EncodedPhoto, prompts: Prompts, logits: torch.Tensor, predicted_iou: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    head: MaskHead, photo: EncodedPhoto, logits: torch.Tensor, boxes_px: torch.Tensor | None = None
+) -> torch.Tensor:
     """Draw K masks once more, each in its own box; a mask of which nothing would be left stays as it is.
 
     Args:
         head: of the SAM that encoded the photo.
         photo: the encoded photo.
-        prompts: K, one for each mask, in pixels of the photo.
         logits: (K, r, c), as in `aopsam.sam.decode.DecodedMasks`.
-        predicted_iou: (K,), the decoder's estimates.
+        boxes_px: (K, 4) XYXY in pixels of the photo, the boxes that were the prompts; None where these were points.
 
     Returns:
-        Logits (K, r, c) and the head's own estimates of the IoU (K,), float32 both.
+        (K, r, c) float32 logits.
     """
-    threshold, (rows, columns), boxes = photo.model.mask_threshold, logits.shape[1:], prompts.are_boxes
+    threshold, (rows, columns) = photo.model.mask_threshold, logits.shape[1:]
     whole = [SUBCELLS * cells for cells in photo.embedding.shape[-2:]]
     padding = (0, whole[1] - columns, 0, whole[0] - rows)
-    places = whole[1] / photo.model.image_encoder.img_size
-    down, across = (places * shown / side for shown, side in zip(photo.input_hw, photo.hw, strict=True))
-    scale = torch.tensor([across, down] * 2, dtype=torch.float32)
-    asked = (torch.from_numpy(prompts.coords_px[:, :2].reshape(-1, 4)) * scale).to(logits.device)
+    boxes = None
+    if boxes_px is not None:
+        places = whole[1] / photo.model.image_encoder.img_size
+        down, across = (places * shown / side for shown, side in zip(photo.input_hw, photo.hw, strict=True))
+        boxes = boxes_px.to(logits.device, torch.float32) * torch.tensor(
+            [across, down] * 2, device=logits.device, dtype=torch.float32
+        )
     drawn = [logits.new_zeros(0, rows, columns, dtype=torch.float32)]
-    judged = [logits.new_zeros(0, dtype=torch.float32)]
     with as_loaded(head):
         for start in range(0, len(logits), MASKS_AT_ONCE):
             some = slice(start, start + MASKS_AT_ONCE)
             before = F.pad(logits[some].float() - threshold, padding, value=OUTSIDE)
-            parts = regions(before, asked[some], boxes)
-            change, iou = head(*look(photo.embedding, before, predicted_iou[some], asked[some], boxes, parts))
-            after = put_back(head, before, change, parts)
+            asked = None if boxes is None else boxes[some]
+            parts = regions(before, asked)
+            after = put_back(head, before, head(*look(photo.embedding, before, asked, parts)), parts)
             left = (after > 0).flatten(1).any(1)[:, None, None]
             drawn.append(torch.where(left, after, before)[:, :rows, :columns] + threshold)
-            judged.append(iou)
-    return torch.cat(drawn), torch.cat(judged)
+    return torch.cat(drawn)

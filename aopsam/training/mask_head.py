@@ -1,15 +1,13 @@
 """Train a mask head on annotated photos, behind a frozen `tiny` that encodes them and decodes its own first masks.
 
 The head learns to turn a mask that the decoder drew into the annotated one, by Dice and cross entropy within what it
-sees: every object has about the same size there, so that cross entropy weighs inside and outside alike. Of all masks,
-those of something else, too, it learns to tell the IoU.
+sees: every object has about the same size there, so that cross entropy weighs inside and outside alike.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +17,6 @@ from torch.nn import functional as F
 
 from aopsam.mask_head.crops import cut, look, regions
 from aopsam.mask_head.network import SIDE, MaskHead
-from aopsam.metrics.correlation import pearson
 from aopsam.training.annotated import Annotated
 from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.decode import decode, window_pe
@@ -35,10 +32,6 @@ LEAST_IOU = 0.2
 """Least IoU of a mask with the one that was asked for, below which it is of something else and teaches nothing."""
 SECOND_IOU, SECOND_SHARE = 0.3, 0.5
 """Least IoU, and share, of masks that are taken besides the best of a prompt's three."""
-JUDGED_SHARE = 0.5
-"""Share of the other masks that are taken, to be judged alone."""
-REPLAYABLE = 32
-"""Last updates whose examples are kept to be replayed: decoding them costs four times as much as learning from them."""
 PLACES_PX = 4
 """Pixels of the frame to a low-resolution logit."""
 FINER = 2 * SIDE
@@ -53,37 +46,26 @@ class Examples:
         seen: what `MaskHead.forward` takes.
         before: (K, FINER, FINER) logits of the decoder.
         target: (K, FINER, FINER) in [0, 1].
-        unseen: (K,), area of the target outside of what the head sees, in places of `target`.
         is_box: (K,) bool, whether the prompt was a box.
-        near: (K,) bool, whether the mask is of what was asked for, and so teaches drawing.
     """
 
-    seen: tuple[torch.Tensor, ...]
+    seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
     before: torch.Tensor
     target: torch.Tensor
-    unseen: torch.Tensor
     is_box: torch.Tensor
-    near: torch.Tensor
 
-    def drawn(self, head: MaskHead) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits (K, FINER, FINER) that the head makes of them, and its estimates of the IoU (K,)."""
-        change, judged = head(*self.seen)
-        change = F.interpolate(change[:, None], (FINER, FINER), mode="bilinear", align_corners=False)
-        return self.before * head.gain.exp() + change[:, 0], judged
-
-    def iou(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the IoU (K,) of masks of logits (K, FINER, FINER) with the whole targets."""
-        drawn, target = logits > 0, self.target > 0.5
-        union = (drawn | target).sum((1, 2)) + self.unseen
-        return (drawn & target).sum((1, 2)) / union.clamp_min(1)
+    def drawn(self, head: MaskHead) -> torch.Tensor:
+        """Return the logits (K, FINER, FINER) that the head makes of them."""
+        change = F.interpolate(head(*self.seen)[:, None], (FINER, FINER), mode="bilinear", align_corners=False)
+        return self.before * head.gain.exp() + change[:, 0]
 
 
 @torch.no_grad()
 def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: torch.Generator) -> Examples | None:
-    """Decode the prompts of whole frames; return masks to draw better and to judge, None if there is none to draw.
+    """Decode the prompts of whole frames; return their masks that are of what was asked for, None if there is none.
 
-    To draw: of each prompt the best of three, and in half of the cases another that is near. To judge: those, and half
-    of the others. What the head sees is moved and scaled by some percent.
+    Of each prompt it is the best of three, and in half of the cases another that is near. What the head sees is moved
+    and scaled by some percent.
 
     Args:
         sam: `tiny`, in eval mode.
@@ -93,15 +75,12 @@ def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: tor
     """
     with recipe.mixed(batch.rgb.device):
         embeddings, _ = sam.image_encoder.embed(normalised(sam, batch.rgb, batch.inside.flip(1)))
-        decoded = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
-    logits, estimates = (each[:, 1:].float() for each in decoded)
+        logits, _ = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
+    logits = logits[:, 1:]
     iou = mask_iou(logits, batch.targets[:, None].expand_as(logits))
-    near = F.one_hot(iou.argmax(1), 3).bool() & (iou > LEAST_IOU)
-    near |= (iou > SECOND_IOU) & (_draw(iou.shape, generator, iou) < SECOND_SHARE)
-    some = (logits > 0).flatten(2).any(2)
-    if not (near & some).any():
-        return None
-    chosen = (near | (_draw(iou.shape, generator, iou) < JUDGED_SHARE)) & some
+    chosen = F.one_hot(iou.argmax(1), 3).bool() & (iou > LEAST_IOU)
+    chosen |= (iou > SECOND_IOU) & (_draw(iou.shape, generator, iou) < SECOND_SHARE)
+    chosen &= (logits > 0).flatten(2).any(2)
     found = []
     for window, embedding in enumerate(embeddings):
         for boxes in (False, True):
@@ -110,26 +89,22 @@ def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: tor
             if not len(prompt):
                 continue
             masks, asked = logits[prompt, which], batch.prompts.points_px[prompt].flatten(1) / PLACES_PX
-            parts = _moved(regions(masks, asked, boxes), generator)
-            target = cut(batch.targets[prompt][:, None], parts, FINER)[:, 0]
-            areas = batch.targets[prompt].sum((1, 2)) * FINER**2 / (parts[:, 2:] - parts[:, :2]).prod(1)
+            parts = _moved(regions(masks, asked if boxes else None), generator)
             found.append(
                 Examples(
-                    look(embedding[None], masks, estimates[prompt, which], asked, boxes, parts),
+                    look(embedding[None], masks, asked if boxes else None, parts),
                     cut(masks[:, None], parts, FINER, padding="border")[:, 0],
-                    target,
-                    (areas - target.sum((1, 2))).clamp_min(0),
+                    cut(batch.targets[prompt][:, None], parts, FINER)[:, 0],
                     torch.full((len(prompt),), boxes, device=masks.device),
-                    near[prompt, which],
                 )
             )
-    return _joined(found)
+    return _joined(found) if found else None
 
 
 def _joined(found: Sequence[Examples]) -> Examples:
     seen = tuple(torch.cat(parts) for parts in zip(*(each.seen for each in found), strict=True))
-    others = (torch.cat([getattr(each, field.name) for each in found]) for field in fields(Examples)[1:])
-    return Examples(seen, *others)
+    others = (torch.cat([getattr(each, name) for each in found]) for name in ("before", "target", "is_box"))
+    return Examples(seen, *others)  # type: ignore[arg-type]
 
 
 def _draw(shape: Sequence[int], generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
@@ -160,9 +135,8 @@ class MaskHeadTask(Task):
         held_out: Sequence[Annotated] = (),
         *,
         shares: Sequence[float] | None = None,
-        start: MaskHead | None = None,
     ) -> None:
-        """Set up a head.
+        """Set up an untrained head.
 
         Args:
             photos: photos to train on, by source; of `StreamedPhotos` those that the run begins with.
@@ -170,7 +144,6 @@ class MaskHeadTask(Task):
             sam: `tiny`, whose masks are drawn once more.
             held_out: photos to validate on.
             shares: how often a photo of each source is drawn, relative to the others; by default all alike.
-            start: weights to begin with; by default random ones, which leave masks as they are.
         """
         self.photos, self.recipe, self.held_out = KeptPhotos(photos), recipe, KeptPhotos([held_out])
         self.pool = Pool(photos, recipe.frames)
@@ -179,12 +152,9 @@ class MaskHeadTask(Task):
         self._drawn = DrawnPhotos(self._kept, self._shares)
         self.sam = sam.eval().requires_grad_(False)
         self.heads = nn.ModuleList()
-        self._made: deque[Examples] = deque(maxlen=REPLAYABLE)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = MaskHead()
-        if start is not None:
-            self.model.load_state_dict(start.state_dict())
         self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
 
     def __len__(self) -> int:
@@ -211,51 +181,38 @@ class MaskHeadTask(Task):
     def loss(
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Compute Dice and cross entropy of the masks drawn, and the error of the estimates of their IoU."""
-        made = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe, generator)
-        if made is None:
+        """Compute Dice and cross entropy of the masks drawn, and their mean IoU before and after."""
+        examples = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe, generator)
+        if examples is None:
             nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
-            return nothing, {"before": nothing, "after": nothing, "error": nothing}
-        again = torch.randperm(len(self._made), generator=generator)[: self.recipe.replayed]
-        examples = _joined([made, *(self._made[number] for number in again.tolist())])
-        self._made.append(made)
+            return nothing, {"before": nothing, "after": nothing}
         with self.recipe.mixed(batch.rgb.device):
-            drawn, judged = examples.drawn(self.model)
-        near, target = examples.near, examples.target[examples.near]
-        entropy = F.binary_cross_entropy_with_logits(drawn[near], target, reduction="none").mean((1, 2))
-        drawing = (dice_loss(drawn[near], target) + self.recipe.cross_entropy * entropy).mean()
-        before, after = (examples.iou(logits) for logits in (examples.before, drawn))
-        error = F.mse_loss(judged, after)
-        figures = {"before": before[near].mean(), "after": after[near].mean(), "error": error}
-        return drawing + self.recipe.judging * error, figures
+            drawn = examples.drawn(self.model)
+        entropy = F.binary_cross_entropy_with_logits(drawn, examples.target, reduction="none").mean((1, 2))
+        loss = dice_loss(drawn, examples.target) + self.recipe.cross_entropy * entropy
+        before, after = (mask_iou(logits, examples.target).mean() for logits in (examples.before, drawn))
+        return loss.mean(), {"before": before, "after": after}
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> Validation | None:
-        """Measure the IoU of masks before and after, and how it correlates with its estimates; the same frames at
-        every call."""
+        """Measure the IoU of masks before and after, on frames that are the same at every call."""
         assert isinstance(model, MaskHead)
         if not len(self.held_out):
             return None
         figures: dict[str, list[torch.Tensor]] = {}
-        judged = []
         for number in range(2 * len(self.held_out)):
             frames = _frames(self.held_out, np.random.default_rng([7, number]), self.recipe)
             frames = frames.to(next(model.parameters()).device)
             found = make_examples(self.sam, frames, self.recipe, torch.Generator().manual_seed(number))
             if found is None:
                 continue
-            drawn, estimates = found.drawn(model)
-            after = found.iou(drawn)
-            judged.append(torch.stack([estimates, after]))
-            for when, iou in ("before", found.iou(found.before)), ("after", after):
-                figures.setdefault(f"box_{when}", []).append(iou[found.near & found.is_box])
-                figures.setdefault(f"point_{when}", []).append(iou[found.near & ~found.is_box])
+            for when, logits in ("before", found.before), ("after", found.drawn(model)):
+                iou = mask_iou(logits, found.target)
+                figures.setdefault(f"box_{when}", []).append(iou[found.is_box])
+                figures.setdefault(f"point_{when}", []).append(iou[~found.is_box])
         means = {name: float(torch.cat(parts).mean()) for name, parts in figures.items() if len(torch.cat(parts))}
-        drawn_well = [value for name, value in means.items() if name.endswith("after")]
-        if not drawn_well:
-            return None
-        correlation = pearson(*torch.cat(judged, dim=1).cpu().numpy())
-        return Validation(float(np.mean(drawn_well)), means | {"correlation": correlation or 0.0})
+        after = [value for name, value in means.items() if name.endswith("after")]
+        return Validation(float(np.mean(after)), means) if after else None
 
 
 def _frames(photos: Sequence[Annotated], rng: np.random.Generator, recipe: MaskHeadRecipe) -> Batch:

@@ -129,28 +129,24 @@ class MaskHeadRecipe(Recipe):
     Attributes:
         frames: whole frames of one batch.
         prompts: most prompts of a frame; a frame with few masks gets at most three prompts per mask.
-        replayed: earlier updates, drawn at random, whose examples are learnt from once more in each.
         box_share: share of box prompts.
         scale: smallest and largest size of a photo relative to the frame.
         learning_rate: peak learning rate of AdamW; after a linear warm-up it falls along a cosine to 0.
         warmup: updates of the warm-up.
         weight_decay: AdamW's.
         cross_entropy: weight of the cross entropy; Dice has weight 1.
-        judging: weight of the squared error of the estimated IoU.
     """
 
     steps: Count = 4000
     average: Share = 0.998
     frames: Count = 2
     prompts: Count = 36
-    replayed: Annotated[int, Limits(0)] = 2
     box_share: Share = 0.5
     scale: tuple[float, float] = (0.65, 1.6)
     learning_rate: float = 3e-3
     warmup: int = 50
     weight_decay: float = 0.02
     cross_entropy: float = 0.5
-    judging: float = 2.0
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
 

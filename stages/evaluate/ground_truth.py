@@ -41,7 +41,7 @@ class Answers:
     Attributes:
         iou: (N, 3) float64, IoU with the prompt's own ground-truth mask, at the photo's resolution.
         predicted_iou: (N, 3) float32, the model's estimate of the IoU.
-        score: (N, 3) float32, the mask head's estimate, or the learned score; None if neither belongs to the model.
+        score: (N, 3) float32, the learned score; None if no scorer belongs to the model.
         seconds: time to decode to the photo's resolution; comparing with the ground truth is not counted.
     """
 
@@ -125,21 +125,18 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]
         began = time.perf_counter()
         decoded = decode_passing(photo, prompts[part], multimask=True)
-        logits, judged = decoded.logits, None
+        logits = decoded.logits
         if head is not None:
-            prompt, mask = decoded.index.unbind(1)
-            each, estimates_of_each = prompts[part][prompt.cpu().numpy()], decoded.predicted_iou[prompt, mask]
-            logits, judged = redraw(head, photo, each, logits, estimates_of_each)
+            boxes = torch.from_numpy(prompts.coords_px[part][decoded.index[:, 0].cpu().numpy(), :2].reshape(-1, 4))
+            logits = redraw(head, photo, logits, boxes if prompts.are_boxes else None)
         masks = (upscale(photo, logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
         ious.append((intersection / union).double().numpy())
         estimates.append(decoded.predicted_iou.cpu().numpy())
-        if judged is None and scorer is not None:
-            judged = scorer.score(photo, prompts[part], decoded)
-        if judged is not None:
-            scores.append(judged.unflatten(0, (-1, 3)).cpu().numpy())
-    score = None if scorer is None and head is None else np.concatenate(scores)
+        if scorer is not None:
+            scores.append(scorer.score(photo, prompts[part], decoded).unflatten(0, (-1, 3)).numpy())
+    score = None if scorer is None else np.concatenate(scores)
     return Answers(np.concatenate(ious), np.concatenate(estimates), score, seconds)
 
 

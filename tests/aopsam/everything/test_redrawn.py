@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,10 @@ def records(**options: object) -> list[dict]:
     return AutoMaskGenerator(load_sam("tiny"), **options).generate(SCENE.rgb)  # type: ignore[arg-type]
 
 
-def test_kept_masks_are_drawn_once_more_and_rank_by_what_the_head_expects_of_them() -> None:
+def test_kept_masks_are_drawn_once_more_and_keep_what_they_rank_by() -> None:
     before, after = (records(prompts="grid-6", redraw=how, duplicates="none") for how in (False, None))
     assert len(before) == len(after)
-    scores = [record["score"] for record in after]
-    assert scores == sorted(scores, reverse=True)
-    before, after = (sorted(found, key=itemgetter("point_coords", "predicted_iou")) for found in (before, after))
-    for name in ("point_coords", "predicted_iou", "crop_box"):
+    for name in ("point_coords", "predicted_iou", "score", "crop_box"):
         assert [record[name] for record in before] == [record[name] for record in after]
     model = load_sam("tiny")
     head, photo = find_mask_head(model), encode(model, SCENE.rgb)
@@ -42,14 +38,10 @@ def test_kept_masks_are_drawn_once_more_and_rank_by_what_the_head_expects_of_the
     for was, now in list(zip(before, after, strict=True))[:8]:
         prompts = Prompts.from_points(np.array(was["point_coords"]))
         with torch.inference_mode():
-            decoded = decode_passing(photo, prompts, multimask=True)
-            asked = prompts[np.zeros(3, np.int64)]
-            after_it, judged = redraw(head, photo, asked, decoded.logits.half(), decoded.predicted_iou[0])
-            masks, drawn = (upscale(photo, each) > 0 for each in (decoded.logits, after_it))
-        (which,) = (decoded.predicted_iou[0] - was["predicted_iou"]).abs().lt(1e-5).nonzero()[:, 0].tolist()
-        assert _iou(masks[which].numpy(), was["segmentation"]) > 0.99
-        assert _iou(drawn[which].numpy(), now["segmentation"]) > 0.99
-        assert now["score"] == pytest.approx(float(judged[which]), abs=1e-3)
+            logits = decode_passing(photo, prompts).logits
+            masks, drawn = (upscale(photo, each) > 0 for each in (logits, redraw(head, photo, logits.half())))
+        which = [i for i, mask in enumerate(masks) if _iou(mask.numpy(), was["segmentation"]) > 0.99]
+        assert any(_iou(drawn[i].numpy(), now["segmentation"]) > 0.99 for i in which)
         assert now["area"] == now["segmentation"].sum()
     assert any(not np.array_equal(a["segmentation"], b["segmentation"]) for a, b in zip(before, after, strict=True))
 
@@ -63,11 +55,10 @@ def test_boxes_are_drawn_better_than_by_the_decoder() -> None:
     head = find_mask_head(model)
     assert head is not None
     truths = np.stack([rle.decode(mask) for mask in SCENE.rles])
-    boxes = Prompts.from_boxes(np.array([Runs.of_mask(mask).box_xyxy_px for mask in truths], np.float32))
-    decoded = decode_passing(photo, boxes)
-    after, _ = redraw(head, photo, boxes, decoded.logits, decoded.predicted_iou[:, 0])
+    boxes = torch.tensor([Runs.of_mask(mask).box_xyxy_px for mask in truths], dtype=torch.float32)
+    logits = decode_passing(photo, Prompts.from_boxes(boxes.numpy())).logits
     quality = []
-    for each in (decoded.logits, after):
+    for each in (logits, redraw(head, photo, logits, boxes)):
         masks = (upscale(photo, each) > 0).numpy()
         quality.append((masks & truths).sum((1, 2)) / (masks | truths).sum((1, 2)))
     assert quality[1].mean() > quality[0].mean() + 0.01

@@ -14,7 +14,6 @@ from aopsam.mask_head.network import COARSE, SIDE, MaskHead, figure_and_ground
 from aopsam.mask_head.redraw import MASKS_AT_ONCE, redraw
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.encoders.tiny import descriptor_channel, descriptors
-from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
 from tests.helpers.made_scenes import made_scene
 
@@ -37,20 +36,16 @@ class Adds(MaskHead):
         super().__init__()
         self.amount = change
 
-    def forward(self, descriptors, context, logits, prompt, numbers):  # type: ignore[no-untyped-def]
-        return torch.full_like(logits, self.amount), numbers[:, 0] / 2
-
-
-def _point(x: float, y: float) -> torch.Tensor:
-    return torch.tensor([[x, y, 0.0, 0.0]])
+    def forward(self, descriptors, context, logits, box):  # type: ignore[no-untyped-def]
+        return torch.full_like(logits, self.amount)
 
 
 def test_a_mask_is_seen_within_its_own_box_and_a_prompted_one_within_the_prompts() -> None:
     logits = _blob(slice(20, 30), slice(40, 60), (64, 96))[None]
-    assert regions(logits, _point(45, 22), False).tolist() == [[35, 17.5, 65, 32.5]]
-    assert regions(logits, torch.tensor([[40.0, 20.0, 44.0, 40.0]]), True).tolist() == [[39.5, 17.5, 44.5, 42.5]]
+    assert regions(logits, None).tolist() == [[35, 17.5, 65, 32.5]]
+    assert regions(logits, torch.tensor([[40.0, 20.0, 44.0, 40.0]])).tolist() == [[39.5, 17.5, 44.5, 42.5]]
     one = _blob(slice(9, 10), slice(5, 6), (64, 96))[None]
-    assert regions(one, _point(5, 9), False).tolist() == [[2.5, 6.5, 8.5, 12.5]]
+    assert regions(one, None).tolist() == [[2.5, 6.5, 8.5, 12.5]]
 
 
 def test_what_is_cut_out_lies_where_it_was() -> None:
@@ -78,27 +73,20 @@ def test_what_is_drawn_is_put_back_where_it_was_cut_out() -> None:
     assert (back[0] == OUTSIDE).eq(~seen).all()
 
 
-def test_the_prompt_is_shown_a_box_as_it_is_and_a_point_as_a_small_one() -> None:
+def test_the_prompts_box_is_shown() -> None:
     parts = torch.tensor([[0.0, 0.0, 32.0, 32.0]])
-    inside, boxes = prompt_maps(torch.tensor([[4.0, 8.0, 20.0, 16.0]]), True, parts)[0]
-    assert boxes.min() == 1
+    assert not prompt_maps(None, parts).any()
+    inside, there = prompt_maps(torch.tensor([[4.0, 8.0, 20.0, 16.0]]), parts)[0]
+    assert there.min() == 1
     expected = torch.zeros(SIDE, SIDE)
     expected[8 * SIDE // 32 : 16 * SIDE // 32, 4 * SIDE // 32 : 20 * SIDE // 32] = 1
-    assert torch.equal(inside, expected)
-    inside, boxes = prompt_maps(_point(10, 20), False, parts)[0]
-    assert not boxes.any()
-    expected = torch.zeros(SIDE, SIDE)
-    expected[18 * SIDE // 32 : 22 * SIDE // 32, 8 * SIDE // 32 : 12 * SIDE // 32] = 1
     assert torch.equal(inside, expected)
 
 
 def test_it_sees_descriptors_and_the_other_channels_of_the_embedding() -> None:
     embedding = torch.randn(1, 256, 16, 16, generator=torch.Generator().manual_seed(0))
     whole = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
-    found, context, _, _, numbers = look(
-        embedding, torch.zeros(1, 64, 64), torch.tensor([0.7]), _point(9, 9), False, whole
-    )
-    torch.testing.assert_close(numbers, torch.tensor([[0.7, 1.0]]))
+    found, context, _, _ = look(embedding, torch.zeros(1, 64, 64), None, whole)
     torch.testing.assert_close(found, cut(descriptors(embedding), whole, SIDE))
     taken = {descriptor_channel(number, position) for number in range(12) for position in range(16)}
     others = [channel for channel in range(256) if channel not in taken]
@@ -125,55 +113,22 @@ def test_the_discriminant_is_the_one_of_textbooks() -> None:
             np.testing.assert_allclose(like[number].flatten(), 3 * mean @ x, atol=1e-4)
 
 
-def test_a_mask_is_judged_as_it_was_drawn_not_as_it_was() -> None:
-    """The numbers that the judging layers see, against the same in numpy."""
-    torch.manual_seed(0)
-    head, seen, at1 = MaskHead().eval(), [], []
-    head.gain.data.fill_(0.3)
-    torch.nn.init.normal_(head.change.weight, std=0.1)
-    head.judge.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach().numpy()))
-    head.merge1.register_forward_hook(lambda _, __, output: at1.append(output.detach().numpy()))
-    logits = 4 * torch.randn(2, SIDE, SIDE)
-    prompt = prompt_maps(torch.tensor([[2.0, 2.0, 6.0, 7.0]] * 2), True, torch.tensor([[0.0, 0.0, 8.0, 8.0]] * 2))
-    numbers = torch.tensor([[0.7, 0.2], [0.4, 0.5]])
-    with torch.no_grad():
-        change, judged = head(
-            torch.randn(2, 12, SIDE, SIDE), torch.randn(2, 64, COARSE, COARSE), logits, prompt, numbers
-        )
-    assert torch.equal(judged, head.judge(torch.from_numpy(seen[0]))[:, 0].sigmoid())
-    for number in range(2):
-        before = 1 / (1 + np.exp(-logits[number].numpy()))
-        drawn = (logits[number] * np.exp(0.3) + change[number]).numpy()
-        after, box = 1 / (1 + np.exp(-drawn)), prompt[number, 0].numpy()
-        edge = 4 * after * (1 - after)
-        features = [(at1[0][number] * w).sum((1, 2)) / (w.sum() + 1) for w in (after, 1 - after, edge)]
-        about = [after.mean(), edge.mean(), np.minimum(abs(drawn), 16).mean() / 8]
-        about += [(after * before).sum() / (after + before - after * before).sum(), (abs(drawn) < 1).mean()]
-        about += [1, box.mean(), (after * box).sum() / box.sum(), *numbers[number].tolist()]
-        np.testing.assert_allclose(seen[0][number], np.concatenate([*features, about]), rtol=1e-4, atol=1e-5)
-
-
 def test_an_untrained_head_leaves_masks_as_they_are(photo: EncodedPhoto) -> None:
     rows, columns = (4 * cells for cells in photo.mask_cells)
     logits = torch.stack([_blob(slice(8 + n, 40), slice(10, 50), (rows, columns)) for n in range(MASKS_AT_ONCE + 2)])
     torch.manual_seed(0)
-    prompts, estimates = Prompts.from_points(np.ones((len(logits), 2))), torch.full((len(logits),), 0.5)
-    after, judged = redraw(MaskHead().train(), photo, prompts, logits, estimates)
+    after = redraw(MaskHead().train(), photo, logits)
     assert after.shape == logits.shape
     assert torch.equal(after > 0, logits > 0)
-    assert judged.shape == (len(logits),)
-    none = redraw(MaskHead(), photo, prompts[:0], logits[:0], estimates[:0])
-    assert [tuple(each.shape) for each in none] == [(0, rows, columns), (0,)]
+    assert redraw(MaskHead(), photo, logits[:0]).shape == (0, rows, columns)
 
 
 def test_boxes_are_in_pixels_of_the_photo(photo: EncodedPhoto) -> None:
     rows, columns = (4 * cells for cells in photo.mask_cells)
     logits = _blob(slice(8, 40), slice(10, 50), (rows, columns))[None]
     per_logit = max(photo.hw) / 128
-    box = Prompts.from_boxes(np.array([[20.0, 12.0, 36.0, 28.0]]) * per_logit)
-    after, judged = redraw(Adds(50.0), photo, box, logits, torch.tensor([0.6]))
-    assert judged.tolist() == pytest.approx([0.3])
-    filled = after[0] > 0
+    box = torch.tensor([[20.0, 12.0, 36.0, 28.0]]) * per_logit
+    filled = redraw(Adds(50.0), photo, logits, box)[0] > 0
     y, x = (torch.nonzero(filled.any(dim))[:, 0] for dim in (1, 0))
     assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == (18, 38, 10, 30)
 
@@ -181,10 +136,9 @@ def test_boxes_are_in_pixels_of_the_photo(photo: EncodedPhoto) -> None:
 def test_a_mask_that_would_vanish_stays_and_the_threshold_counts(photo: EncodedPhoto) -> None:
     rows, columns = (4 * cells for cells in photo.mask_cells)
     logits = _blob(slice(8, 40), slice(10, 50), (rows, columns))[None]
-    asked = Prompts.from_points(np.ones((1, 2))), logits, torch.ones(1)
-    assert torch.equal(redraw(Adds(-50.0), photo, *asked)[0], logits)
+    assert torch.equal(redraw(Adds(-50.0), photo, logits), logits)
     model = load_sam("tiny")
     model.mask_threshold = 1.0
-    moved, _ = redraw(MaskHead(), replace(photo, model=model), *asked)
+    moved = redraw(MaskHead(), replace(photo, model=model), logits)
     assert torch.equal(moved > 1.0, logits > 1.0)
     assert moved.min() == OUTSIDE + 1
