@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from segment_anything.modeling import Sam
 from torch import nn
+
+from aopsam.sam.registry import digest_of, name_of
+
+
+class Trained(Protocol):
+    """What was trained behind one SAM, whose name and digest of weights it carries."""
+
+    sam: str
+    sam_sha256: str
+
+    def to(self, device: torch.device) -> object: ...
+
+
+T = TypeVar("T", bound=Trained)
 
 
 def save_half(module: nn.Module, path: Path | str, metadata: Mapping[str, str]) -> None:
@@ -53,3 +70,27 @@ def read_half(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str,
         raise ValueError(f"{path}: not a safetensors file ({error})") from error
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return whole, metadata, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def of_the_model(trained: T, model: Sam, kind: str, path: str | None) -> T | None:
+    """Return a copy of a trained module on a model's device, if it belongs to the model's very weights.
+
+    Args:
+        trained: the module.
+        model: the SAM that it is wanted for.
+        kind: what it is, as `read_half` takes it.
+        path: the file that was asked for; None for the bundled one, which may belong to another SAM: then None.
+
+    Raises:
+        ValueError: the file that was asked for holds one of other weights.
+    """
+    if trained.sam_sha256 == digest_of(model):
+        copied = copy.deepcopy(trained)
+        copied.to(model.device)
+        return copied
+    if path is None:
+        return None
+    raise ValueError(
+        f"{path}: a {kind.replace('_', ' ')} of {trained.sam} ({trained.sam_sha256[:12]}), not of"
+        f" {name_of(model) or 'this SAM'} ({digest_of(model)[:12]}); train one with pipelines/train_{kind}.py"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 
-from aopsam._half_weights import read_half, save_half
+from aopsam._half_weights import of_the_model, read_half, save_half
 from aopsam.mask_head.network import MaskHead
-from aopsam.sam.registry import digest_of, name_of
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "mask-head-tiny.safetensors"
 """Weights file of the mask head for the bundled `tiny` SAM."""
@@ -65,14 +63,7 @@ def find_mask_head(model: Sam, path: str | None = None) -> MaskHead | None:
         ValueError: the file holds no mask head, or one of other weights.
     """
     head = _bundled() if path is None else load_mask_head(path)
-    if head.sam_sha256 == digest_of(model):
-        return copy.deepcopy(head).to(model.device)
-    if path is None:
-        return None
-    raise ValueError(
-        f"{path}: a mask head of {head.sam} ({head.sam_sha256[:12]}), not of {name_of(model) or 'this SAM'}"
-        f" ({digest_of(model)[:12]}); train one with pipelines/train_mask_head.py"
-    )
+    return of_the_model(head, model, "mask_head", path)
 
 
 @cache

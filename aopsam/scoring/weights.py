@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from segment_anything.modeling import Sam
 
-from aopsam._half_weights import read_half, save_half
-from aopsam.sam.registry import digest_of, name_of
+from aopsam._half_weights import of_the_model, read_half, save_half
 from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 
@@ -75,14 +73,7 @@ def find_scorer(model: Sam, path: str | None = None) -> MaskScorer | None:
         ValueError: the file holds no scorer, or one of other weights.
     """
     scorer = _bundled() if path is None else load_scorer(path)
-    if scorer.sam_sha256 == digest_of(model):
-        return copy.deepcopy(scorer).to(model.device)
-    if path is None:
-        return None
-    raise ValueError(
-        f"{path}: a scorer of {scorer.sam} ({scorer.sam_sha256[:12]}), not of {name_of(model) or 'this SAM'}"
-        f" ({digest_of(model)[:12]}); train one with pipelines/train_scorer.py"
-    )
+    return of_the_model(scorer, model, "scorer", path)
 
 
 @cache
