@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,14 +92,27 @@ def s3_port() -> int:
 
 @pytest.fixture(scope="session")
 def s3_server(s3_port: int) -> Iterator[None]:
-    """A server that answers as S3 does."""
+    """A server that answers as S3 does.
+
+    S3 looks at a condition and writes in one step; moto's threads get between the two now and then, so that two writers
+    win: here one writes at a time.
+    """
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put, one_writes = S3Response.put_object, threading.Lock()
+
+    def put_in_turn(self: S3Response) -> object:
+        with one_writes:
+            return put(self)
+
+    S3Response.put_object = put_in_turn
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
     server.start()
     yield
     server.stop()
+    S3Response.put_object = put
 
 
 @pytest.fixture
