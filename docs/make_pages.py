@@ -111,7 +111,7 @@ SOURCES = {
         "adaptive_filtering": "AoP-SAM; without: Table 2",
         "elimination": "ours: more mIoU at fewer prompts than the paper's (LOG, 2026-11-21)",
         "max_decoded": OFF,
-        "least_value": "ours: some 0.57 of the sampled prompts (LOG, 2026-11-25)",
+        "least_value": "ours: about as many prompts as `covered` decodes (LOG, 2026-11-29)",
         "likeness": "ours: tried from 0.7 to 0.9 (LOG, 2026-11-21)",
         "times": "ours: tried 2 and 3 (LOG, 2026-11-21)",
         "k": "the model's, below; AoP-SAM Table 3d: 1.3",

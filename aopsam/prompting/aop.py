@@ -21,9 +21,9 @@ from aopsam.prompting.asf import (
     elimination_threshold,
     features_at,
 )
-from aopsam.prompting.diverse import diverse_order, with_grid
+from aopsam.prompting.diverse import diverse_order, with_centers
 from aopsam.prompting.fates import Fates
-from aopsam.prompting.proposer import Proposer
+from aopsam.prompting.proposer import BoxProposer, Proposer
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
@@ -50,6 +50,8 @@ class AutoPrompts(Strategy):
 
     proposer: Proposer = field(kw_only=False)
     """Source of the prompt confidence map."""
+    boxes: BoxProposer | None = field(default=None, kw_only=False)
+    """Source of further places for `diverse`, the centres of boxes."""
     adaptive_sampling: bool = True
     """Local maxima; without, one prompt per connected component (Table 2, first row)."""
     adaptive_filtering: bool = True
@@ -57,12 +59,12 @@ class AutoPrompts(Strategy):
     elimination: Elimination = "covered"
     """`covered` (between rounds a prompt goes that lies in kept masks and resembles them), the paper's `scaled`
     (C > k · T_elim) or `equation` (C > T_elim), `relative` (`scaled`, whatever the level of the model's IoU estimates);
-    or `diverse` (of what is sampled and a grid, those unlike the ones chosen before, see `diverse.py`): for a given
-    number of prompts. Figures of all are in benchmarks/LOG.md."""
+    or `diverse` (of what is sampled and the centres of the bundled detector's boxes, those unlike the ones chosen
+    before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
     max_decoded: Count | None = None
-    """Prompts decoded on one photo at most. Under `diverse` that many are decoded; the other rules end with what is
-    sampled."""
-    least_value: Annotated[float, Limits(0)] = 0.9
+    """Prompts decoded on one photo at most. Under `diverse` that many are decoded, if there are as many places
+    (some 380); the other rules end with what is sampled."""
+    least_value: Annotated[float, Limits(0)] = 0.4
     """Without `max_decoded`, `diverse` ends where no place is worth this many times the mean confidence of the photo's
     candidates."""
     likeness: Annotated[float, Limits()] = 0.8
@@ -92,21 +94,32 @@ class AutoPrompts(Strategy):
     @classmethod
     def make(cls, context: Context, **options: Any) -> Self:
         """Build the strategy for a model and its predictor."""
-        return cls(Proposer(context.model, context.predictor), **options)
+        strategy = cls(Proposer(context.model, context.predictor), **options)
+        if strategy.is_diverse and strategy.adaptive_sampling:
+            strategy.boxes = BoxProposer(strategy.proposer.reads)
+        return strategy
+
+    @property
+    def is_diverse(self) -> bool:
+        """Tell whether prompts are chosen before any is decoded."""
+        return self.adaptive_filtering and self.elimination == "diverse"
 
     def weights(self) -> dict[str, dict[str, str]]:
-        """Name the predictor's weights."""
+        """Name the predictor's weights, and the detector's if there is one."""
         predictor = self.proposer.predictor
-        return {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
+        used = {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
+        return used if self.boxes is None else used | {"detector": self.boxes.weights()}
 
     def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all prompts in one round; under the rules that look at masks, rounds of `round_size`."""
-        confidence = self.proposer.confidence(photo)
+        read = photo if self.boxes is None else self.proposer.source(photo)  # once for both
+        confidence = self.proposer.confidence(read)
         fates.show(confidence)
-        if self.adaptive_filtering and self.elimination == "diverse":
-            yield self._diverse(photo, confidence)
+        waiting = self._places(photo, confidence, read)
+        if self.is_diverse:
+            yield self._diverse(photo, waiting)
             return
-        waiting = self._places(photo, confidence, grid=False)[: self.max_prompts]
+        waiting = waiting[: self.max_prompts]
         budget = len(waiting) if self.max_decoded is None else self.max_decoded
         if not self.adaptive_filtering:
             yield waiting[:budget]
@@ -115,20 +128,21 @@ class AutoPrompts(Strategy):
         rule = self._covered if self.elimination == "covered" else self._resembling
         yield from rule(photo, waiting, budget, fates)
 
-    def _places(self, photo: EncodedPhoto, confidence: np.ndarray, *, grid: bool) -> Prompts:
-        """Return the sampled points by falling confidence, followed by points of a grid where `grid` is set."""
+    def _places(self, photo: EncodedPhoto, confidence: np.ndarray, read: EncodedPhoto) -> Prompts:
+        """Return the sampled points by falling confidence, then centres of the boxes of the photo as it was read."""
+        height, width = photo.hw
         if self.adaptive_sampling:
             xy, values = adaptive_sampling(confidence, **asdict(self.sampling))
-            if grid:
-                xy, values = with_grid(confidence, xy, values, smoothing_sigma=self.sampling.smoothing_sigma)
+            if self.boxes is not None:
+                boxes, _ = self.boxes.boxes(read)
+                centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
+                xy, values = with_centers(confidence, xy, values, centers, self.sampling.smoothing_sigma)
         else:
             xy, values = component_peaks(confidence, threshold=self.sampling.threshold)
-        height, width = photo.hw
         return Prompts.from_points((xy + 0.5) * [width / confidence.shape[1], height / confidence.shape[0]], values)
 
-    def _diverse(self, photo: EncodedPhoto, confidence: np.ndarray) -> Prompts:
-        """Return prompts where the map is confident, each with features unlike those of the prompts before it."""
-        places = self._places(photo, confidence, grid=True)
+    def _diverse(self, photo: EncodedPhoto, places: Prompts) -> Prompts:
+        """Return places where the map is confident, each with features unlike those of the places before it."""
         rows, columns = photo.content_cells
         features = features_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
         order = diverse_order(

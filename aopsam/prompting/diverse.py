@@ -1,8 +1,9 @@
 """Rule `diverse` of `aop`: confident places whose features are unlike those of the places already chosen.
 
 The paper drops a prompt that resembles the masks decoded so far, wherever it lies, and only ever among the peaks of
-the map. Here places between them are candidates too, and a prompt chosen takes value from what lies near it and
-resembles it in SAM's embedding, before anything is decoded: all prompts are one batch, and as many as asked for.
+the map. Here the centres of a detector's boxes are candidates too (Zhang et al. 2023, MobileSAMv2), and a prompt chosen
+takes value from what lies near it and resembles it in SAM's embedding, before anything is decoded: all prompts are one
+batch, and as many as asked for.
 """
 
 from __future__ import annotations
@@ -11,36 +12,33 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from aopsam.prompting.grid import Grid
-
-SIDE = 20
-"""Points of the grid between the peaks, to each side of the photo."""
 REACH = 3 / 16
 """Distance at which a prompt chosen takes less from a place with equal features, shares of the long side."""
 TOLERANCE = 1 / 8
 """Difference in the embedding at which it takes less, shares of the mean difference of two places of the photo."""
 
 
-def with_grid(
-    confidence: np.ndarray, peaks: np.ndarray, values: np.ndarray, *, smoothing_sigma: float, side: int = SIDE
+def with_centers(
+    confidence: np.ndarray, peaks: np.ndarray, values: np.ndarray, centers: np.ndarray, smoothing_sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the peaks of the map and a grid over all of it.
+    """Return the peaks of the map and the centres of boxes.
 
-    A grid, because the next best places beside a peak are its own slopes, where objects end and prompts are poor.
+    Peaks alone are few, and the next best places beside a peak are its own slopes, where objects end and prompts are
+    poor; of a grid's points as many lie on slopes as anywhere (benchmarks/LOG.md).
 
     Args:
         confidence: (h, w) float, the prompt confidence map of the photo without padding.
         peaks: (N, 2) XY cells of the map.
         values: (N,) float32, their smoothed confidence.
+        centers: (M, 2) XY in shares of the photo's width and height, 0 to 1.
         smoothing_sigma: of the Gaussian filter, cells of the map.
-        side: points of the grid to each side, at the centres of equal cells.
 
     Returns:
-        Places (N + side², 2) float64 as XY cells of the map, and their smoothed confidence (N + side²,) float32.
+        Places (N + M, 2) float64 as XY cells of the map, and their smoothed confidence (N + M,) float32.
     """
     smooth = ndimage.gaussian_filter(np.asarray(confidence, np.float32), smoothing_sigma)
-    points = Grid.per_side(side).points * smooth.shape[::-1]
-    column, row = points.astype(np.int64).T
+    points = centers * smooth.shape[::-1]
+    column, row = np.minimum(points.astype(np.int64), np.array(smooth.shape[::-1]) - 1).T
     return np.concatenate([peaks, points - 0.5]), np.concatenate([values, smooth[row, column]])
 
 

@@ -47,5 +47,5 @@ class EmbeddingSource:
             )
 
     def __call__(self, photo: EncodedPhoto) -> EncodedPhoto:
-        """Return the photo as the network's SAM encodes it."""
-        return photo if self.sam is None else encode(self.sam, photo.rgb)
+        """Return the photo as the network's SAM encodes it, which it may have done already."""
+        return photo if self.sam is None or photo.model is self.sam else encode(self.sam, photo.rgb)

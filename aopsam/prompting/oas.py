@@ -3,20 +3,17 @@ MobileSAMv2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from segment_anything.modeling import Sam
 
 from aopsam._options import Count, Share
-from aopsam.detector.inference import MAX_BOXES, NMS_THRESH, detect
+from aopsam.detector.inference import MAX_BOXES, NMS_THRESH
 from aopsam.detector.network import BoxDetector
-from aopsam.detector.onnx import OnnxDetector
-from aopsam.detector.weights import load_detector
-from aopsam.prompting.embedding_source import EmbeddingSource
 from aopsam.prompting.fates import Fates
+from aopsam.prompting.proposer import BoxProposer
 from aopsam.prompting.strategy import Context, Decoded, Strategy
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
@@ -25,7 +22,6 @@ from aopsam.sam.prompts import Prompts
 class ObjectAware(Strategy):
     """The detector's boxes by falling score, in one round: as boxes with one mask each, or their centres with three."""
 
-    name: ClassVar[str]
     centers: ClassVar[bool]
     """Whether the decoder is asked with the boxes' centres."""
 
@@ -50,16 +46,8 @@ class ObjectAware(Strategy):
             ValueError: a file that holds no detector, or a detector of weights that its SAM does not have.
             FileNotFoundError: no such file.
         """
-        self.detector: BoxDetector | OnnxDetector
-        self.find: Callable[[EncodedPhoto], tuple[np.ndarray, np.ndarray]]
-        if isinstance(detector, Path) and detector.suffix == ".onnx":
-            onnx = self.detector = OnnxDetector(str(detector))
-            self.find = lambda photo: onnx.detect(photo.rgb, max_boxes=max_boxes, nms_thresh=nms_thresh)
-            return
-        boxes = self.detector = detector if isinstance(detector, BoxDetector) else load_detector(detector)
-        boxes.to(model.device)
-        source = EmbeddingSource(model, boxes, f"{self.name}: the detector")
-        self.find = lambda photo: detect(boxes, source(photo), max_boxes=max_boxes, nms_thresh=nms_thresh)
+        self.proposer = BoxProposer(model, detector)
+        self.max_boxes, self.nms_thresh = max_boxes, nms_thresh
 
     @classmethod
     def make(cls, context: Context, **options: Any) -> Self:
@@ -68,11 +56,11 @@ class ObjectAware(Strategy):
 
     def weights(self) -> dict[str, dict[str, str]]:
         """Name the detector's weights."""
-        return {"detector": {"sam": self.detector.sam, "sha256": self.detector.sha256}}
+        return {"detector": self.proposer.weights()}
 
     def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield all of them in one round."""
-        boxes, scores = self.find(photo)
+        boxes, scores = self.proposer.boxes(photo, self.max_boxes, self.nms_thresh)
         if self.centers:
             yield Prompts.from_points((boxes[:, :2] + boxes[:, 2:]) / 2, scores)
         else:
@@ -82,10 +70,10 @@ class ObjectAware(Strategy):
 class ObjectBoxes(ObjectAware):
     """`oas-box`."""
 
-    name, centers = "oas-box", False
+    centers = False
 
 
 class ObjectCenters(ObjectAware):
     """`oas-center`."""
 
-    name, centers = "oas-center", True
+    centers = True

@@ -68,7 +68,7 @@ def test_the_strategy_takes_a_model(small_sam: Sam, tmp_path: Path) -> None:
     strategy = make_strategy("oas-box", small_sam, detector=str(path))
     (prompts,) = strategy.rounds(photo, Fates())
     np.testing.assert_allclose(prompts.coords_px.reshape(-1, 4), [[64, 32, 128, 64], [0, 0, 64, 32]])
-    assert (strategy.detector.sam, len(strategy.detector.sha256)) == ("", 64)
+    assert (strategy.proposer.detector.sam, len(strategy.proposer.detector.sha256)) == ("", 64)
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,18 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from aopsam.prompting.diverse import REACH, TOLERANCE, diverse_order, with_grid
+from aopsam.prompting.diverse import REACH, TOLERANCE, diverse_order, with_centers
 
 
-def test_a_grid_joins_the_peaks_with_the_confidence_that_the_map_has_there() -> None:
+def test_centres_of_boxes_join_the_peaks_with_the_confidence_that_the_map_has_there() -> None:
     confidence = np.random.default_rng(0).random((10, 13))
     peaks, values = np.array([[3, 2], [12, 9]]), np.array([0.9, 0.8], np.float32)
-    xy, joined = with_grid(confidence, peaks, values, smoothing_sigma=0.7, side=4)
+    centers = np.array([[0.5, 0.25], [0.99, 0.01], [1.0, 1.0]])  # the last on the photo's corner
+    xy, joined = with_centers(confidence, peaks, values, centers, 0.7)
     smooth = ndimage.gaussian_filter(confidence.astype(np.float32), 0.7)
     assert xy[:2].tolist() == peaks.tolist()
-    middles = [((column + 0.5) * 13 / 4, (row + 0.5) * 10 / 4) for row in range(4) for column in range(4)]
-    assert xy[2:] + 0.5 == pytest.approx(np.array(middles))
-    expected = [0.9, 0.8] + [smooth[int(y), int(x)] for x, y in middles]
+    assert xy[2:] + 0.5 == pytest.approx(centers * [13, 10])
+    expected = [0.9, 0.8, smooth[2, 6], smooth[0, 12], smooth[9, 12]]
     assert joined == pytest.approx(np.array(expected, np.float32))
 
 

@@ -63,7 +63,7 @@ def test_the_bundled_tiny_proposes_for_a_sam_without_a_detector(small_sam: Sam, 
     (prompts,) = strategy.rounds(encode(small_sam, scene), Fates())
     assert len(own) == 9
     np.testing.assert_allclose(prompts.coords_px, own.coords_px, rtol=1e-4)  # where convolutions add in another order
-    assert (strategy.detector.sam, strategy.detector.sam_sha256) == ("tiny", tiny.sha256)
+    assert (strategy.proposer.detector.sam, strategy.proposer.detector.sam_sha256) == ("tiny", tiny.sha256)
 
 
 def test_what_does_not_fit_is_named(small_sam: Sam, tiny: Sam) -> None:

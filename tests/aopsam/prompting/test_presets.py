@@ -150,7 +150,7 @@ def test_a_preset_has_its_own_detector_unless_one_is_given(
     monkeypatch.setitem(PRESETS, "mobile-sam-v2", own)
     with pytest.raises(FileNotFoundError, match=r"own\.safetensors"):
         make_strategy("mobile-sam-v2", tiny)
-    bundled = make_strategy("oas-box", tiny).detector  # type: ignore[attr-defined]
+    bundled = make_strategy("oas-box", tiny).proposer.detector  # type: ignore[attr-defined]
     assert make_strategy("mobile-sam-v2", tiny, detector=bundled).weights()
 
 

@@ -135,6 +135,36 @@ def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPho
     assert sorted(chosen.coords_px[:, 0].tolist()) == sorted(all_of_them.coords_px[:, 0].tolist())
 
 
+def test_aop_chooses_among_peaks_and_centres_of_boxes(photo: EncodedPhoto) -> None:
+    strategy = make_strategy("aop", photo.model, elimination="diverse", max_decoded=500)
+    (chosen,) = strategy.rounds(photo, Fates())
+    peaks = _all_points("aop", photo, adaptive_filtering=False, threshold=0.0)
+    centers = _all_points("oas-center", photo)
+    from_map = {tuple(point) for point in peaks.round(2).tolist()}
+    others = np.array([point for point in chosen.coords_px[:, 0] if tuple(point.round(2).tolist()) not in from_map])
+    assert len(others) > 100
+    assert (np.abs(others[:, None] - centers).max(axis=2).min(axis=1) < 0.01).all()
+    assert len(chosen) - len(others) > 5
+    assert set(strategy.weights()) == {"predictor", "detector"}
+    assert strategy.weights()["detector"] == make_strategy("oas-center", photo.model).weights()["detector"]
+    assert set(make_strategy("aop", photo.model).weights()) == {"predictor"}
+
+
+def test_a_photo_is_encoded_once_for_a_predictor_and_a_detector_of_another_sam(
+    small_sam: Sam, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(sam: Sam, rgb: np.ndarray) -> EncodedPhoto:
+        read.append(sam.name)
+        return encode(sam, rgb)
+
+    monkeypatch.setattr("aopsam.prompting.embedding_source.encode", noted)
+    strategy = make_strategy("aop", small_sam, elimination="diverse", max_decoded=5)
+    (chosen,) = strategy.rounds(encode(small_sam, scene), Fates())
+    assert (read, len(chosen)) == (["tiny"], 5)
+
+
 def test_a_budget_below_one_is_refused(photo: EncodedPhoto) -> None:
     with pytest.raises(ValueError, match="max_decoded=0; expected a whole number of at least 1"):
         make_strategy("aop", photo.model, max_decoded=0)
