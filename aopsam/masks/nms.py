@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 
-def box_nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+def box_nms(
+    boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float, most: int | None = None
+) -> torch.Tensor:
     """Keep a box unless a better-scored kept box overlaps it with IoU above the threshold.
 
     Same result as `torchvision.ops.nms`: visits boxes by falling score (ties keep their order) and drops every
@@ -16,6 +18,7 @@ def box_nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float
         boxes_xyxy: (N, 4) float, corners in pixels.
         scores: (N,) float.
         iou_threshold: between 0 and 1.
+        most: ends with that many; None for all.
 
     Returns:
         (K,) int64, indices of the kept boxes, by falling score.
@@ -28,13 +31,15 @@ def box_nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float
     areas = (x1 - x0) * (y1 - y0)
     alive = np.ones(len(order), bool)
     kept = []
-    for i in range(len(order)):
-        if not alive[i]:
-            continue
-        kept.append(i)
-        width = (np.minimum(x1[i], x1[i + 1 :]) - np.maximum(x0[i], x0[i + 1 :])).clip(min=0)
-        height = (np.minimum(y1[i], y1[i + 1 :]) - np.maximum(y0[i], y0[i + 1 :])).clip(min=0)
-        intersection = width * height
-        with np.errstate(invalid="ignore"):  # two empty boxes: 0 / 0 is above no threshold
+    with np.errstate(invalid="ignore"):  # two empty boxes: 0 / 0 is above no threshold
+        for i in range(len(order)):
+            if not alive[i]:
+                continue
+            kept.append(i)
+            if len(kept) == most:
+                break
+            width = np.minimum(x1[i], x1[i + 1 :]) - np.maximum(x0[i], x0[i + 1 :])
+            height = np.minimum(y1[i], y1[i + 1 :]) - np.maximum(y0[i], y0[i + 1 :])
+            intersection = np.maximum(width, 0) * np.maximum(height, 0)
             alive[i + 1 :] &= ~(intersection / (areas[i] + areas[i + 1 :] - intersection) > iou_threshold)
     return order[torch.tensor(kept, device=order.device)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aopsam._torchvision import torchvision
+from aopsam.masks.nms import box_nms
 from tests.helpers import ROOT
 
 USE = """
@@ -59,7 +60,10 @@ def test_nms_equals_a_slow_reference(threshold: float) -> None:
     corners = torch.randint(0, 40, (300, 2), generator=generator)
     boxes = torch.cat([corners, corners + torch.randint(1, 40, (300, 2), generator=generator)], dim=1).double()
     scores = torch.randint(0, 50, (300,), generator=generator) / 50  # many ties
-    assert torchvision.ops.nms(boxes.float(), scores, threshold).tolist() == slow_nms(boxes, scores, threshold)
+    expected = slow_nms(boxes, scores, threshold)
+    assert torchvision.ops.nms(boxes.float(), scores, threshold).tolist() == expected
+    assert box_nms(boxes, scores, threshold, most=7).tolist() == expected[:7]
+    assert box_nms(boxes, scores, threshold, most=len(boxes) + 1).tolist() == expected
 
 
 def test_batched_nms_keeps_classes_apart() -> None:
