@@ -54,7 +54,7 @@ def detect_in_frame(
     scores, boxes = scores[wide], boxes[wide]
     if boxes.is_cuda:
         kept = torchvision.ops.nms(boxes, scores, nms_thresh)[:max_boxes]
-    else:  # which ends with the boxes that are wanted, a tenth of those that it would go through
+    else:  # ends with the boxes that are wanted
         kept = box_nms(boxes, scores, nms_thresh, max_boxes)
     return boxes[kept], scores[kept]
 
