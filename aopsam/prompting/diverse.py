@@ -24,7 +24,7 @@ def with_centers(
     """Return the peaks of the map and the centres of boxes.
 
     Peaks alone are few, and the next best places beside a peak are its own slopes, where objects end and prompts are
-    poor; of a grid's points as many lie on slopes as anywhere (benchmarks/LOG.md).
+    poor. A grid's points in place of the centres, or beside them, find less (benchmarks/LOG.md).
 
     Args:
         confidence: (h, w) float, the prompt confidence map of the photo without padding.
