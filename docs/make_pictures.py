@@ -1,4 +1,5 @@
-"""Draw how `aop` labels a photo, for docs/how_it_works.md: confidence map, rounds of prompts, masks.
+"""Draw how `aop` labels a photo, for docs/how_it_works.md: confidence map, rounds of prompts, masks; and for README.md
+masks of some samples.
 
     python docs/make_pictures.py
 
@@ -21,7 +22,10 @@ from aopsam.everything.ledger import Labelled
 from aopsam.report.overlay import overlay
 
 DOCS = Path(__file__).parent
-PHOTO = DOCS.parent / "samples" / "astronaut.jpg"
+SAMPLES = DOCS.parent / "samples"
+PHOTO = "astronaut"
+OF_README, OF_README_PX = ("coffee", "rocket", "astronaut"), 280
+"""Photos of README's picture, and its height."""
 
 PANEL_PX = 330
 """Longer side of a photo in a picture."""
@@ -59,6 +63,17 @@ def draw_pictures(rgb: np.ndarray, model: Sam, grid: int = 32) -> dict[str, Imag
         "rounds": _side_by_side([_round(rgb, labelled, number) for number in rounds], 2),
         "masks": _side_by_side(masks, 2),
     }
+
+
+def draw_masks(photos: Sequence[np.ndarray], model: Sam) -> Image.Image:
+    """Label photos (H, W, 3) uint8 with `aop`; return them with their masks, side by side."""
+    generator = aopsam.AutoMaskGenerator(model, output_mode="coco_rle")
+    drawn = [Image.fromarray(overlay(rgb, _without_prompts(generator.generate(rgb)))) for rgb in photos]
+    drawn = [each.resize((round(each.width * OF_README_PX / each.height), OF_README_PX)) for each in drawn]
+    joined = Image.new("RGB", (sum(each.width + 6 for each in drawn) - 6, OF_README_PX), WHITE)
+    for place, each in enumerate(drawn):
+        joined.paste(each, (sum(other.width + 6 for other in drawn[:place]), 0))
+    return joined
 
 
 def _round(rgb: np.ndarray, labelled: Labelled, number: int) -> Image.Image:
@@ -125,8 +140,14 @@ def _side_by_side(panels: Sequence[Image.Image], columns: int) -> Image.Image:
     return joined
 
 
+def _sample(name: str) -> np.ndarray:
+    with Image.open(SAMPLES / f"{name}.jpg") as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
 if __name__ == "__main__":
-    with Image.open(PHOTO) as opened:
-        photo = np.asarray(opened.convert("RGB"))
-    for name, picture in draw_pictures(photo, aopsam.load_sam("tiny")).items():
-        picture.save(DOCS / f"aop_{name}.jpg", quality=68, optimize=True)
+    tiny = aopsam.load_sam("tiny")
+    pictures = {f"aop_{name}": picture for name, picture in draw_pictures(_sample(PHOTO), tiny).items()}
+    pictures["samples"] = draw_masks([_sample(name) for name in OF_README], tiny)
+    for name, picture in pictures.items():
+        picture.save(DOCS / f"{name}.jpg", quality=68, optimize=True)

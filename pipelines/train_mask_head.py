@@ -37,6 +37,8 @@ class Arguments(TrainingArguments):
     """Share with which a photo of each --data is drawn, relative to the others; by default all alike."""
     checkpoint: Uri | None = None
     """Weights of `tiny`, where not the bundled ones."""
+    start: Uri | None = None
+    """Mask head to go on from, such as aopsam/weights/mask-head-tiny.safetensors; by default an untrained one."""
     recipe: OmitArgPrefixes[MaskHeadRecipe] = field(default_factory=MaskHeadRecipe)
     """Hyper-parameters."""
     validate_every: Count | None = 500
@@ -59,7 +61,8 @@ def run(arguments: Arguments) -> int:
     with checking_input():
         arguments.check_out("mask_head.safetensors")
         sources = tuple(tuple(list_shards(data)) for data in arguments.data)
-        make = partial(mask_head_task, MaskHeadJob(sources, arguments.recipe, arguments.shares, arguments.checkpoint))
+        job = MaskHeadJob(sources, arguments.recipe, arguments.shares, arguments.checkpoint, arguments.start)
+        make = partial(mask_head_task, job)
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     print(f"{task.pool.describe()}; {len(task.held_out)} to validate on", file=sys.stderr)

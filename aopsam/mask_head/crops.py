@@ -1,4 +1,4 @@
-"""Cut boxes of masks out of an embedding and of low-resolution logits, and put what was drawn in them back.
+"""Cut boxes of masks out of an embedding, of low-resolution logits and of the photo; put what was drawn in them back.
 
 Coordinates are low-resolution logits: four to a cell of the embedding.
 """
@@ -17,6 +17,8 @@ AROUND_MASK, AROUND_BOX = 1.5, 1.25
 """Sides of what the head sees, in sides of the mask's own box, and of the box that was the prompt."""
 LEAST = 4.0
 """Shortest side of a box before that."""
+COLOURS_A_PLACE = 2
+"""Rows and columns of colours to a low-resolution logit."""
 OUTSIDE = -10.0
 """Logit outside what the head sees, and outside the photo."""
 
@@ -45,7 +47,7 @@ def _ends(covered: Tensor) -> tuple[Tensor, Tensor]:
     return flags.argmax(1).float(), flags.shape[1] - flags.flip(1).argmax(1).float()
 
 
-def cut(maps: Tensor, parts: Tensor, side: int, cells: int = 1, padding: str = "zeros") -> Tensor:
+def cut(maps: Tensor, parts: Tensor, side: int, cells: float = 1, padding: str = "zeros") -> Tensor:
     """Sample a part of each of K maps, bilinearly: (K, C, h, w), or (1, C, h, w) for all, -> (K, C, side, side).
 
     Args:
@@ -80,13 +82,20 @@ def prompt_maps(boxes: Tensor | None, parts: Tensor) -> Tensor:
     return torch.stack([down[:, :, None] * across[:, None], parts.new_ones(len(parts), SIDE, SIDE)], dim=1)
 
 
+def colours_of(squares: Tensor) -> Tensor:
+    """Return the colours that the head sees, (B, 3, S / 2, S / 2), of squares (B, 3, S, S) as `tiny`'s encoder reads
+    them."""
+    return F.avg_pool2d(squares.float(), 2)
+
+
 def look(
-    embedding: Tensor, logits: Tensor, boxes: Tensor | None, parts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    embedding: Tensor, colours: Tensor, logits: Tensor, boxes: Tensor | None, parts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return what `MaskHead.forward` takes, for K masks of one photo.
 
     Args:
         embedding: (1, 256, h, w) of `tiny`.
+        colours: (1, 3, 8h, 8w) of `colours_of`.
         logits: (K, 4h, 4w) float32 of the decoder.
         boxes: as `regions` takes them.
         parts: (K, 4) XYXY, as `regions` returns them.
@@ -98,6 +107,7 @@ def look(
         cut(context, parts, COARSE, SUBCELLS),
         F.avg_pool2d(cut(logits[:, None], parts, 2 * SIDE, padding="border"), 2)[:, 0],
         prompt_maps(boxes, parts),
+        F.avg_pool2d(cut(colours, parts, 2 * SIDE, 1 / COLOURS_A_PLACE), 2),
     )
 
 

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from aopsam._as_loaded import as_loaded
-from aopsam.mask_head.crops import OUTSIDE, look, put_back, regions
+from aopsam.mask_head.crops import OUTSIDE, colours_of, look, put_back, regions
 from aopsam.mask_head.network import MaskHead
-from aopsam.sam.encode import SUBCELLS, EncodedPhoto
+from aopsam.sam.encode import SUBCELLS, EncodedPhoto, square_of
 
 MASKS_AT_ONCE = 32
 """Masks whose maps are held at once, so that they stay in a CPU's cache."""
@@ -39,6 +39,7 @@ def redraw(
         boxes = boxes_px.to(logits.device, torch.float32) * torch.tensor(
             [across, down] * 2, device=logits.device, dtype=torch.float32
         )
+    colours = colours_of(square_of(photo.model, photo.rgb)[0])
     drawn = [logits.new_zeros(0, rows, columns, dtype=torch.float32)]
     with as_loaded(head):
         for start in range(0, len(logits), MASKS_AT_ONCE):
@@ -46,7 +47,7 @@ def redraw(
             before = F.pad(logits[some].float() - threshold, padding, value=OUTSIDE)
             asked = None if boxes is None else boxes[some]
             parts = regions(before, asked)
-            after = put_back(head, before, head(*look(photo.embedding, before, asked, parts)), parts)
+            after = put_back(head, before, head(*look(photo.embedding, colours, before, asked, parts)), parts)
             left = (after > 0).flatten(1).any(1)[:, None, None]
             drawn.append(torch.where(left, after, before)[:, :rows, :columns] + threshold)
     return torch.cat(drawn)

@@ -138,11 +138,11 @@ def encode_together(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPho
     for rgb in photos:
         check_photo(rgb)
     with as_loaded(model):
-        return _encode(model, [np.ascontiguousarray(rgb) for rgb in photos])  # torch takes no mirrored view
+        return _encode(model, photos)
 
 
 def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
-    squares, inputs_hw = zip(*(_square(model, rgb) for rgb in photos), strict=True)
+    squares, inputs_hw = zip(*(square_of(model, rgb) for rgb in photos), strict=True)
     pixels = torch.cat(squares)
     with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
         encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
@@ -163,8 +163,10 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
     ]
 
 
-def _square(model: Sam, rgb: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Return the square (1, 3, S, S) that a model reads of a photo, and its rows and columns that show the photo."""
+def square_of(model: Sam, rgb: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return the square (1, 3, S, S) that a model reads of a photo, normalised, and its rows and columns that show the
+    photo."""
+    rgb = np.ascontiguousarray(rgb)  # torch takes no mirrored view
     size = model.image_encoder.img_size
     if isinstance(model, StretchedSam):
         return _stretch(model, rgb), (size, size)

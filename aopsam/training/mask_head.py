@@ -15,7 +15,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 from torch.nn import functional as F
 
-from aopsam.mask_head.crops import cut, look, regions
+from aopsam.mask_head.crops import colours_of, cut, look, regions
 from aopsam.mask_head.network import SIDE, MaskHead
 from aopsam.training.annotated import Annotated
 from aopsam.training.build_sam import FRAME_PX
@@ -30,8 +30,6 @@ from aopsam.training.windows import Batch, make_batch
 
 LEAST_IOU = 0.2
 """Least IoU of a mask with the one that was asked for, below which it is of something else and teaches nothing."""
-SECOND_IOU, SECOND_SHARE = 0.3, 0.5
-"""Least IoU, and share, of masks that are taken besides the best of a prompt's three."""
 PLACES_PX = 4
 """Pixels of the frame to a low-resolution logit."""
 FINER = 2 * SIDE
@@ -49,7 +47,7 @@ class Examples:
         is_box: (K,) bool, whether the prompt was a box.
     """
 
-    seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+    seen: tuple[torch.Tensor, ...]
     before: torch.Tensor
     target: torch.Tensor
     is_box: torch.Tensor
@@ -61,27 +59,26 @@ class Examples:
 
 
 @torch.no_grad()
-def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: torch.Generator) -> Examples | None:
+def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe) -> Examples | None:
     """Decode the prompts of whole frames; return their masks that are of what was asked for, None if there is none.
 
-    Of each prompt it is the best of three, and in half of the cases another that is near. What the head sees is moved
-    and scaled by some percent.
+    Of each prompt it is the best of three: learnt from the others too, all three are drawn towards one object, and the
+    best of them gets worse (benchmarks/LOG.md).
 
     Args:
         sam: `tiny`, in eval mode.
         batch: whole frames.
         recipe: hyper-parameters.
-        generator: source of all random draws, on the CPU.
     """
     with recipe.mixed(batch.rgb.device):
-        embeddings, _ = sam.image_encoder.embed(normalised(sam, batch.rgb, batch.inside.flip(1)))
+        squares = normalised(sam, batch.rgb, batch.inside.flip(1))
+        embeddings, _ = sam.image_encoder.embed(squares)
         logits, _ = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
     logits = logits[:, 1:]
     iou = mask_iou(logits, batch.targets[:, None].expand_as(logits))
     chosen = F.one_hot(iou.argmax(1), 3).bool() & (iou > LEAST_IOU)
-    chosen |= (iou > SECOND_IOU) & (_draw(iou.shape, generator, iou) < SECOND_SHARE)
     chosen &= (logits > 0).flatten(2).any(2)
-    found = []
+    colours, found = colours_of(squares), []
     for window, embedding in enumerate(embeddings):
         for boxes in (False, True):
             mine = (batch.prompts.window == window) & (batch.is_box == boxes)
@@ -89,10 +86,10 @@ def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: tor
             if not len(prompt):
                 continue
             masks, asked = logits[prompt, which], batch.prompts.points_px[prompt].flatten(1) / PLACES_PX
-            parts = _moved(regions(masks, asked if boxes else None), generator)
+            parts = regions(masks, asked if boxes else None)
             found.append(
                 Examples(
-                    look(embedding[None], masks, asked if boxes else None, parts),
+                    look(embedding[None], colours[window : window + 1], masks, asked if boxes else None, parts),
                     cut(masks[:, None], parts, FINER, padding="border")[:, 0],
                     cut(batch.targets[prompt][:, None], parts, FINER)[:, 0],
                     torch.full((len(prompt),), boxes, device=masks.device),
@@ -104,20 +101,7 @@ def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe, generator: tor
 def _joined(found: Sequence[Examples]) -> Examples:
     seen = tuple(torch.cat(parts) for parts in zip(*(each.seen for each in found), strict=True))
     others = (torch.cat([getattr(each, name) for each in found]) for name in ("before", "target", "is_box"))
-    return Examples(seen, *others)  # type: ignore[arg-type]
-
-
-def _draw(shape: Sequence[int], generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
-    """Return random numbers in [0, 1); drawn on the CPU, so that a GPU gets the same."""
-    return torch.rand(*shape, generator=generator).to(like.device)
-
-
-def _moved(parts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return parts (K, 4) XYXY moved by up to a twelfth of their size, and scaled by up to an eighth."""
-    size, centre = parts[:, 2:] - parts[:, :2], (parts[:, 2:] + parts[:, :2]) / 2
-    centre = centre + (_draw(centre.shape, generator, centre) - 0.5) / 6 * size
-    size = size * (0.9 + 0.225 * _draw(size.shape, generator, size))
-    return torch.cat([centre - size / 2, centre + size / 2], dim=1)
+    return Examples(seen, *others)
 
 
 class MaskHeadTask(Task):
@@ -135,8 +119,9 @@ class MaskHeadTask(Task):
         held_out: Sequence[Annotated] = (),
         *,
         shares: Sequence[float] | None = None,
+        start: MaskHead | None = None,
     ) -> None:
-        """Set up an untrained head.
+        """Set up an untrained head, or one with the weights of another.
 
         Args:
             photos: photos to train on, by source; of `StreamedPhotos` those that the run begins with.
@@ -144,6 +129,7 @@ class MaskHeadTask(Task):
             sam: `tiny`, whose masks are drawn once more.
             held_out: photos to validate on.
             shares: how often a photo of each source is drawn, relative to the others; by default all alike.
+            start: weights to begin with.
         """
         self.photos, self.recipe, self.held_out = KeptPhotos(photos), recipe, KeptPhotos([held_out])
         self.pool = Pool(photos, recipe.frames)
@@ -155,6 +141,8 @@ class MaskHeadTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = MaskHead()
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
         self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
 
     def __len__(self) -> int:
@@ -182,7 +170,7 @@ class MaskHeadTask(Task):
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Compute Dice and cross entropy of the masks drawn, and their mean IoU before and after."""
-        examples = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe, generator)
+        examples = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe)
         if examples is None:
             nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
             return nothing, {"before": nothing, "after": nothing}
@@ -203,7 +191,7 @@ class MaskHeadTask(Task):
         for number in range(2 * len(self.held_out)):
             frames = _frames(self.held_out, np.random.default_rng([7, number]), self.recipe)
             frames = frames.to(next(model.parameters()).device)
-            found = make_examples(self.sam, frames, self.recipe, torch.Generator().manual_seed(number))
+            found = make_examples(self.sam, frames, self.recipe)
             if found is None:
                 continue
             for when, logits in ("before", found.before), ("after", found.drawn(model)):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from aopsam.mask_head.weights import save_mask_head
+from aopsam.mask_head.weights import find_mask_head, save_mask_head
 from aopsam.sam.registry import load_sam
 from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.mask_head import MaskHeadTask
@@ -29,6 +29,7 @@ class MaskHeadJob:
         recipe: hyper-parameters.
         shares: how often a photo of each source is drawn, relative to the others; empty for all alike.
         checkpoint: file of `tiny`'s weights, on every node; None for the bundled ones.
+        start: file of a mask head of those weights to begin with, on every node; None for an untrained one.
         photos: the most held-out photos to validate on.
     """
 
@@ -36,6 +37,7 @@ class MaskHeadJob:
     recipe: MaskHeadRecipe
     shares: tuple[float, ...] = ()
     checkpoint: str | None = None
+    start: str | None = None
     photos: int = 24
 
 
@@ -43,8 +45,9 @@ def mask_head_task(job: MaskHeadJob, on_problem: Callable[[str], None] = lambda 
     """Build the training task of a mask head.
 
     Raises:
-        ValueError: shares that do not fit the sources, no annotated photo, no mask that is large enough, or weights
-            that are not those of `tiny`.
+        ValueError: shares that do not fit the sources, no annotated photo, no mask that is large enough, weights that
+            are not those of `tiny`, or a mask head of others.
+        FileNotFoundError: no such mask head.
     """
     if job.shares and len(job.shares) != len(job.sources):
         raise ValueError(f"--shares has {len(job.shares)} numbers and --data {len(job.sources)}; give one for each")
@@ -53,7 +56,8 @@ def mask_head_task(job: MaskHeadJob, on_problem: Callable[[str], None] = lambda 
     sam, least = load_sam("tiny", local_file(job.checkpoint)), least_share(FRAME_PX, job.recipe.scale)
     photos, held_out = split_sources(job.sources, job.photos, on_problem, [least], job.recipe.seed)
     apart = [photo for source in held_out for photo in source.take(np.flatnonzero(source.largest >= least))]
-    return MaskHeadTask(photos, job.recipe, sam, apart, shares=job.shares or None)
+    start = None if job.start is None else find_mask_head(sam, local_file(job.start))
+    return MaskHeadTask(photos, job.recipe, sam, apart, shares=job.shares or None, start=start)
 
 
 def write_mask_head(task: MaskHeadTask, weights: Mapping[str, torch.Tensor], uri: str) -> None:

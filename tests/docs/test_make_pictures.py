@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from segment_anything.modeling import Sam
 
 import aopsam
-from docs.make_pictures import draw_pictures
+from docs.make_pictures import OF_README_PX, draw_masks, draw_pictures
 from tests.helpers import ROOT
 
 
@@ -33,6 +33,21 @@ def test_captions_add_up_to_the_prompts_of_the_run(
     assert f"aop: {labelled.prompts_decoded} prompts, {len(labelled.records)} masks" in captions
     assert any(text.startswith("grid-2: 4 prompts, ") for text in captions)
     assert set(pictures) == {"map", "rounds", "masks"}
+
+
+def test_masks_lie_on_the_photos_side_by_side(tiny: Sam, scene: np.ndarray) -> None:
+    tall = np.ascontiguousarray(scene[:, : scene.shape[1] // 2])
+    picture = np.asarray(draw_masks([scene, tall], tiny))
+    plain = [
+        np.asarray(Image.fromarray(rgb).resize((round(rgb.shape[1] * OF_README_PX / rgb.shape[0]), OF_README_PX)))
+        for rgb in (scene, tall)
+    ]
+    first = plain[0].shape[1]
+    assert picture.shape == (OF_README_PX, first + 6 + plain[1].shape[1], 3)
+    assert (picture[:, first : first + 6] == 255).all()
+    for part, rgb in zip((picture[:, :first], picture[:, first + 6 :]), plain, strict=True):
+        changed = (np.abs(part.astype(int) - rgb).max(2) > 20).mean()
+        assert 0.2 < changed < 1
 
 
 def test_pictures_of_the_page_are_small_and_all_shown() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aopsam.mask_head.weights import load_mask_head
+from aopsam.mask_head.weights import BUNDLED, load_mask_head
 from aopsam.sam.registry import load_sam
 from pipelines import train_mask_head
 from stages.config.label_config import LabelConfig
@@ -38,6 +38,11 @@ def test_from_a_shard_to_a_mask_head(
     assert train_mask_head.main([*command, "--threads", "1"]) == 0
     again = load_mask_head(path).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in head.state_dict().items())
+    start = ["--out", str(tmp_path / "on"), "--start", str(BUNDLED), "--learning-rate", "1e-9", "--threads", "1"]
+    assert train_mask_head.main([*command, *start]) == 0
+    on, bundled = load_mask_head(tmp_path / "on" / "mask_head.safetensors"), load_mask_head(BUNDLED)
+    for name, tensor in bundled.named_parameters():
+        torch.testing.assert_close(on.get_parameter(name), tensor)
 
 
 def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,4 +60,6 @@ def test_wrong_arguments_end_before_ray_starts(tmp_path: Path, capsys: pytest.Ca
     assert "--shares has 2 numbers and --data 1" in refused("--shares", "1", "2")
     assert "a share of 0.0" in refused("--shares", "0")
     (tmp_path / "junk.safetensors").write_bytes(b"no weights")
-    assert "junk.safetensors" in refused("--checkpoint", str(tmp_path / "junk.safetensors"))
+    for flag in "--checkpoint", "--start":
+        assert "junk.safetensors" in refused(flag, str(tmp_path / "junk.safetensors"))
+    assert "gone.safetensors" in refused("--start", str(tmp_path / "gone.safetensors"))

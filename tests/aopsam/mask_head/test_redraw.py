@@ -9,10 +9,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aopsam.mask_head.crops import OUTSIDE, cut, look, prompt_maps, put_back, regions
-from aopsam.mask_head.network import COARSE, SIDE, MaskHead, figure_and_ground
+from aopsam.mask_head.crops import OUTSIDE, colours_of, cut, look, prompt_maps, put_back, regions
+from aopsam.mask_head.network import (
+    COARSE,
+    COLOUR_SHRINKAGE,
+    SHRINKAGE,
+    SIDE,
+    MaskHead,
+    colour_contrast,
+    figure_and_ground,
+)
 from aopsam.mask_head.redraw import MASKS_AT_ONCE, redraw
-from aopsam.sam.encode import EncodedPhoto, encode
+from aopsam.mask_head.weights import find_mask_head
+from aopsam.sam.encode import EncodedPhoto, encode, square_of
 from aopsam.sam.encoders.tiny import descriptor_channel, descriptors
 from aopsam.sam.registry import load_sam
 from tests.helpers.made_scenes import made_scene
@@ -36,7 +45,7 @@ class Adds(MaskHead):
         super().__init__()
         self.amount = change
 
-    def forward(self, descriptors, context, logits, box):  # type: ignore[no-untyped-def]
+    def forward(self, descriptors, context, logits, box, colours):  # type: ignore[no-untyped-def]
         return torch.full_like(logits, self.amount)
 
 
@@ -86,17 +95,41 @@ def test_the_prompts_box_is_shown() -> None:
 def test_it_sees_descriptors_and_the_other_channels_of_the_embedding() -> None:
     embedding = torch.randn(1, 256, 16, 16, generator=torch.Generator().manual_seed(0))
     whole = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
-    found, context, _, _ = look(embedding, torch.zeros(1, 64, 64), None, whole)
+    found, context, *_ = look(embedding, torch.zeros(1, 3, 128, 128), torch.zeros(1, 64, 64), None, whole)
     torch.testing.assert_close(found, cut(descriptors(embedding), whole, SIDE))
     taken = {descriptor_channel(number, position) for number in range(12) for position in range(16)}
     others = [channel for channel in range(256) if channel not in taken]
     torch.testing.assert_close(context, F.interpolate(embedding[:, others], (COARSE, COARSE), mode="area"))
 
 
-def test_the_discriminant_is_the_one_of_textbooks() -> None:
+def test_it_sees_the_photos_colours_where_the_mask_lies(photo: EncodedPhoto) -> None:
+    height, width = photo.hw
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[:, width // 2 :] = (255, 0, 128)
+    square, (rows, columns) = square_of(photo.model, rgb)
+    part = torch.tensor([[columns / 8 - 10.0, 4.0, columns / 8 + 10.0, 20.0]])
+    seen = look(photo.embedding, colours_of(square), torch.zeros(1, 128, 128), None, part)[-1][0]
+    assert seen.shape == (3, SIDE, SIDE)
+    left, right = (square[0, :, rows // 2, x, None, None] for x in (columns // 4, 3 * columns // 4))
+    torch.testing.assert_close(seen[:, :, : SIDE // 2 - 2], left.expand(-1, SIDE, SIDE // 2 - 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[:, :, SIDE // 2 + 2 :], right.expand(-1, SIDE, SIDE // 2 - 2), atol=1e-4, rtol=0)
+
+
+def test_colours_change_what_is_drawn(photo: EncodedPhoto) -> None:
+    head = find_mask_head(photo.model)
+    assert head is not None
+    rows, columns = (4 * cells for cells in photo.mask_cells)
+    logits = _blob(slice(8, 40), slice(10, 50), (rows, columns))[None]
+    grey = replace(photo, rgb=np.full_like(photo.rgb, 128))
+    assert not torch.equal(redraw(head, photo, logits) > 0, redraw(head, grey, logits) > 0)
+
+
+@pytest.mark.parametrize("of_colours", [False, True])
+def test_the_discriminants_are_those_of_textbooks(of_colours: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     found, inside = torch.randn(2, 3, 6, 5, generator=generator), torch.rand(2, 6, 5, generator=generator)
-    score, like_inside, like_outside = figure_and_ground(found, inside)
+    compare, shrinkage = (colour_contrast, COLOUR_SHRINKAGE) if of_colours else (figure_and_ground, SHRINKAGE)
+    score, *to_means = compare(found, inside)
     for number in range(2):
         x = found[number].flatten(1).double().numpy()
         weights = [w.flatten().double().numpy() + 1e-4 for w in (inside[number], 1 - inside[number])]
@@ -104,13 +137,14 @@ def test_the_discriminant_is_the_one_of_textbooks() -> None:
         middle = (means[0] + means[1]) / 2
         both = sum(w / w.sum() for w in weights) / 2
         spread = np.cov(x, aweights=both, ddof=0)
-        shrunk = spread + (2.0 * np.trace(spread) / 3 + 1e-3) * np.eye(3)
+        shrunk = spread + (shrinkage * np.trace(spread) / 3 + 1e-3) * np.eye(3)
         direction = np.linalg.inv(shrunk) @ (means[0] - means[1])
         expected = direction @ (x - middle[:, None])
         expected /= expected.std(ddof=1) + 1e-3
         np.testing.assert_allclose(score[number].flatten(), expected, atol=1e-4)
-        for like, mean in ((like_inside, means[0]), (like_outside, means[1])):
-            np.testing.assert_allclose(like[number].flatten(), 3 * mean @ x, atol=1e-4)
+        for told, mean in zip(to_means, means, strict=True):
+            alike = ((x - mean[:, None]) ** 2).mean(0) ** 0.5 if of_colours else 3 * mean @ x
+            np.testing.assert_allclose(told[number].flatten(), alike, atol=1e-3 if of_colours else 1e-4)
 
 
 def test_an_untrained_head_leaves_masks_as_they_are(photo: EncodedPhoto) -> None:

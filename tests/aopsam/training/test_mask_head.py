@@ -28,37 +28,34 @@ def task(recipe: MaskHeadRecipe = RECIPE, photos: int = 2) -> MaskHeadTask:
 def test_examples_are_masks_of_what_was_asked_for() -> None:
     photos = MaskHeadTask([free_photos()], replace(RECIPE, frames=2, prompts=12), load_sam("tiny"))
     batch, sam = photos.batch(0), photos.sam
-    found = make_examples(sam, batch, photos.recipe, torch.Generator().manual_seed(0))
+    found = make_examples(sam, batch, photos.recipe)
     assert found is not None
     count = len(found.target)
+    assert count <= len(batch.is_box)  # of a prompt's three masks the best alone
     assert found.seen[0].shape == (count, 12, SIDE, SIDE)
+    assert found.seen[4].shape == (count, 3, SIDE, SIDE)
+    assert found.seen[4].flatten(2).std(2).amax() > 0.3
     assert found.before.shape == found.target.shape == (count, FINER, FINER)
     assert 0 < found.is_box.sum() < count
     assert torch.equal(found.seen[3][:, 1].amax((1, 2)) > 0, found.is_box)
     # Seen in their boxes, masks differ little from what they were in the frame.
     assert mask_iou(found.before, found.target).min() > LEAST_IOU - 0.1
-    again = make_examples(sam, batch, photos.recipe, torch.Generator().manual_seed(0))
-    assert again is not None
-    assert torch.equal(found.before, again.before)
-    other = make_examples(sam, batch, photos.recipe, torch.Generator().manual_seed(1))
-    assert other is not None
-    assert found.before.shape != other.before.shape or not torch.equal(found.before, other.before)
 
 
 def test_an_untrained_head_gives_the_masks_that_it_was_given() -> None:
     made = task()
-    found = make_examples(made.sam, made.batch(0), made.recipe, torch.Generator().manual_seed(0))
+    found = make_examples(made.sam, made.batch(0), made.recipe)
     assert found is not None
     assert torch.equal(found.drawn(made.model.eval()), found.before)
 
 
 def test_it_learns_the_masks_that_it_is_shown() -> None:
     made = task(replace(RECIPE, prompts=12))
-    found = make_examples(made.sam, made.batch(0), made.recipe, torch.Generator().manual_seed(0))
+    found = make_examples(made.sam, made.batch(0), made.recipe)
     assert found is not None
     before = mask_iou(found.before, found.target).mean()
     optimizer = torch.optim.Adam(made.model.parameters(), 3e-3)
-    for _ in range(20):
+    for _ in range(40):
         loss = dice_loss(found.drawn(made.model), found.target).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -93,7 +90,6 @@ def test_the_sam_stays_as_it_is() -> None:
 
 def test_frames_whose_masks_are_all_of_something_else_teach_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aopsam.training.mask_head.LEAST_IOU", 1.0)
-    monkeypatch.setattr("aopsam.training.mask_head.SECOND_IOU", 1.0)
     made = task()
     loss, _ = made.loss(made.batch(0), 0, torch.Generator().manual_seed(0))
     loss.backward()
