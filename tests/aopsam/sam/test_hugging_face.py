@@ -20,7 +20,7 @@ from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting.embedding_source import EmbeddingSource
 from aopsam.sam.checkpoints import CheckpointError
 from aopsam.sam.decode import Round, decode_passing, decode_prompts, decode_together
-from aopsam.sam.encode import _square, encode, encode_together
+from aopsam.sam.encode import encode, encode_together, square_of
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import known_digest, load_sam
@@ -93,7 +93,7 @@ def test_masks_and_estimates_are_those_of_transformers(family: str, folders: dic
     theirs, ours = mended(family), load_sam(f"hf:{folders[family]}")
     rgb = photo()
     encoded = encode(ours, rgb)
-    pixels, (height, width) = _square(ours, rgb)
+    pixels, (height, width) = square_of(ours, rgb)
     scale = torch.tensor([width / rgb.shape[1], height / rgb.shape[0]])
     rows, columns = (4 * cells for cells in encoded.mask_cells)
     for kind, prompts in PROMPTS.items():
@@ -158,7 +158,7 @@ def test_photos_are_prepared_as_by_the_checkpoints_own_processor(
     model = load_sam(f"hf:{tmp_path}")
     for rgb in (photo(45, 100), photo(120, 50)):
         expected = processor(rgb, return_tensors="pt")["pixel_values"]
-        levels = (_square(model, rgb)[0] - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
+        levels = (square_of(model, rgb)[0] - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
         assert levels.max() < 1.01
         assert levels.mean() < 0.4
 
