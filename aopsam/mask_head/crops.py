@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aopsam.mask_head.network import COARSE, SIDE, MaskHead
+from aopsam.mask_head.network import COARSE, SIDE, MaskHead, Seen
 from aopsam.sam.encode import SUBCELLS
 from aopsam.sam.encoders.tiny import CONTEXT, descriptors
 
@@ -23,19 +23,19 @@ OUTSIDE = -10.0
 """Logit outside what the head sees, and outside the photo."""
 
 
-def regions(logits: Tensor, boxes: Tensor | None) -> Tensor:
+def regions(logits: Tensor, prompts: Tensor) -> Tensor:
     """Return the part of the photo that the head sees of each of K masks, (K, 4) XYXY.
 
     Args:
         logits: (K, r, c) of the decoder; those without a place above 0 give a region at the upper left.
-        boxes: (K, 4) XYXY, the boxes that were the prompts; None where the prompts were points.
+        prompts: (K, 4) XYXY, the boxes that were the prompts, or (K, 2), the points.
     """
-    if boxes is None:
+    if prompts.shape[1] == 4:
+        boxes, around = prompts, AROUND_BOX
+    else:
         across, down = (logits > 0).any(1), (logits > 0).any(2)
         (left, right), (top, bottom) = _ends(across), _ends(down)
         boxes, around = torch.stack([left, top, right, bottom], dim=1), AROUND_MASK
-    else:
-        around = AROUND_BOX
     size = (boxes[:, 2:] - boxes[:, :2]).clamp_min(LEAST) * around
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2
     return torch.cat([centre - size / 2, centre + size / 2], dim=1)
@@ -69,15 +69,15 @@ def cut(maps: Tensor, parts: Tensor, side: int, cells: float = 1, padding: str =
     return sampled[0].unflatten(1, (-1, side)).transpose(0, 1)
 
 
-def prompt_maps(boxes: Tensor | None, parts: Tensor) -> Tensor:
+def box_maps(prompts: Tensor, parts: Tensor) -> Tensor:
     """Return (K, 2, SIDE, SIDE): where the boxes that were the prompts lie, and ones; zeros for points."""
-    if boxes is None:
+    if prompts.shape[1] == 2:
         return parts.new_zeros(len(parts), 2, SIDE, SIDE)
     along = (torch.arange(SIDE, device=parts.device, dtype=torch.float32) + 0.5) / SIDE
     inside = []
     for first, end in (0, 2), (1, 3):
         place = parts[:, first, None] + along * (parts[:, end, None] - parts[:, first, None])
-        inside.append(((place >= boxes[:, first, None]) & (place <= boxes[:, end, None])).float())
+        inside.append(((place >= prompts[:, first, None]) & (place <= prompts[:, end, None])).float())
     across, down = inside
     return torch.stack([down[:, :, None] * across[:, None], parts.new_ones(len(parts), SIDE, SIDE)], dim=1)
 
@@ -88,26 +88,30 @@ def colours_of(squares: Tensor) -> Tensor:
     return F.avg_pool2d(squares.float(), 2)
 
 
-def look(
-    embedding: Tensor, colours: Tensor, logits: Tensor, boxes: Tensor | None, parts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return what `MaskHead.forward` takes, for K masks of one photo.
+def look(embedding: Tensor, features: Tensor, colours: Tensor, logits: Tensor, prompts: Tensor, parts: Tensor) -> Seen:
+    """Return what the head sees of K masks of one photo.
 
     Args:
         embedding: (1, 256, h, w) of `tiny`.
+        features: (1, OF_FEATURES, 4h, 4w) of its encoder, as `MaskHead.project` returns them.
         colours: (1, 3, 8h, 8w) of `colours_of`.
         logits: (K, 4h, 4w) float32 of the decoder.
-        boxes: as `regions` takes them.
+        prompts: (K, 2) or (K, 4), as `regions` takes them.
         parts: (K, 4) XYXY, as `regions` returns them.
     """
     first, second = embedding.float().chunk(2, dim=1)
     context = torch.cat([first[:, : CONTEXT // 2], second[:, : CONTEXT // 2]], dim=1)
-    return (
+    extent = parts[:, 2:] - parts[:, :2]
+    point = (prompts - parts[:, :2]) / extent if prompts.shape[1] == 2 else torch.full_like(extent, torch.nan)
+    return Seen(
         cut(descriptors(embedding.float()), parts, SIDE),
         cut(context, parts, COARSE, SUBCELLS),
         F.avg_pool2d(cut(logits[:, None], parts, 2 * SIDE, padding="border"), 2)[:, 0],
-        prompt_maps(boxes, parts),
+        box_maps(prompts, parts),
         F.avg_pool2d(cut(colours, parts, 2 * SIDE, 1 / COLOURS_A_PLACE), 2),
+        point,
+        extent,
+        cut(features.float(), parts, SIDE),
     )
 
 

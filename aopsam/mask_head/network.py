@@ -3,16 +3,19 @@
 A decoder that reads a whole photo for a prompt must find figure and ground at any size; a head that sees every object
 at the same size learns them from few photos (Mask R-CNN, He et al. 2017; that one draws from boxes alone). Ours begins
 with the decoder's mask, and is told at each place how like it is to what lies inside that mask and to what lies around:
-linear discriminants of `tiny`'s region descriptors and of the photo's colours, solved for each mask anew.
+linear discriminants of `tiny`'s region descriptors, of the features behind these and of the photo's colours, solved for
+each mask anew. It also knows where the prompt lay.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aopsam.sam.encoders.tiny import CONTEXT, DESCRIPTOR
+from aopsam.sam.encoders.tiny import CONTEXT, DESCRIPTOR, FEATURES
 
 SIDE = 32
 """Rows and columns in which the head sees a mask; 64 cost three times as much and gave no more (benchmarks/LOG.md)."""
@@ -20,11 +23,40 @@ COARSE = SIDE // 4
 """Rows and columns in which it sees the embedding's context."""
 FINE, MID, DEEP, OF_CONTEXT = 24, 48, 96, 32
 """Channels at `SIDE`, half and a quarter of it, and of what it reads of the context."""
-BEYOND_DESCRIPTORS = 13
-SHRINKAGE, COLOUR_SHRINKAGE = 2.0, 0.3
-"""Share of the mean variance that is added to each number's variance before a discriminant is solved."""
+OF_FEATURES = 48
+"""Channels that the encoder's features are projected to, once a photo."""
+BEYOND_DESCRIPTORS = 22 + OF_FEATURES
+SHRINKAGE, FEATURE_SHRINKAGE, COLOUR_SHRINKAGE = 2.0, 1.0, 0.3
+"""Share of the mean variance that is added to each number's variance before a discriminant is solved: of descriptors,
+projected features and colours."""
+NEAR = (0.04, 0.16)
+"""Standard deviations of nearness to a prompt's point, in sides of what the head sees."""
 STEP = 8.0
 """Logits to a unit of the last convolution."""
+
+
+class Seen(NamedTuple):
+    """What the head sees of K masks.
+
+    Attributes:
+        descriptors: (K, 12, SIDE, SIDE), of `tiny`'s embedding.
+        context: (K, 64, COARSE, COARSE), the embedding's other channels.
+        logits: (K, SIDE, SIDE) of the decoder.
+        box: (K, 2, SIDE, SIDE): where the prompt's box lies, and ones if there is one.
+        colours: (K, 3, SIDE, SIDE) of the photo, normalised as the encoder reads it.
+        point: (K, 2) x and y of the prompt's point, 0 to 1 within what the head sees; NaN where the prompt is a box.
+        extent: (K, 2) width and height of what the head sees, in low-resolution logits.
+        features: (K, OF_FEATURES, SIDE, SIDE) of the encoder, projected.
+    """
+
+    descriptors: Tensor
+    context: Tensor
+    logits: Tensor
+    box: Tensor
+    colours: Tensor
+    point: Tensor
+    extent: Tensor
+    features: Tensor
 
 
 class MaskHead(nn.Module):
@@ -39,6 +71,7 @@ class MaskHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.enter = _block(DESCRIPTOR + BEYOND_DESCRIPTORS, FINE)
+        self.project = nn.Conv2d(FEATURES, OF_FEATURES, 1)
         self.down2 = nn.Sequential(_block(FINE, MID, stride=2), _block(MID, MID))
         self.down4 = _block(MID, DEEP, stride=2)
         self.context = _block(CONTEXT, OF_CONTEXT, kernel=1)
@@ -54,32 +87,28 @@ class MaskHead(nn.Module):
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]
         self.sam = self.sam_sha256 = self.sha256 = ""
 
-    def forward(self, descriptors: Tensor, context: Tensor, logits: Tensor, box: Tensor, colours: Tensor) -> Tensor:
-        """Return what is added to the logits of K masks once these are multiplied by exp(gain), (K, SIDE, SIDE).
-
-        Args:
-            descriptors: (K, 12, SIDE, SIDE), of `tiny`'s embedding.
-            context: (K, 64, COARSE, COARSE), the embedding's other channels.
-            logits: (K, SIDE, SIDE) of the decoder.
-            box: (K, 2, SIDE, SIDE): where the prompt's box lies, and ones if there is one.
-            colours: (K, 3, SIDE, SIDE) of the photo, normalised as the encoder reads it.
-        """
-        inside = logits.sigmoid()
+    def forward(self, seen: Seen) -> Tensor:
+        """Return what is added to the logits of K masks once these are multiplied by exp(gain), (K, SIDE, SIDE)."""
+        inside = seen.logits.sigmoid()
         x = torch.cat(
             [
-                2 * descriptors,
-                (logits / 4).tanh()[:, None],
-                (logits / 16).clamp(-1, 1)[:, None],
-                *(part[:, None] for part in figure_and_ground(descriptors, inside)),
-                box,
-                colours,
-                *(part[:, None] for part in colour_contrast(colours, inside)),
+                2 * seen.descriptors,
+                (seen.logits / 4).tanh()[:, None],
+                (seen.logits / 16).clamp(-1, 1)[:, None],
+                *(part[:, None] for part in figure_and_ground(seen.descriptors, inside)),
+                seen.box,
+                seen.colours,
+                *(part[:, None] for part in contrast(seen.colours, inside, COLOUR_SHRINKAGE)),
+                *(part[:, None] for part in around_point(seen)),
+                (seen.extent.clamp_min(2) / SIDE).log()[:, :, None, None].expand(-1, -1, SIDE, SIDE),
+                seen.features,
+                *(part[:, None] for part in contrast(seen.features, inside, FEATURE_SHRINKAGE)),
             ],
             dim=1,
         )
         at1 = self.enter(x)
         at2 = self.down2(at1)
-        at4 = self.join(torch.cat([self.down4(at2), self.context(context)], dim=1))
+        at4 = self.join(torch.cat([self.down4(at2), self.context(seen.context)], dim=1))
         at4 = self.merge4(at4 + _twice(self.up4(self.down8(at4))))
         at2 = self.merge2(at2 + _twice(self.up2(at4)))
         at1 = self.merge1(at1 + _twice(self.up1(at2)))
@@ -103,23 +132,46 @@ def figure_and_ground(descriptors: Tensor, inside: Tensor) -> tuple[Tensor, Tens
     return score.view_as(inside), like_inside.view_as(inside), like_outside.view_as(inside)
 
 
-def colour_contrast(colours: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare the colour of each place of K boxes with the means of a mask's inside and outside.
+def contrast(maps: Tensor, inside: Tensor, shrinkage: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare what each place of K boxes shows, such as its colour, with the means of a mask's inside and outside.
 
     Args:
-        colours: (K, 3, h, w).
+        maps: (K, C, h, w).
         inside: (K, h, w) in [0, 1].
+        shrinkage: share of the mean variance of the C numbers that is added to each one's.
 
     Returns:
         Linear discriminant as in `figure_and_ground`, and the root mean squared differences from the inside's and the
-        outside's mean colour; (K, h, w) float32 each.
+        outside's mean; (K, h, w) float32 each.
     """
-    found = colours.float().flatten(2)
-    score, means = _discriminant(found, inside, COLOUR_SHRINKAGE)
+    found = maps.float().flatten(2)
+    score, means = _discriminant(found, inside, shrinkage)
     from_inside, from_outside = (
         ((found - mean[..., None]).square().mean(1) + 1e-4).sqrt().view_as(inside) for mean in means.unbind(1)
     )
     return score.view_as(inside), from_inside, from_outside
+
+
+def around_point(seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compare each place of K boxes with the point that was the prompt; zeros where that was a box.
+
+    Returns:
+        Nearness to the point, by Gaussians with the deviations `NEAR`, three times the inner product with the
+        descriptor at the point, and the root mean squared difference from the colour there; (K, SIDE, SIDE) each.
+    """
+    is_point = ~seen.point.isnan().any(1)[:, None, None]
+    x, y = seen.point.nan_to_num(0.5).unbind(1)
+    along = (torch.arange(SIDE, device=x.device, dtype=torch.float32) + 0.5) / SIDE
+    apart = (along[None, None] - x[:, None, None]) ** 2 + (along[None, :, None] - y[:, None, None]) ** 2
+    near, wide = ((-apart / (2 * deviation**2)).exp() for deviation in NEAR)
+    place = (2 * torch.stack([x, y], dim=1) - 1).clamp(-1, 1)[:, None, None]
+    descriptor, colour = (
+        F.grid_sample(maps.float(), place, padding_mode="border", align_corners=False)
+        for maps in (seen.descriptors, seen.colours)
+    )
+    like = 3 * (descriptor * seen.descriptors).sum(1)
+    other = ((seen.colours - colour).square().mean(1) + 1e-4).sqrt()
+    return near * is_point, wide * is_point, like * is_point, other * is_point
 
 
 def _discriminant(found: Tensor, inside: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:

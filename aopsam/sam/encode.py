@@ -40,6 +40,7 @@ class EncodedPhoto:
         input_hw: rows and columns of the model's square that show the photo; the rest is padding.
         finer: further inputs of SAM 2's decoder, (1, C', 2h, 2w) and (1, C'', 4h, 4w), or of HQ-SAM's, the latter.
         queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
+        features: of `tiny`'s encoder, for its mask head: (1, C', 4h, 4w), see `TinyEncoder.with_features`.
     """
 
     rgb: np.ndarray
@@ -48,6 +49,7 @@ class EncodedPhoto:
     input_hw: tuple[int, int]
     finer: tuple[torch.Tensor, ...] = ()
     queries_keys: Mapping[Head, torch.Tensor] = field(default_factory=dict)
+    features: torch.Tensor | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -145,11 +147,14 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
     squares, inputs_hw = zip(*(square_of(model, rgb) for rgb in photos), strict=True)
     pixels = torch.cat(squares)
     with keeping_queries_and_keys(model.image_encoder, getattr(model, "kept_heads", frozenset())) as kept:
-        encoded = model.image_encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
+        encoder = getattr(model.image_encoder, "with_features", model.image_encoder)
+        encoded = encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
+    levels = [level.to(pixels.dtype) for level in (encoded if isinstance(encoded, tuple | list) else [encoded])]
+    finer, features = [], []
     if isinstance(model, Sam2 | HuggingFaceSam):
-        embeddings, *finer = model.levels(*(level.to(pixels.dtype) for level in encoded))
+        embeddings, *finer = model.levels(*levels)
     else:
-        embeddings, finer = encoded.to(pixels.dtype), []
+        embeddings, *features = levels
     return [
         EncodedPhoto(
             rgb,
@@ -158,6 +163,7 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
             inputs_hw[i],
             tuple(level[i : i + 1] for level in finer),
             {head: of_all.chunk(len(photos), dim=1)[i] for head, of_all in kept.items()},
+            features[0][i : i + 1] if features else None,
         )
         for i, rgb in enumerate(photos)
     ]

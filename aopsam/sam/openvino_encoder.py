@@ -11,6 +11,7 @@ from torch import nn
 
 from aopsam.sam.decoders.sam2 import Sam2
 from aopsam.sam.encode import precision_dtype
+from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.hugging_face import HuggingFaceSam
 
 if TYPE_CHECKING:
@@ -45,16 +46,34 @@ class OpenVINOEncoder(nn.Module):
             warnings.simplefilter("ignore", FutureWarning)
             # Without gradients the encoders write to a buffer of their own, which a graph cannot represent.
             with torch.inference_mode(False), torch.enable_grad():
-                graph = openvino.convert_model(torch.export.export(encoder, (torch.zeros(1, 3, size, size),)))
+                graph = openvino.convert_model(torch.export.export(_all_of(encoder), (torch.zeros(1, 3, size, size),)))
         self._request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode photos: (B, 3, S, S) normalised RGB -> (B, 256, S / stride, S / stride), dtype and device of `x`."""
-        embeddings = [
-            torch.from_numpy(self._request.infer([photo.float().cpu().numpy()], share_outputs=False)[0])
-            for photo in x.split(1)
+        return self.with_features(x)[0]
+
+    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the embedding, and `tiny`'s features as `TinyEncoder.with_features` does; of others the embedding."""
+        photos = [
+            self._request.infer([photo.float().cpu().numpy()], share_outputs=False).to_tuple() for photo in x.split(1)
         ]
-        return torch.cat(embeddings).to(x)
+        return tuple(torch.cat([torch.from_numpy(one) for one in of_all]).to(x) for of_all in zip(*photos, strict=True))
+
+
+class _WithFeatures(nn.Module):
+    """`tiny`'s encoder, whose forward pass returns the features, too."""
+
+    def __init__(self, encoder: TinyEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.encoder.with_features(x)
+
+
+def _all_of(encoder: nn.Module) -> nn.Module:
+    return _WithFeatures(encoder).eval() if isinstance(encoder, TinyEncoder) else encoder
 
 
 def use_openvino(model: Sam, precision: str = "float32") -> None:

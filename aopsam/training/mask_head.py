@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from aopsam.mask_head.crops import colours_of, cut, look, regions
-from aopsam.mask_head.network import SIDE, MaskHead
+from aopsam.mask_head.network import SIDE, MaskHead, Seen
 from aopsam.training.annotated import Annotated
 from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.decode import decode, window_pe
@@ -47,49 +47,53 @@ class Examples:
         is_box: (K,) bool, whether the prompt was a box.
     """
 
-    seen: tuple[torch.Tensor, ...]
+    seen: Seen
     before: torch.Tensor
     target: torch.Tensor
     is_box: torch.Tensor
 
     def drawn(self, head: MaskHead) -> torch.Tensor:
         """Return the logits (K, FINER, FINER) that the head makes of them."""
-        change = F.interpolate(head(*self.seen)[:, None], (FINER, FINER), mode="bilinear", align_corners=False)
+        change = F.interpolate(head(self.seen)[:, None], (FINER, FINER), mode="bilinear", align_corners=False)
         return self.before * head.gain.exp() + change[:, 0]
 
 
-@torch.no_grad()
-def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe) -> Examples | None:
+def make_examples(sam: Sam, head: MaskHead, batch: Batch, recipe: MaskHeadRecipe) -> Examples | None:
     """Decode the prompts of whole frames; return their masks that are of what was asked for, None if there is none.
 
     Of each prompt it is the best of three: learnt from the others too, all three are drawn towards one object, and the
     best of them gets worse (benchmarks/LOG.md).
 
     Args:
-        sam: `tiny`, in eval mode.
+        sam: `tiny`, in eval mode; no gradient reaches it.
+        head: whose projection of the encoder's features is part of what is seen, with its gradients.
         batch: whole frames.
         recipe: hyper-parameters.
     """
-    with recipe.mixed(batch.rgb.device):
+    with torch.no_grad(), recipe.mixed(batch.rgb.device):
         squares = normalised(sam, batch.rgb, batch.inside.flip(1))
-        embeddings, _ = sam.image_encoder.embed(squares)
+        embeddings, features = sam.image_encoder.with_features(squares)
         logits, _ = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
+    with recipe.mixed(batch.rgb.device):
+        projected = head.project(features)
     logits = logits[:, 1:]
     iou = mask_iou(logits, batch.targets[:, None].expand_as(logits))
     chosen = F.one_hot(iou.argmax(1), 3).bool() & (iou > LEAST_IOU)
     chosen &= (logits > 0).flatten(2).any(2)
     colours, found = colours_of(squares), []
-    for window, embedding in enumerate(embeddings):
+    for window in range(len(embeddings)):
+        one = slice(window, window + 1)
         for boxes in (False, True):
             mine = (batch.prompts.window == window) & (batch.is_box == boxes)
             prompt, which = (chosen & mine[:, None]).nonzero().unbind(1)
             if not len(prompt):
                 continue
             masks, asked = logits[prompt, which], batch.prompts.points_px[prompt].flatten(1) / PLACES_PX
-            parts = regions(masks, asked if boxes else None)
+            asked = asked if boxes else asked[:, :2]
+            parts = regions(masks, asked)
             found.append(
                 Examples(
-                    look(embedding[None], colours[window : window + 1], masks, asked if boxes else None, parts),
+                    look(embeddings[one], projected[one], colours[one], masks, asked, parts),
                     cut(masks[:, None], parts, FINER, padding="border")[:, 0],
                     cut(batch.targets[prompt][:, None], parts, FINER)[:, 0],
                     torch.full((len(prompt),), boxes, device=masks.device),
@@ -99,7 +103,7 @@ def make_examples(sam: Sam, batch: Batch, recipe: MaskHeadRecipe) -> Examples | 
 
 
 def _joined(found: Sequence[Examples]) -> Examples:
-    seen = tuple(torch.cat(parts) for parts in zip(*(each.seen for each in found), strict=True))
+    seen = Seen(*(torch.cat(parts) for parts in zip(*(each.seen for each in found), strict=True)))
     others = (torch.cat([getattr(each, name) for each in found]) for name in ("before", "target", "is_box"))
     return Examples(seen, *others)
 
@@ -170,7 +174,7 @@ class MaskHeadTask(Task):
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Compute Dice and cross entropy of the masks drawn, and their mean IoU before and after."""
-        examples = make_examples(self.sam.to(batch.rgb.device), batch, self.recipe)
+        examples = make_examples(self.sam.to(batch.rgb.device), self.model, batch, self.recipe)
         if examples is None:
             nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
             return nothing, {"before": nothing, "after": nothing}
@@ -191,7 +195,7 @@ class MaskHeadTask(Task):
         for number in range(2 * len(self.held_out)):
             frames = _frames(self.held_out, np.random.default_rng([7, number]), self.recipe)
             frames = frames.to(next(model.parameters()).device)
-            found = make_examples(self.sam, frames, self.recipe)
+            found = make_examples(self.sam, model, frames, self.recipe)
             if found is None:
                 continue
             for when, logits in ("before", found.before), ("after", found.drawn(model)):

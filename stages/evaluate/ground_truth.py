@@ -127,8 +127,9 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         decoded = decode_passing(photo, prompts[part], multimask=True)
         logits = decoded.logits
         if head is not None:
-            boxes = torch.from_numpy(prompts.coords_px[part][decoded.index[:, 0].cpu().numpy(), :2].reshape(-1, 4))
-            logits = redraw(head, photo, logits, boxes if prompts.are_boxes else None)
+            corners = 2 if prompts.are_boxes else 1
+            asked = prompts.coords_px[part][decoded.index[:, 0].cpu().numpy(), :corners]
+            logits = redraw(head, photo, logits, torch.from_numpy(asked).reshape(-1, 2 * corners))
         masks = (upscale(photo, logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))

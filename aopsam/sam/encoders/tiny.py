@@ -28,6 +28,8 @@ DETAIL = 4
 """Further numbers of a stride-4 position, mixed with the cell's context into the other 64 channels."""
 FINE, MID, DEEP = 64, 128, 256
 """Channels of the top-down path at strides 4, 8 and 16."""
+FEATURES = FINE + HEADS * WIDTH
+"""Channels of `TinyEncoder.with_features`."""
 EDGE_WIDTH = 32
 """Channels of the edge head."""
 
@@ -104,10 +106,19 @@ class TinyEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode photos: (B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
-        return self.embed(x)[0]
+        return self._encode(x)[0]
 
     def embed(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the embedding of photos (B, 3, H, W), and the (B, 1, H / 4, W / 4) logits of an edge."""
+        return self._encode(x)[:2]
+
+    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embedding of photos (B, 3, H, W), and what its descriptors were made from: (B, FEATURES, H / 4,
+        W / 4), the top-down path and the averages up to edges."""
+        embedding, _, features = self._encode(x)
+        return embedding, features
+
+    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         stem, at4, at16 = self._context(x)
         edges = self.edge(F.leaky_relu(self.edge_fine(stem) + self.edge_coarse(at4), LEAK))
         regions = self.regions(at4, x, edges.float().sigmoid())
@@ -117,7 +128,8 @@ class TinyEncoder(nn.Module):
         detail = F.pixel_unshuffle(fine[:, DESCRIPTOR:], 4)
         context = self.norm(self.neck(torch.cat([at16, detail], dim=1)))
         first, second = F.pixel_unshuffle(descriptor, 4).chunk(2, dim=1)
-        return torch.cat([context[:, : CONTEXT // 2], first, context[:, CONTEXT // 2 :], second], dim=1), edges
+        embedding = torch.cat([context[:, : CONTEXT // 2], first, context[:, CONTEXT // 2 :], second], dim=1)
+        return embedding, edges, torch.cat([at4, regions], dim=1)
 
     def _context(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the trunk's stem at stride 2, and the top-down path at strides 4 and 16."""

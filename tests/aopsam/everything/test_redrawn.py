@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from aopsam.everything.candidates import Candidate, Crop, redrawn
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.mask_head.redraw import redraw
 from aopsam.mask_head.weights import BUNDLED, find_mask_head
@@ -39,7 +41,8 @@ def test_kept_masks_are_drawn_once_more_and_keep_what_they_rank_by() -> None:
         prompts = Prompts.from_points(np.array(was["point_coords"]))
         with torch.inference_mode():
             logits = decode_passing(photo, prompts).logits
-            masks, drawn = (upscale(photo, each) > 0 for each in (logits, redraw(head, photo, logits.half())))
+            point = torch.tensor(was["point_coords"]).expand(len(logits), 2)
+            masks, drawn = (upscale(photo, each) > 0 for each in (logits, redraw(head, photo, logits.half(), point)))
         which = [i for i, mask in enumerate(masks) if _iou(mask.numpy(), was["segmentation"]) > 0.99]
         assert any(_iou(drawn[i].numpy(), now["segmentation"]) > 0.99 for i in which)
         assert now["area"] == now["segmentation"].sum()
@@ -75,6 +78,30 @@ def test_in_tiles_and_after_refinement(options: dict) -> None:
     before, after = (records(prompts="grid-3", redraw=how, **options) for how in (False, True))
     changed = [r for r in after if not any(np.array_equal(r["segmentation"], b["segmentation"]) for b in before)]
     assert changed
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_prompts_are_told_in_pixels_of_the_tile(monkeypatch: pytest.MonkeyPatch, boxes: bool) -> None:
+    model = load_sam("tiny")
+    photo, head = encode(model, SCENE.rgb), find_mask_head(model)
+    assert head is not None
+    left, top, (height, width) = 30, 50, photo.hw
+    tile = Crop(photo, (left, top, left + width, top + height), (top + height, left + width))
+    asked = np.array([[40.0, 60.0, 90.0, 120.0]] if boxes else [[40.0, 60.0]])
+    prompts = Prompts.from_boxes(asked) if boxes else Prompts.from_points(asked)
+    logits = decode_passing(photo, prompts, multimask=False).logits
+    in_photo = Prompts(prompts.coords_px + np.float32([left, top]), prompts.labels, prompts.confidence)
+    found = Candidate(Runs.of_mask(SCENE.rgb[..., 0] > 0), 0.9, 0.9, in_photo, 0, None, 0.9, tile.xyxy_px, logits[0])
+    told: list[torch.Tensor] = []
+
+    def keep(*given: Any) -> torch.Tensor:
+        told.append(given[-1])
+        return redraw(*given)
+
+    monkeypatch.setattr("aopsam.everything.candidates.redraw", keep)
+    (drawn,) = redrawn(tile, [found], head, 1.0)
+    assert [each.tolist() for each in told] == [asked.tolist()]
+    assert drawn.runs.hw == (top + height, left + width)
 
 
 def test_sams_own_masks_stay() -> None:

@@ -46,8 +46,10 @@ def test_embeds_as_pytorch(name: str) -> None:
     torch.manual_seed(0)
     model = assemble(_encoders()[name])
     rgb = np.random.RandomState(0).randint(0, 256, (48, 64, 3), dtype=np.uint8)
-    expected = encode(model, rgb).embedding
+    expected = encode(model, rgb)
     use_openvino(model)
     found = encode(model, rgb)
     assert found.content_cells == (3, 4)
-    torch.testing.assert_close(found.embedding, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.embedding, expected.embedding, atol=1e-3, rtol=1e-3)
+    assert (found.features is None) == (name != "tiny")
+    torch.testing.assert_close(found.features, expected.features, atol=1e-3, rtol=1e-3)

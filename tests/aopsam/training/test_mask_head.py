@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aopsam.mask_head.network import SIDE
+from aopsam.mask_head.network import OF_FEATURES, SIDE
 from aopsam.sam.registry import load_sam
 from aopsam.training.losses import dice_loss, mask_iou
 from aopsam.training.mask_head import FINER, LEAST_IOU, MaskHeadTask, make_examples
@@ -28,40 +28,47 @@ def task(recipe: MaskHeadRecipe = RECIPE, photos: int = 2) -> MaskHeadTask:
 def test_examples_are_masks_of_what_was_asked_for() -> None:
     photos = MaskHeadTask([free_photos()], replace(RECIPE, frames=2, prompts=12), load_sam("tiny"))
     batch, sam = photos.batch(0), photos.sam
-    found = make_examples(sam, batch, photos.recipe)
+    found = make_examples(sam, photos.model, batch, photos.recipe)
     assert found is not None
     count = len(found.target)
     assert count <= len(batch.is_box)  # of a prompt's three masks the best alone
-    assert found.seen[0].shape == (count, 12, SIDE, SIDE)
-    assert found.seen[4].shape == (count, 3, SIDE, SIDE)
-    assert found.seen[4].flatten(2).std(2).amax() > 0.3
+    seen = found.seen
+    assert seen.descriptors.shape == (count, 12, SIDE, SIDE)
+    assert seen.colours.shape == (count, 3, SIDE, SIDE)
+    assert seen.colours.flatten(2).std(2).amax() > 0.3
+    assert seen.features.shape == (count, OF_FEATURES, SIDE, SIDE)
+    assert seen.features.flatten(2).std(2).amax() > 0.3
+    assert torch.equal(seen.point.isnan().all(1), found.is_box)
+    assert torch.equal(seen.point.isnan().any(1), found.is_box)
     assert found.before.shape == found.target.shape == (count, FINER, FINER)
     assert 0 < found.is_box.sum() < count
-    assert torch.equal(found.seen[3][:, 1].amax((1, 2)) > 0, found.is_box)
+    assert torch.equal(seen.box[:, 1].amax((1, 2)) > 0, found.is_box)
     # Seen in their boxes, masks differ little from what they were in the frame.
     assert mask_iou(found.before, found.target).min() > LEAST_IOU - 0.1
 
 
 def test_an_untrained_head_gives_the_masks_that_it_was_given() -> None:
     made = task()
-    found = make_examples(made.sam, made.batch(0), made.recipe)
+    found = make_examples(made.sam, made.model, made.batch(0), made.recipe)
     assert found is not None
     assert torch.equal(found.drawn(made.model.eval()), found.before)
 
 
 def test_it_learns_the_masks_that_it_is_shown() -> None:
     made = task(replace(RECIPE, prompts=12))
-    found = make_examples(made.sam, made.batch(0), made.recipe)
-    assert found is not None
-    before = mask_iou(found.before, found.target).mean()
+    batch, projection = made.batch(0), made.model.project.weight.detach().clone()
     optimizer = torch.optim.Adam(made.model.parameters(), 3e-3)
-    for _ in range(40):
-        loss = dice_loss(found.drawn(made.model), found.target).mean()
+    quality = []
+    for _ in range(41):
+        found = make_examples(made.sam, made.model, batch, made.recipe)
+        assert found is not None
+        drawn = found.drawn(made.model)
+        quality.append(float(mask_iou(drawn, found.target).mean()))
         optimizer.zero_grad()
-        loss.backward()
+        dice_loss(drawn, found.target).mean().backward()
         optimizer.step()
-    with torch.no_grad():
-        assert mask_iou(found.drawn(made.model), found.target).mean() > before + 0.1
+    assert quality[-1] > quality[0] + 0.1
+    assert not torch.equal(made.model.project.weight, projection)
 
 
 def test_a_run_keeps_the_weights_that_are_best_on_held_out_photos(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from aopsam.sam.encoders.tiny import DESCRIPTOR, AttentionBlock, TinyEncoder, descriptors
+from aopsam.sam.encoders.tiny import DESCRIPTOR, FEATURES, FINE, AttentionBlock, TinyEncoder, descriptors
 from aopsam.sam.model import assemble
 
 
@@ -51,6 +52,18 @@ def test_the_embedding_holds_descriptors_of_unit_length_and_edges_come_with_it()
     assert found.shape == (2, DESCRIPTOR, 16, 16)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2, 16, 16))
     torch.testing.assert_close(found.mean(1), torch.zeros(2, 16, 16), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_features_are_those_that_descriptors_are_made_from() -> None:
+    torch.manual_seed(0)
+    encoder, photos = TinyEncoder(64).eval(), torch.randn(2, 3, 64, 64)
+    embedding, features = encoder.with_features(photos)
+    torch.testing.assert_close(embedding, encoder(photos))
+    assert features.shape == (2, FEATURES, 16, 16)
+    made = (encoder.pack(features[:, :FINE]) + encoder.pack_regions(features[:, FINE:]))[:, :DESCRIPTOR]
+    made = F.normalize(made - made.mean(1, keepdim=True), dim=1)
+    torch.testing.assert_close(made, descriptors(embedding))
 
 
 @torch.no_grad()
