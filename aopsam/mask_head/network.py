@@ -106,7 +106,7 @@ class MaskHead(nn.Module):
             ],
             dim=1,
         )
-        at1 = self.enter(x)
+        at1 = self.enter(x.contiguous(memory_format=torch.channels_last))
         at2 = self.down2(at1)
         at4 = self.join(torch.cat([self.down4(at2), self.context(seen.context)], dim=1))
         at4 = self.merge4(at4 + _twice(self.up4(self.down8(at4))))
@@ -146,10 +146,9 @@ def contrast(maps: Tensor, inside: Tensor, shrinkage: float) -> tuple[Tensor, Te
     """
     found = maps.float().flatten(2)
     score, means = _discriminant(found, inside, shrinkage)
-    from_inside, from_outside = (
-        ((found - mean[..., None]).square().mean(1) + 1e-4).sqrt().view_as(inside) for mean in means.unbind(1)
-    )
-    return score.view_as(inside), from_inside, from_outside
+    squares = found.square().sum(1, keepdim=True) - 2 * means @ found + means.square().sum(2, keepdim=True)
+    from_inside, from_outside = (squares / found.shape[1]).clamp_min(0).add(1e-4).sqrt().unbind(1)
+    return score.view_as(inside), from_inside.view_as(inside), from_outside.view_as(inside)
 
 
 def around_point(seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -187,7 +186,7 @@ def _discriminant(found: Tensor, inside: Tensor, shrinkage: float) -> tuple[Tens
         spread.shape[1], device=spread.device, dtype=torch.float32
     )
     direction = torch.linalg.solve(shrunk, (means[:, 0] - means[:, 1])[..., None])
-    score = ((found - middle[..., None]).mT @ direction)[..., 0]
+    score = (direction.mT @ found - direction.mT @ middle[..., None])[:, 0]
     return score / (score.std(1, keepdim=True) + 1e-3), means
 
 
