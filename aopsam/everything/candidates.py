@@ -164,9 +164,8 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stabili
         if not rows:
             continue
         logits = torch.stack([logits for i in rows if (logits := candidates[i].logits) is not None])
-        corners = 2 if are_boxes else 1
-        asked = np.concatenate([candidates[i].prompt.coords_px[:, :corners] for i in rows])
-        asked = (asked - np.array([x0, y0], np.float32)).reshape(-1, 2 * corners)
+        asked = np.concatenate([candidates[i].prompt.places_px for i in rows])
+        asked = asked - np.array([x0, y0] * (asked.shape[1] // 2), np.float32)
         after = redraw(head, crop.photo, logits, torch.from_numpy(asked))
         for row, found in zip(rows, _trace(crop.photo, after, filters), strict=True):
             if found.runs is not None and found.runs.area:

@@ -60,6 +60,11 @@ class Prompts:
         """True for boxes, False for points and for no prompts."""
         return bool(len(self)) and int(self.labels[0, 0]) == 2
 
+    @property
+    def places_px(self) -> np.ndarray:
+        """The first point of each, (N, 2) XY, or its box, (N, 4) XYXY, in original pixels."""
+        return self.coords_px[:, :2].reshape(-1, 4) if self.are_boxes else self.coords_px[:, 0]
+
     def __len__(self) -> int:
         return len(self.coords_px)
 

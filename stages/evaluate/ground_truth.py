@@ -127,9 +127,8 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         decoded = decode_passing(photo, prompts[part], multimask=True)
         logits = decoded.logits
         if head is not None:
-            corners = 2 if prompts.are_boxes else 1
-            asked = prompts.coords_px[part][decoded.index[:, 0].cpu().numpy(), :corners]
-            logits = redraw(head, photo, logits, torch.from_numpy(asked).reshape(-1, 2 * corners))
+            asked = prompts[part][decoded.index[:, 0].cpu().numpy()]
+            logits = redraw(head, photo, logits, torch.from_numpy(asked.places_px))
         masks = (upscale(photo, logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
