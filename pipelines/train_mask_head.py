@@ -61,7 +61,8 @@ def run(arguments: Arguments) -> int:
     with checking_input():
         arguments.check_out("mask_head.safetensors")
         sources = tuple(tuple(list_shards(data)) for data in arguments.data)
-        job = MaskHeadJob(sources, arguments.recipe, arguments.shares, arguments.checkpoint, arguments.start)
+        given = {name: getattr(arguments, name) for name in ("recipe", "shares", "checkpoint", "start")}
+        job = MaskHeadJob(sources=sources, **given)
         make = partial(mask_head_task, job)
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)

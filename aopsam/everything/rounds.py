@@ -115,7 +115,7 @@ class PhotoRun:
         the best alone where the options ask for one mask a prompt."""
         scores = None
         if self.scorer is not None:
-            scores = self.scorer.score(crop.photo, prompts, decoded)
+            scores = self.scorer.score(crop.photo, prompts, decoded, anywhere=True)
             passed = scores >= (self.options.score_thresh or 0.0)
             there = passed.to(decoded.index.device)
             decoded = replace(decoded, index=decoded.index[there], logits=decoded.logits[there])

@@ -29,6 +29,7 @@ from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import Thresholds, thresholds_of
+from aopsam.sam.things import MOST, thing_head_of
 
 MOST_SIGMA = 64.0
 """Widest smoothing, in cells of the map's 256 a side; wider than this nothing is left of it."""
@@ -61,6 +62,9 @@ class AutoPrompts(Strategy):
     (C > k · T_elim) or `equation` (C > T_elim), `relative` (`scaled`, whatever the level of the model's IoU estimates);
     or `diverse` (of what is sampled and the centres of the bundled detector's boxes, those unlike the ones chosen
     before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
+    things: Annotated[int, Limits(0, MOST)] = 30
+    """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each, the surest; part of
+    `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py)."""
     max_decoded: Count | None = None
     """Prompts decoded on one photo at most. Under `diverse` that many are decoded, if there are as many places
     (some 380); the other rules end with what is sampled."""
@@ -105,28 +109,44 @@ class AutoPrompts(Strategy):
         return self.adaptive_filtering and self.elimination == "diverse"
 
     def weights(self) -> dict[str, dict[str, str]]:
-        """Name the predictor's weights, and the detector's if there is one."""
+        """Name the predictor's weights, the detector's if there is one, and the thing head's if things are decoded."""
         predictor = self.proposer.predictor
         used = {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
-        return used if self.boxes is None else used | {"detector": self.boxes.weights()}
+        if self.boxes is not None:
+            used["detector"] = self.boxes.weights()
+        head = thing_head_of(self.proposer.reads) if self.things else None
+        return used if head is None else used | {"things": {"sam": head.sam, "sha256": head.sha256}}
 
     def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
-        """Yield all prompts in one round; under the rules that look at masks, rounds of `round_size`."""
-        read = photo if self.boxes is None else self.proposer.source(photo)  # once for both
+        """Yield things in a round of their own, then all points in one; under the rules that look at masks, rounds of
+        `round_size`."""
+        read = self.proposer.source(photo) if self.boxes is not None or self.things else photo  # once for all
         confidence = self.proposer.confidence(read)
         fates.show(confidence)
+        things, decoded = self._boxes_of_things(read), None
+        if len(things):
+            decoded = yield things
         waiting = self._places(photo, confidence, read)
         if self.is_diverse:
-            yield self._diverse(photo, waiting)
+            most = self.max_prompts if self.max_decoded is None else self.max_decoded - len(things)
+            yield self._diverse(photo, waiting, min(self.max_prompts, most))
             return
         waiting = waiting[: self.max_prompts]
-        budget = len(waiting) if self.max_decoded is None else self.max_decoded
+        budget = len(waiting) if self.max_decoded is None else self.max_decoded - len(things)
         if not self.adaptive_filtering:
             yield waiting[:budget]
             fates.drop(waiting[budget:], OVER_BUDGET)
             return
         rule = self._covered if self.elimination == "covered" else self._resembling
-        yield from rule(photo, waiting, budget, fates)
+        yield from rule(photo, waiting, budget, fates, decoded)
+
+    def _boxes_of_things(self, read: EncodedPhoto) -> Prompts:
+        """Return the boxes of the surest things of the photo as it was read; none where no thing head belongs to that
+        SAM."""
+        most = min(self.things, self.max_decoded or self.things)
+        if not most or read.things is None:
+            return Prompts.from_boxes(np.zeros((0, 4), np.float32))
+        return Prompts.from_boxes(read.things.boxes_px[:most].numpy(), read.things.scores[:most].numpy())
 
     def _places(self, photo: EncodedPhoto, confidence: np.ndarray, read: EncodedPhoto) -> Prompts:
         """Return the sampled points by falling confidence, then centres of the boxes of the photo as it was read."""
@@ -141,7 +161,7 @@ class AutoPrompts(Strategy):
             xy, values = component_peaks(confidence, threshold=self.sampling.threshold)
         return Prompts.from_points((xy + 0.5) * [width / confidence.shape[1], height / confidence.shape[0]], values)
 
-    def _diverse(self, photo: EncodedPhoto, places: Prompts) -> Prompts:
+    def _diverse(self, photo: EncodedPhoto, places: Prompts, most: int) -> Prompts:
         """Return places where the map is confident, each with features unlike those of the places before it."""
         rows, columns = photo.content_cells
         features = features_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
@@ -149,38 +169,41 @@ class AutoPrompts(Strategy):
             torch.from_numpy(places.confidence).to(features),
             torch.from_numpy(places.coords_px[:, 0]).to(features) / max(photo.hw),
             features,
-            most=min(self.max_prompts, self.max_decoded or self.max_prompts),
+            most=most,
             least_value=0.0 if self.max_decoded else self.least_value * float(places.confidence.mean()),
         )
         return places[order.numpy()]
 
     def _covered(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates, decoded: Decoded | None
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that lie in kept masks and have similar features."""
         rows, columns = photo.content_cells
         embedding = photo.embedding[0, :, :rows, :columns].float()
         counts = np.zeros(len(waiting), np.int64)
         while len(waiting) and budget:
-            size = min(self.round_size, budget)
-            decoded = yield waiting[:size]
-            waiting, counts, budget = waiting[size:], counts[size:], budget - size
+            if decoded is None:
+                size = min(self.round_size, budget)
+                decoded = yield waiting[:size]
+                waiting, counts, budget = waiting[size:], counts[size:], budget - size
             cells, points = masks_on_cells(photo, decoded.kept_logits), self._on_cells(photo, waiting)
             inside = inside_masks(photo, decoded.kept_logits, waiting.coords_px[:, 0], photo.model.mask_threshold)
             counts = counts + cover_count(embedding, cells, points, inside, self.likeness).cpu().numpy()
             stays = counts < self.times
             fates.drop(waiting[~stays], "lies in kept masks and resembles them")
-            waiting, counts = waiting[stays], counts[stays]
+            waiting, counts, decoded = waiting[stays], counts[stays], None
         fates.drop(waiting, OVER_BUDGET)
 
     def _resembling(
-        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates
+        self, photo: EncodedPhoto, waiting: Prompts, budget: int, fates: Fates, decoded: Decoded | None
     ) -> Generator[Prompts, Decoded, None]:
         """Yield rounds; after each, drop prompts that resemble the mean of all kept masks (AoP-SAM, Eq. 1 to 3)."""
         rows, columns = photo.content_cells
         of_the_model = Thresholds() if self.elimination == "relative" else thresholds_of(photo.model)
         k = of_the_model.elimination_k if self.k is None else self.k
         seen = AdaptiveFilter(photo.embedding[0, :, :rows, :columns].float())
+        if decoded is not None:
+            seen.add(masks_on_cells(photo, decoded.kept_logits))
         while len(waiting) and budget:
             size = min(self.round_size, budget)
             decoded = yield waiting[:size]

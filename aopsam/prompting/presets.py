@@ -44,6 +44,7 @@ PRESETS: dict[str, Preset] = {
         strategy="aop",
         options={
             "elimination": "scaled",
+            "things": 0,
             "k": 1.3,  # the paper's, for any SAM; `aop(elimination=scaled)` takes the model's own
             "smoothing_sigma": 2.0,
             "spacing": 6,  # Table 3c; the text says 2

@@ -20,6 +20,7 @@ from aopsam.sam.fast_decoder import PromptedDecoder
 from aopsam.sam.hq_decoder import HqMaskDecoder, PromptedHqDecoder
 from aopsam.sam.hugging_face import HuggingFaceSam
 from aopsam.sam.model import StretchedSam
+from aopsam.sam.things import Things, find_things, thing_head_of
 
 SUBCELLS = 4
 """Positions of a low-resolution mask per cell of the embedding, to each side."""
@@ -41,6 +42,7 @@ class EncodedPhoto:
         finer: further inputs of SAM 2's decoder, (1, C', 2h, 2w) and (1, C'', 4h, 4w), or of HQ-SAM's, the latter.
         queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
         features: of `tiny`'s encoder, for its mask head: (1, C', 4h, 4w), see `TinyEncoder.with_features`.
+        trunk: of `tiny`'s encoder, for its thing head: (1, C', 2h, 2w), see there.
     """
 
     rgb: np.ndarray
@@ -50,6 +52,7 @@ class EncodedPhoto:
     finer: tuple[torch.Tensor, ...] = ()
     queries_keys: Mapping[Head, torch.Tensor] = field(default_factory=dict)
     features: torch.Tensor | None = None
+    trunk: torch.Tensor | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -92,6 +95,13 @@ class EncodedPhoto:
         side = SUBCELLS * self.embedding.shape[-1]
         square, shown = self.enlarged
         return Resampling((rows, columns), side, square, shown, self.hw)
+
+    @cached_property
+    def things(self) -> Things | None:
+        """The things in the photo; None where no thing head belongs to the model."""
+        if self.trunk is None or (head := thing_head_of(self.model)) is None:
+            return None
+        return find_things(head, self.trunk, self.input_hw, self.hw)
 
     @property
     def enlarged(self) -> tuple[int, tuple[int, int]]:
@@ -150,11 +160,11 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
         encoder = getattr(model.image_encoder, "with_features", model.image_encoder)
         encoded = encoder(pixels.to(_dtype(model.image_encoder, pixels.dtype)))
     levels = [level.to(pixels.dtype) for level in (encoded if isinstance(encoded, tuple | list) else [encoded])]
-    finer, features = [], []
+    finer, others = [], []
     if isinstance(model, Sam2 | HuggingFaceSam):
         embeddings, *finer = model.levels(*levels)
     else:
-        embeddings, *features = levels
+        embeddings, *others = levels
     return [
         EncodedPhoto(
             rgb,
@@ -163,7 +173,7 @@ def _encode(model: Sam, photos: Sequence[np.ndarray]) -> list[EncodedPhoto]:
             inputs_hw[i],
             tuple(level[i : i + 1] for level in finer),
             {head: of_all.chunk(len(photos), dim=1)[i] for head, of_all in kept.items()},
-            features[0][i : i + 1] if features else None,
+            *(level[i : i + 1] for level in others),
         )
         for i, rgb in enumerate(photos)
     ]

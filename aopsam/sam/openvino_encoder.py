@@ -54,7 +54,7 @@ class OpenVINOEncoder(nn.Module):
         return self.with_features(x)[0]
 
     def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the embedding, and `tiny`'s features as `TinyEncoder.with_features` does; of others the embedding."""
+        """Return the embedding, and of `tiny` what else `TinyEncoder.with_features` gives."""
         photos = [
             self._request.infer([photo.float().cpu().numpy()], share_outputs=False).to_tuple() for photo in x.split(1)
         ]
@@ -62,7 +62,7 @@ class OpenVINOEncoder(nn.Module):
 
 
 class _WithFeatures(nn.Module):
-    """`tiny`'s encoder, whose forward pass returns the features, too."""
+    """`tiny`'s encoder, whose forward pass returns all that `with_features` gives."""
 
     def __init__(self, encoder: TinyEncoder) -> None:
         super().__init__()

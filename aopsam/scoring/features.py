@@ -1,4 +1,5 @@
-"""Measure masks for a scorer: 23 numbers each of low-resolution logits, shape, prompt and SAM's estimates."""
+"""Measure masks for a scorer: 26 numbers each of low-resolution logits, shape, prompt, SAM's estimates, and the things
+that lie there."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import torch
 from aopsam.sam.decode import DecodedMasks
 from aopsam.sam.encode import SUBCELLS, EncodedPhoto
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.things import Things
 
 FEATURES = (
     *("estimate", "better_estimates", "behind_best"),
@@ -14,6 +16,7 @@ FEATURES = (
     *("side", "log_area", "of_box", "compactness", "width", "height", "at_border"),
     *("sure_inside", "sure_outside", "mean_inside", "unsure"),
     *("off_centre", "first", "second", "third", "is_box", "fills_box"),
+    *("is_thing", "in_thing", "around_thing"),
 )
 """Names of the numbers of a mask, in order; logits count in units of the model's own scale."""
 
@@ -42,8 +45,10 @@ def mask_features(photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) 
     own = estimates[number, alternative]
     scale = torch.tensor([columns / photo.hw[1], rows / photo.hw[0]])
     coords = (torch.from_numpy(prompts.coords_px[:, :2]) * scale).to(device)[number]
+    things = Things(torch.zeros(0, 4), torch.zeros(0)) if photo.things is None else photo.things
+    things = Things((things.boxes_px * scale.repeat(2)).to(device), things.scores.to(device))
     parts = [
-        _of_maps(some, place, prompts.are_boxes)
+        _of_maps(some, place, prompts.are_boxes, things)
         for some, place in zip(logits.split(MASKS_AT_ONCE), coords.split(MASKS_AT_ONCE), strict=True)
     ]
     shape = torch.cat(parts) if parts else logits.new_zeros(0, len(FEATURES) - 7)
@@ -52,10 +57,10 @@ def mask_features(photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) 
         own,
         (estimates[number] > own[:, None]).sum(1),
         own - estimates[number].amax(1) if len(number) else own,
-        *shape[:, :-1].unbind(1),
+        *shape[:, :-4].unbind(1),
         *(several * (alternative == which) for which in range(3)),
         torch.full_like(own, prompts.are_boxes),
-        shape[:, -1],
+        *shape[:, -4:].unbind(1),
     ]
     return torch.stack([value.float() for value in values], dim=1)
 
@@ -70,9 +75,9 @@ def shown_on_maps(photo: EncodedPhoto) -> tuple[int, int]:
     return rows, columns
 
 
-def _of_maps(logits: torch.Tensor, coords: torch.Tensor, are_boxes: bool) -> torch.Tensor:
+def _of_maps(logits: torch.Tensor, coords: torch.Tensor, are_boxes: bool, things: Things) -> torch.Tensor:
     """Measure the maps of K masks (K, h, w) of prompts at (K, 2, 2) XY: FEATURES from `stable_half` to `off_centre`,
-    and `fills_box`."""
+    and from `fills_box` on. Boxes of things are in places of the maps, too."""
     height, width = logits.shape[1:]
     filled = logits > 0
     mask, around = filled.float(), (_grown(filled) & ~filled).float()
@@ -102,9 +107,24 @@ def _of_maps(logits: torch.Tensor, coords: torch.Tensor, are_boxes: bool) -> tor
             (logits.abs() < 1).sum((1, 2)) / some,
             ((centre_x - place[:, 0]).square() + (centre_y - place[:, 1]).square()).sqrt() / some.sqrt(),
             are_boxes * area / asked,
+            *_on_things(torch.stack([left, top, right, bottom], dim=1), things),
         ],
         dim=1,
     )
+
+
+def _on_things(boxes: torch.Tensor, things: Things) -> list[torch.Tensor]:
+    """Compare the boxes (K, 4) of masks with those of things: the most, of all things, of a thing's score times the IoU
+    of both boxes, times the share of the mask's that lies in the thing's, and times that of the thing's in the mask's;
+    (K,) each."""
+    if not len(things.scores):
+        return [torch.zeros_like(boxes[:, 0])] * 3
+    low = torch.maximum(boxes[:, None, :2], things.boxes_px[:, :2])
+    high = torch.minimum(boxes[:, None, 2:], things.boxes_px[:, 2:])
+    both = (high - low).clamp_min(0).prod(2)
+    own, others = ((sides[:, 2:] - sides[:, :2]).prod(1).clamp_min(1) for sides in (boxes, things.boxes_px))
+    shares = both / (own[:, None] + others - both), both / own[:, None], both / others
+    return [(share * things.scores).amax(1) for share in shares]
 
 
 def _grown(mask: torch.Tensor) -> torch.Tensor:

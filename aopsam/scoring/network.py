@@ -12,6 +12,9 @@ from aopsam.sam.prompts import Prompts
 from aopsam.scoring.features import FEATURES, mask_features
 
 HIDDEN = 64
+THING_EVIDENCE = 1.5
+"""Added to the logit, times `is_thing`, where prompts lie anywhere: there most masks are of nothing that was annotated,
+other than in training, and what speaks for an object weighs more (benchmarks/LOG.md has 0 to 6)."""
 FARTHEST = 5.0
 """Standard deviations from the mean of training beyond which a number says no more."""
 
@@ -49,7 +52,19 @@ class MaskScorer(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def score(self, photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) -> torch.Tensor:
-        """Return the score (K,) float32 in [0, 1] of the K decoded masks of a photo, on the CPU."""
+    def score(
+        self, photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks, *, anywhere: bool = False
+    ) -> torch.Tensor:
+        """Return the score (K,) float32 in [0, 1] of the K decoded masks of a photo, on the CPU.
+
+        Args:
+            photo: the encoded photo.
+            prompts: the N prompts that were decoded.
+            decoded: their masks.
+            anywhere: whether the prompts lie anywhere, as in everything mode, or on objects that were asked for.
+        """
+        features = mask_features(photo, prompts, decoded).to(self.mean.device)
         with as_loaded(self):
-            return self(mask_features(photo, prompts, decoded).to(self.mean.device)).sigmoid().cpu()
+            logits = self(features)
+        evidence = THING_EVIDENCE * anywhere * features[:, FEATURES.index("is_thing")]
+        return (logits + evidence).sigmoid().cpu()

@@ -20,11 +20,10 @@ from aopsam.mask_head.network import SIDE, MaskHead, Seen
 from aopsam.training.annotated import Annotated
 from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.decode import decode, window_pe
+from aopsam.training.frames import FrameTask
 from aopsam.training.losses import dice_loss, mask_iou
-from aopsam.training.memory import DrawnPhotos, KeptPhotos
-from aopsam.training.pool import Pool
 from aopsam.training.recipes import MaskHeadRecipe
-from aopsam.training.task import Task, Validation, cosine
+from aopsam.training.task import Validation
 from aopsam.training.views import normalised
 from aopsam.training.windows import Batch, make_batch
 
@@ -72,7 +71,7 @@ def make_examples(sam: Sam, head: MaskHead, batch: Batch, recipe: MaskHeadRecipe
     """
     with torch.no_grad(), recipe.mixed(batch.rgb.device):
         squares = normalised(sam, batch.rgb, batch.inside.flip(1))
-        embeddings, features = sam.image_encoder.with_features(squares)
+        embeddings, features, *_ = sam.image_encoder.with_features(squares)
         logits, _ = decode(sam, embeddings, window_pe(sam, batch.cells, *embeddings.shape[-2:]), batch.prompts)
     with recipe.mixed(batch.rgb.device):
         projected = head.project(features)
@@ -108,12 +107,11 @@ def _joined(found: Sequence[Examples]) -> Examples:
     return Examples(seen, *others)
 
 
-class MaskHeadTask(Task):
+class MaskHeadTask(FrameTask):
     """Training of a mask head behind a frozen `tiny`."""
 
     recipe: MaskHeadRecipe
     model: MaskHead
-    pool: Pool
 
     def __init__(
         self,
@@ -135,13 +133,7 @@ class MaskHeadTask(Task):
             shares: how often a photo of each source is drawn, relative to the others; by default all alike.
             start: weights to begin with.
         """
-        self.photos, self.recipe, self.held_out = KeptPhotos(photos), recipe, KeptPhotos([held_out])
-        self.pool = Pool(photos, recipe.frames)
-        self._shares = shares or [1.0] * len(photos)
-        self._kept = self.photos
-        self._drawn = DrawnPhotos(self._kept, self._shares)
-        self.sam = sam.eval().requires_grad_(False)
-        self.heads = nn.ModuleList()
+        super().__init__(photos, recipe, sam, held_out, shares)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = MaskHead()
@@ -149,26 +141,19 @@ class MaskHeadTask(Task):
             self.model.load_state_dict(start.state_dict())
         self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
 
-    def __len__(self) -> int:
-        return -(-len(self.photos) // self.recipe.frames)
-
-    def batch(self, index: int) -> Batch:
-        """Return whole frames, each with its prompts."""
-        gone = self.pool.move(index)
-        if gone is not None:
-            self._kept = self._kept.moved(self.pool.sources, gone)
-            self._drawn = DrawnPhotos(self._kept, self._shares)
-        return _frames(self._drawn, np.random.default_rng([self.recipe.seed, 2, index]), self.recipe)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Make AdamW."""
-        group = {"params": list(self.model.parameters()), "part": "head"}
-        return torch.optim.AdamW([group], lr=0.0, betas=(0.9, 0.99), weight_decay=self.recipe.weight_decay)
-
-    def rates(self, step: int) -> Mapping[str, float]:
-        """Return the learning rate of an update, one for all parameters."""
+    def frames(self, photos: Sequence[Annotated], rng: np.random.Generator) -> Batch:
+        """Cut frames with their prompts out of photos."""
         recipe = self.recipe
-        return {"head": recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)}
+        return make_batch(
+            photos,
+            rng,
+            windows=recipe.frames,
+            size_px=FRAME_PX,
+            frame_px=FRAME_PX,
+            prompts=recipe.prompts,
+            scale=recipe.scale,
+            box_share=recipe.box_share,
+        )
 
     def loss(
         self, batch: Batch, step: int, generator: torch.Generator
@@ -193,7 +178,7 @@ class MaskHeadTask(Task):
             return None
         figures: dict[str, list[torch.Tensor]] = {}
         for number in range(2 * len(self.held_out)):
-            frames = _frames(self.held_out, np.random.default_rng([7, number]), self.recipe)
+            frames = self.frames(self.held_out, np.random.default_rng([7, number]))
             frames = frames.to(next(model.parameters()).device)
             found = make_examples(self.sam, model, frames, self.recipe)
             if found is None:
@@ -205,16 +190,3 @@ class MaskHeadTask(Task):
         means = {name: float(torch.cat(parts).mean()) for name, parts in figures.items() if len(torch.cat(parts))}
         after = [value for name, value in means.items() if name.endswith("after")]
         return Validation(float(np.mean(after)), means) if after else None
-
-
-def _frames(photos: Sequence[Annotated], rng: np.random.Generator, recipe: MaskHeadRecipe) -> Batch:
-    return make_batch(
-        photos,
-        rng,
-        windows=recipe.frames,
-        size_px=FRAME_PX,
-        frame_px=FRAME_PX,
-        prompts=recipe.prompts,
-        scale=recipe.scale,
-        box_share=recipe.box_share,
-    )

@@ -111,6 +111,8 @@ class ScorerRecipe:
     """Share of those masks that are asked for by a box, too."""
     free: Annotated[int, Limits(0)] = 16
     """Points anywhere on a photo that is annotated all over."""
+    things: Annotated[int, Limits(0)] = 8
+    """Boxes of the surest things on such a photo, where a thing head belongs to the SAM."""
     steps: Count = 3000
     """Updates of 256 masks."""
     learning_rate: float = 1e-3
@@ -149,6 +151,32 @@ class MaskHeadRecipe(Recipe):
     cross_entropy: float = 0.5
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThingHeadRecipe(Recipe):
+    """Hyper-parameters of a thing head.
+
+    Attributes:
+        frames: frames of one batch.
+        scale: smallest and largest size of a photo relative to the frame.
+        learning_rate: peak learning rate of AdamW; after a linear warm-up it falls along a cosine to 0.
+        warmup: updates of the warm-up.
+        weight_decay: AdamW's.
+        distances: weight of the divergence of distances; that of scores is 1.
+        boxes: weight of 1 - GIoU of the boxes.
+    """
+
+    steps: Count = 1000
+    average: Share = 0.995
+    frames: Count = 8
+    scale: tuple[float, float] = (0.6, 1.6)
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    distances: float = 0.5
+    boxes: float = 2.0
+    clip: float | None = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Examples:
     Attributes:
         features: (K, len(FEATURES)) float32.
         iou: (K,) float32, the best IoU with any annotated mask of the photo.
-        asked_iou: (K,) float32, IoU with the mask that was asked for; NaN for points anywhere.
+        asked_iou: (K,) float32, IoU with the mask that was asked for; NaN for points anywhere and for things.
     """
 
     features: torch.Tensor
@@ -52,13 +52,14 @@ class Examples:
 def make_examples(sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, sparse: bool) -> list[Examples]:
     """Prompt a SAM on an annotated photo; measure its masks at their low resolution.
 
-    Points lie at the deepest place of a mask in six cases of ten, else anywhere in it.
+    Points lie at the deepest place of a mask in six cases of ten, else anywhere in it; boxes are those of masks, and of
+    things that the SAM's thing head finds.
 
     Args:
         sam: in eval mode.
         photo: the photo and its masks.
         recipe: how many prompts, and the seed.
-        sparse: whether there are objects without annotation, so that points anywhere would teach nothing.
+        sparse: whether there are objects without annotation, so that points anywhere and things would teach nothing.
 
     Returns:
         Examples of points and of boxes; all three masks of each prompt.
@@ -73,6 +74,8 @@ def make_examples(sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, spar
     boxed = asked[rng.random(len(asked)) < recipe.boxes]
     boxes = np.array([rle.bbox_xywh(photo.rles[index]) for index in boxed], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
+    if not sparse and encoded.things is not None:
+        boxes = np.concatenate([boxes, encoded.things.boxes_px[: recipe.things].numpy()])
     truths: torch.Tensor | None = None
     found = []
     for prompts, wanted in ((Prompts.from_points(np.array(points)), asked), (Prompts.from_boxes(boxes), boxed)):
@@ -174,7 +177,7 @@ def choose_scorer_thresholds(
         height, width = photo.rgb.shape[:2]
         prompts = Prompts.from_points(build_point_grid(GRID) * [width, height])
         decoded = decode_passing(encoded, prompts, multimask=True)
-        scores = scorer.score(encoded, prompts, decoded)
+        scores = scorer.score(encoded, prompts, decoded, anywhere=True)
         masks = decoded.logits.cpu() > sam.mask_threshold
         filled = masks.flatten(1).any(1)
         kept = scores[filled][box_nms(low_resolution_boxes(masks[filled]), scores[filled], BOX_NMS)]

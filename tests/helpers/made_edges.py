@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from aopsam.sam.encoders.nanodet import Trunk
+from aopsam.sam.things import ThingHead
 from aopsam.training.hed import Hed
 from schemas.edge_maps import SCHEMA
 from stages.edge_maps.files import encode_edges, write_edge_maps
@@ -24,10 +26,11 @@ def save_random_hed(path: Path) -> Path:
 
 
 def save_random_nanodet(path: Path) -> Path:
-    """The trunk's weights, and one more, as the published file has."""
+    """NanoDet-g under its published names."""
     torch.manual_seed(0)
-    own = {name: tensor.half() for name, tensor in Trunk().state_dict().items()}
-    save_file(own | {"lateral.0.weight": torch.zeros(1)}, path)
+    head = {name: tensor for name, tensor in ThingHead().state_dict().items() if name.startswith(("lateral", "heads"))}
+    published = {re.sub(r"^(heads\.\d)\.2\.", r"\1.1.", name): tensor for name, tensor in head.items()}
+    save_file({name: tensor.half() for name, tensor in (Trunk().state_dict() | published).items()}, path)
     return path
 
 

@@ -24,6 +24,7 @@ PIPELINES = {
     "train_sam": "--data {at}/s.tar --edges {at}/edges --unlabelled {at}/photos --trunk {at}/nanodet.safetensors"
     " --out {at}/sam --steps 1 --dense-steps 0 --windows 1",
     "train_mask_head": "--data {at}/s.tar --out {at}/head --steps 1 --frames 1 --prompts 4",
+    "train_things": "--data {at}/s.tar --teacher {at}/nanodet.safetensors --out {at}/things --steps 1 --frames 1",
     "train_scorer": "--data {at}/s.tar --photos 2 --prompts 2 --free 1 --steps 5 --out {at}/scorer",
     "distill_encoder": "--method decoupled --teacher tiny --student tiny --picture-px 64 --batch 1 --steps 1"
     " --data {at}/photos --out {at}/student",

@@ -31,6 +31,7 @@ FLAGS = {
     "train_predictor": ["--data", "maps"],
     "train_sam": ["--data", "s.tar"],
     "train_scorer": ["--data", "s.tar"],
+    "train_things": ["--data", "s.tar", "--teacher", "nanodet.safetensors"],
 }
 WRITTEN = {
     "browse_labels": "index.html",
@@ -51,6 +52,7 @@ WRITTEN = {
     "train_predictor": "predictor.safetensors",
     "train_sam": "tiny.safetensors",
     "train_scorer": "scorer.safetensors",
+    "train_things": "things.safetensors",
 }
 
 
@@ -97,6 +99,7 @@ FOLDERS = {
     "train_predictor": ["train", "tensorboard"],
     "train_sam": ["train", "tensorboard"],
     "train_scorer": ["parts"],
+    "train_things": ["train", "tensorboard"],
 }
 FILES = {
     "build_edge_maps": ["sheet.png"],

@@ -110,16 +110,18 @@ class TinyEncoder(nn.Module):
 
     def embed(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the embedding of photos (B, 3, H, W), and the (B, 1, H / 4, W / 4) logits of an edge."""
-        return self._encode(x)[:2]
+        embedding, edges, *_ = self._encode(x)
+        return embedding, edges
 
-    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embedding of photos (B, 3, H, W), and what its descriptors were made from: (B, FEATURES, H / 4,
-        W / 4), the top-down path and the averages up to edges."""
-        embedding, _, features = self._encode(x)
-        return embedding, features
+    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the embedding of photos (B, 3, H, W), and what two heads read: (B, FEATURES, H / 4, W / 4), the
+        top-down path and the averages up to edges, for the mask head, and (B, MID, H / 8, W / 8), the trunk's map, for
+        the thing head."""
+        embedding, _, features, at8 = self._encode(x)
+        return embedding, features, at8
 
-    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        stem, at4, at16 = self._context(x)
+    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        stem, at4, at16, trunk8 = self._context(x)
         edges = self.edge(F.leaky_relu(self.edge_fine(stem) + self.edge_coarse(at4), LEAK))
         regions = self.regions(at4, x, edges.float().sigmoid())
         fine = self.pack(at4) + self.pack_regions(regions)
@@ -129,20 +131,21 @@ class TinyEncoder(nn.Module):
         context = self.norm(self.neck(torch.cat([at16, detail], dim=1)))
         first, second = F.pixel_unshuffle(descriptor, 4).chunk(2, dim=1)
         embedding = torch.cat([context[:, : CONTEXT // 2], first, context[:, CONTEXT // 2 :], second], dim=1)
-        return embedding, edges, torch.cat([at4, regions], dim=1)
+        return embedding, edges, torch.cat([at4, regions], dim=1), trunk8
 
-    def _context(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the trunk's stem at stride 2, and the top-down path at strides 4 and 16."""
-        stem, (at4, at8, at16, at32) = self.trunk(x)
+    def _context(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the trunk's stem at stride 2, the top-down path at strides 4 and 16, and the trunk's map at stride
+        8."""
+        stem, (at4, trunk8, at16, at32) = self.trunk(x)
         height, width = at16.shape[-2:]
         at16 = F.relu(self.skip16(at16) + _twice(self.lateral16(at32))[..., :height, :width])
         tokens = at16.flatten(2).transpose(1, 2)
         for block in self.blocks:
             tokens = block(tokens)
         at16 = tokens.transpose(1, 2).unflatten(2, (height, width))
-        at8 = self.merge8(F.relu(self.skip8(at8) + _twice(self.lateral8(at16))))
+        at8 = self.merge8(F.relu(self.skip8(trunk8) + _twice(self.lateral8(at16))))
         at4 = self.merge4(F.relu(self.skip4(at4) + self.fine4(stem) + _twice(self.lateral4(at8))))
-        return stem, at4, at16
+        return stem, at4, at16, trunk8
 
 
 def descriptors(embedding: torch.Tensor) -> torch.Tensor:

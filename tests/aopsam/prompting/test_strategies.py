@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def photo(tiny: Sam, scene: np.ndarray) -> EncodedPhoto:
 
 
 def _all_points(name: str, photo: EncodedPhoto, **options: object) -> np.ndarray:
+    options = {"things": 0} | options if name == "aop" else options
     (prompts,) = make_strategy(name, photo.model, **options).rounds(photo, Fates())
     return prompts.coords_px[:, 0]
 
@@ -71,7 +73,7 @@ def _peaks(photo: EncodedPhoto) -> int:
 )
 def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto, rule: str, reason: str) -> None:
     options = {"round_size": 4, "threshold": 0.0, "spacing": 1, "times": 1, "elimination": rule}
-    sizes, dropped = _run(make_strategy("aop", photo.model, **options), photo, iou=0.3)
+    sizes, dropped = _run(make_strategy("aop", photo.model, things=0, **options), photo, iou=0.3)
     assert len(sizes) > 1
     assert max(sizes) <= 4
     assert sum(sizes) + dropped.total() == _peaks(photo)
@@ -81,7 +83,7 @@ def test_aop_rounds_account_for_every_prompt(photo: EncodedPhoto, rule: str, rea
 def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
     def decoded(**options: object) -> int:
         options = {"elimination": "covered", "threshold": 0.0, "spacing": 1, "round_size": 4} | options
-        return sum(_run(make_strategy("aop", photo.model, **options), photo, 0.8)[0])
+        return sum(_run(make_strategy("aop", photo.model, things=0, **options), photo, 0.8)[0])
 
     assert decoded(elimination="equation") <= decoded(elimination="scaled")
     assert decoded(likeness=-1.0, times=1) < decoded(likeness=1.1, times=1)
@@ -89,21 +91,25 @@ def test_a_lower_bar_drops_more(photo: EncodedPhoto) -> None:
 
 
 def test_aop_without_filtering_is_one_round_by_falling_confidence(photo: EncodedPhoto) -> None:
-    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=2)
+    strategy = make_strategy("aop", photo.model, things=0, adaptive_filtering=False, threshold=0.0, spacing=2)
     (prompts,) = strategy.rounds(photo, Fates())
     assert (np.diff(prompts.confidence) <= 0).all()
     assert len(prompts) > 5
 
 
 def test_aop_caps_its_prompts(photo: EncodedPhoto) -> None:
-    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5)
+    strategy = make_strategy(
+        "aop", photo.model, things=0, adaptive_filtering=False, threshold=0.0, spacing=1, max_prompts=5
+    )
     (prompts,) = strategy.rounds(photo, Fates())
     assert len(prompts) == 5
 
 
 def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: EncodedPhoto) -> None:
     def chosen(**options: object) -> Prompts:
-        (prompts,) = make_strategy("aop", photo.model, elimination="diverse", **options).rounds(photo, Fates())
+        (prompts,) = make_strategy("aop", photo.model, things=0, elimination="diverse", **options).rounds(
+            photo, Fates()
+        )
         return prompts
 
     free, ten, many = chosen(), chosen(max_decoded=10), chosen(max_decoded=300)
@@ -121,14 +127,50 @@ def test_aop_chooses_confident_places_in_one_round_and_within_a_budget(photo: En
 )
 def test_aop_keeps_its_budget_under_every_rule(photo: EncodedPhoto, options: dict[str, object]) -> None:
     budget = {"max_decoded": 6, "threshold": 0.0, "spacing": 1, "round_size": 4}
-    sizes, dropped = _run(make_strategy("aop", photo.model, **options, **budget), photo, iou=0.3)
+    sizes, dropped = _run(make_strategy("aop", photo.model, things=0, **options, **budget), photo, iou=0.3)
     assert sum(sizes) == 6
     assert dropped["beyond max_decoded"] > 0
     assert sum(sizes) + dropped.total() == _peaks(photo)
 
 
+@pytest.mark.parametrize("rule", ["covered", "scaled", "diverse"])
+def test_aop_asks_for_the_surest_things_first(photo: EncodedPhoto, rule: str) -> None:
+    assert photo.things is not None
+    options = {"elimination": rule, "things": 3, "max_decoded": 8, "threshold": 0.0, "spacing": 1, "round_size": 4}
+    strategy = make_strategy("aop", photo.model, **options)
+    rounds = strategy.rounds(photo, Fates())
+    asked = [next(rounds)]
+    assert asked[0].are_boxes
+    assert asked[0].places_px == pytest.approx(photo.things.boxes_px[:3].numpy())
+    assert asked[0].confidence == pytest.approx(photo.things.scores[:3].numpy())
+    decoded = Decoded(asked[0], torch.full((3, 1), 0.5), torch.full((1, 96, 128), -1.0))
+    for prompts in iter(lambda: _next(rounds, decoded), None):
+        assert not prompts.are_boxes
+        asked.append(prompts)
+    assert sum(map(len, asked)) == 8
+    assert {"predictor", "things"} <= set(strategy.weights())
+    strategy = make_strategy("aop", photo.model, **options | {"max_decoded": 2})
+    (only,) = (prompts for prompts in strategy.rounds(photo, Fates()) if len(prompts))
+    assert only.are_boxes
+    assert len(only) == 2
+
+
+def _next(rounds: Generator[Prompts, Decoded, None], decoded: Decoded) -> Prompts | None:
+    try:
+        return rounds.send(decoded)
+    except StopIteration:
+        return None
+
+
+def test_the_bundled_tiny_finds_things_for_another_sam(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
+    first = next(make_strategy("aop", small_sam, things=3).rounds(encode(small_sam, scene), Fates()))
+    own = encode(tiny, scene).things
+    assert own is not None
+    assert first.places_px == pytest.approx(own.boxes_px[:3].numpy(), rel=1e-3, abs=0.1)
+
+
 def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPhoto) -> None:
-    options = {"adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
+    options = {"things": 0, "adaptive_sampling": False, "threshold": 0.05, "max_decoded": 100}
     (chosen,) = make_strategy("aop", photo.model, **options, elimination="diverse").rounds(photo, Fates())
     (all_of_them,) = make_strategy("aop", photo.model, **options, adaptive_filtering=False).rounds(photo, Fates())
     assert 0 < len(chosen) < 100
@@ -136,7 +178,7 @@ def test_aop_chooses_among_components_where_nothing_is_sampled(photo: EncodedPho
 
 
 def test_aop_chooses_among_peaks_and_centres_of_boxes(photo: EncodedPhoto) -> None:
-    strategy = make_strategy("aop", photo.model, elimination="diverse", max_decoded=500)
+    strategy = make_strategy("aop", photo.model, things=0, elimination="diverse", max_decoded=500)
     (chosen,) = strategy.rounds(photo, Fates())
     peaks = _all_points("aop", photo, adaptive_filtering=False, threshold=0.0)
     centers = _all_points("oas-center", photo)
@@ -147,7 +189,7 @@ def test_aop_chooses_among_peaks_and_centres_of_boxes(photo: EncodedPhoto) -> No
     assert len(chosen) - len(others) > 5
     assert set(strategy.weights()) == {"predictor", "detector"}
     assert strategy.weights()["detector"] == make_strategy("oas-center", photo.model).weights()["detector"]
-    assert set(make_strategy("aop", photo.model).weights()) == {"predictor"}
+    assert set(make_strategy("aop", photo.model, things=0).weights()) == {"predictor"}
 
 
 def test_a_photo_is_encoded_once_for_a_predictor_and_a_detector_of_another_sam(
@@ -160,20 +202,20 @@ def test_a_photo_is_encoded_once_for_a_predictor_and_a_detector_of_another_sam(
         return encode(sam, rgb)
 
     monkeypatch.setattr("aopsam.prompting.embedding_source.encode", noted)
-    strategy = make_strategy("aop", small_sam, elimination="diverse", max_decoded=5)
+    strategy = make_strategy("aop", small_sam, things=0, elimination="diverse", max_decoded=5)
     (chosen,) = strategy.rounds(encode(small_sam, scene), Fates())
     assert (read, len(chosen)) == (["tiny"], 5)
 
 
 def test_a_budget_below_one_is_refused(photo: EncodedPhoto) -> None:
     with pytest.raises(ValueError, match="max_decoded=0; expected a whole number of at least 1"):
-        make_strategy("aop", photo.model, max_decoded=0)
+        make_strategy("aop", photo.model, things=0, max_decoded=0)
     with pytest.raises(ValueError, match="max_decoded=63 is below the 8² points"):
         make_strategy("hierarchical", photo.model, max_decoded=63)
 
 
 def test_points_scale_to_original_pixels(photo: EncodedPhoto) -> None:
-    strategy = make_strategy("aop", photo.model, adaptive_filtering=False, threshold=0.0, spacing=1)
+    strategy = make_strategy("aop", photo.model, things=0, adaptive_filtering=False, threshold=0.0, spacing=1)
     (prompts,) = strategy.rounds(photo, Fates())
     points = prompts.coords_px[:, 0]
     assert (points > 0).all()
@@ -216,9 +258,9 @@ def test_hierarchical_without_a_mask_asks_everywhere(photo: EncodedPhoto) -> Non
 
 
 def test_the_bundled_tiny_proposes_for_a_sam_without_a_predictor(small_sam: Sam, tiny: Sam, scene: np.ndarray) -> None:
-    assert make_strategy("aop", tiny).proposer.source.sam is None
-    proposer = make_strategy("aop", small_sam).proposer
+    assert make_strategy("aop", tiny, things=0).proposer.source.sam is None
+    proposer = make_strategy("aop", small_sam, things=0).proposer
     assert proposer.source.sam.name == "tiny"
-    own = make_strategy("aop", tiny).proposer.confidence(encode(tiny, scene))
+    own = make_strategy("aop", tiny, things=0).proposer.confidence(encode(tiny, scene))
     np.testing.assert_allclose(proposer.confidence(encode(small_sam, scene)), own, rtol=1e-4)
     assert AutoMaskGenerator(small_sam, prompts="aop").label(scene).prompts_decoded > 0

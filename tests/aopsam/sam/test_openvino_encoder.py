@@ -53,3 +53,5 @@ def test_embeds_as_pytorch(name: str) -> None:
     torch.testing.assert_close(found.embedding, expected.embedding, atol=1e-3, rtol=1e-3)
     assert (found.features is None) == (name != "tiny")
     torch.testing.assert_close(found.features, expected.features, atol=1e-3, rtol=1e-3)
+    assert (found.trunk is None) == (name != "tiny")
+    torch.testing.assert_close(found.trunk, expected.trunk, atol=1e-3, rtol=1e-3)

@@ -11,9 +11,11 @@ from scipy import ndimage
 
 from aopsam.sam.decode import DecodedMasks
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.things import Things
 from aopsam.scoring.features import FEATURES, mask_features
 
 PHOTO = SimpleNamespace(
+    things=None,
     model=SimpleNamespace(mask_threshold=0.5, image_encoder=SimpleNamespace(img_size=512)),
     input_hw=(256, 512),
     hw=(512, 1024),
@@ -92,6 +94,23 @@ def test_a_disc_from_a_box() -> None:
     assert found["compactness"] == pytest.approx(4 * np.pi * disc.sum() / (perimeter**2 + 1))
     assert found["of_box"] == pytest.approx(np.pi / 4, abs=0.08)
     assert (found["first"], found["second"], found["third"], found["behind_best"]) == (0, 0, 0, 0)
+
+
+def test_things_around_and_inside_a_mask() -> None:
+    # A position is 8 × 8 px. The mask's box is 40 × 20 of them; the first thing has its left half, the second is it and
+    # as much again to the right, the third lies elsewhere.
+    boxes = torch.tensor([[20.0, 10, 40, 30], [20, 10, 100, 30], [0, 40, 10, 50]]) * 8
+    photo = SimpleNamespace(**{**vars(PHOTO), "things": Things(boxes, torch.tensor([0.9, 0.6, 1.0]))})
+    prompts, decoded = Prompts.from_points(np.array([[320, 160]])), torch.tensor([[0, 0], [0, 1]])
+    masks = torch.stack([logits(rectangle(10, 20, 30, 60)), logits(rectangle(0, 0, 0, 0))])
+    found = mask_features(photo, prompts, DecodedMasks(torch.ones(1, 3), decoded, masks))  # type: ignore[arg-type]
+    first, empty = (dict(zip(FEATURES, row, strict=True)) for row in found.tolist())
+    assert first["is_thing"] == pytest.approx(0.9 / 2)
+    assert first["in_thing"] == pytest.approx(0.6)
+    assert first["around_thing"] == pytest.approx(0.9)
+    assert (empty["is_thing"], empty["in_thing"], empty["around_thing"]) == (0, 0, 0)
+    (alone,) = measured([masks[0]], prompts, torch.ones(1, 3))
+    assert (alone["is_thing"], alone["in_thing"], alone["around_thing"]) == (0, 0, 0)
 
 
 def test_no_mask_at_all() -> None:

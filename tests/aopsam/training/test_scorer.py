@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from aopsam.scoring.features import FEATURES
 from aopsam.training.recipes import ScorerRecipe
@@ -25,11 +26,15 @@ def test_examples_are_all_three_masks_of_every_prompt() -> None:
     assert points.features.shape == (3 * (asked + 5), len(FEATURES))
     assert torch.isnan(points.asked_iou).sum() == 3 * 5
     assert boxes.features[:, FEATURES.index("is_box")].eq(1).all()
+    things = encode(sam, scene.rgb).things
+    assert things is not None
+    assert torch.isnan(boxes.asked_iou).sum() == 3 * min(8, len(things.scores)) > 0
     for examples in (points, boxes):
         known = ~torch.isnan(examples.asked_iou)
         assert (examples.iou[known] >= examples.asked_iou[known]).all()
         assert examples.asked_iou[known].view(-1, 3).amax(1).mean() > 0.6  # the very masks that were asked for
-    sparse, _ = make_examples(sam, scene, RECIPE, sparse=True)
+    sparse, boxes = make_examples(sam, scene, RECIPE, sparse=True)
+    assert not torch.isnan(boxes.asked_iou).any()
     assert len(sparse.iou) == 3 * asked
     again, _ = make_examples(sam, scene, RECIPE, sparse=True)
     assert torch.equal(sparse.features, again.features)

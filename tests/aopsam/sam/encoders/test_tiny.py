@@ -55,15 +55,16 @@ def test_the_embedding_holds_descriptors_of_unit_length_and_edges_come_with_it()
 
 
 @torch.no_grad()
-def test_the_features_are_those_that_descriptors_are_made_from() -> None:
+def test_the_features_are_those_that_descriptors_are_made_from_and_the_trunks_map() -> None:
     torch.manual_seed(0)
     encoder, photos = TinyEncoder(64).eval(), torch.randn(2, 3, 64, 64)
-    embedding, features = encoder.with_features(photos)
+    embedding, features, at8 = encoder.with_features(photos)
     torch.testing.assert_close(embedding, encoder(photos))
     assert features.shape == (2, FEATURES, 16, 16)
     made = (encoder.pack(features[:, :FINE]) + encoder.pack_regions(features[:, FINE:]))[:, :DESCRIPTOR]
     made = F.normalize(made - made.mean(1, keepdim=True), dim=1)
     torch.testing.assert_close(made, descriptors(embedding))
+    torch.testing.assert_close(at8, encoder.trunk(photos)[1][1])
 
 
 @torch.no_grad()
