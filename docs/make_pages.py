@@ -110,6 +110,7 @@ SOURCES = {
         "adaptive_sampling": "AoP-SAM; without: Table 2, first row",
         "adaptive_filtering": "AoP-SAM; without: Table 2",
         "elimination": "ours: more mIoU at fewer prompts than the paper's (LOG, 2026-11-21)",
+        "things": "ours: 10, 20 and 30 in LOG, 2026-11-30",
         "max_decoded": OFF,
         "least_value": "ours: about as many prompts as `covered` decodes (LOG, 2026-11-29)",
         "likeness": "ours: tried from 0.7 to 0.9 (LOG, 2026-11-21)",

@@ -80,8 +80,8 @@ def _round(rgb: np.ndarray, labelled: Labelled, number: int) -> Image.Image:
     """Draw the photo after a round: masks so far, prompts decoded in it, dropped after it, and still waiting."""
     assert labelled.trace is not None
     prompts = labelled.trace.prompts
-    sent = {tuple(each["point_coords"]): each["round"] for each in prompts if each["dropped"] is None}
-    found = [each for each in labelled.records if sent[tuple(each["point_coords"][0])] <= number]
+    sent = {tuple(each["box"] or each["point_coords"]): each["round"] for each in prompts if each["dropped"] is None}
+    found = [each for each in labelled.records if sent[tuple(each.get("box") or each["point_coords"][0])] <= number]
     decoded = [each for each in prompts if each["dropped"] is None and each["round"] == number]
     dropped = [each for each in prompts if each["dropped"] is not None and each["round"] == number]
     waiting = [each for each in prompts if each["round"] > number]
@@ -89,6 +89,9 @@ def _round(rgb: np.ndarray, labelled: Labelled, number: int) -> Image.Image:
     draw, scale = ImageDraw.Draw(picture), picture.width / rgb.shape[1]
     for some, mark in ((waiting, _ring), (dropped, _cross), (decoded, _dot)):
         for prompt in some:
+            if prompt["box"] is not None:
+                draw.rectangle([scale * place for place in prompt["box"]], outline=YELLOW)
+                continue
             x, y = (scale * place for place in prompt["point_coords"])
             mark(draw, x, y)
     left = f", {len(waiting)} wait" if waiting else ""

@@ -50,8 +50,8 @@ def place(prompt: dict[str, Any]) -> list[float]:
     [
         ("grid-3", {}, set(), 0),
         ("aop", {"elimination": "covered", "round_size": 4, "times": 1}, {"lies in kept masks and resembles them"}, 1),
-        ("aop", {"elimination": "relative", "round_size": 4, "max_decoded": 9}, {"resembles a kept mask"}, 1),
-        ("aop", {"adaptive_filtering": False, "max_decoded": 5}, {"beyond max_decoded"}, 1),
+        ("aop", {"elimination": "relative", "round_size": 4, "things": 0}, {"resembles a kept mask"}, 1),
+        ("aop", {"adaptive_filtering": False, "max_decoded": 5, "things": 2}, {"beyond max_decoded"}, 1),
         (
             "hierarchical",
             {"sparse": 2, "dense": 5, "max_decoded": 10, "settled_logit": 0.5},
@@ -95,7 +95,8 @@ def test_a_trace_tells_what_went_through_the_loop(
 
 
 def test_parts_are_traced_in_pixels_of_the_photo_and_rounds_counted_on(tiny: Sam, scene: np.ndarray) -> None:
-    generator = AutoMaskGenerator(tiny, prompts="aop", crop_n_layers=1, strategy_options={"round_size": 64})
+    options = {"round_size": 64, "things": 0}
+    generator = AutoMaskGenerator(tiny, prompts="aop", crop_n_layers=1, strategy_options=options)
     strategy = Watched(generator.strategies[0])
     generator.strategies = [strategy] * 2
     trace = generator.label(scene, trace=True).trace

@@ -94,7 +94,7 @@ def _rounds(sam: Sam, fates: Fates | None = None, **options: object) -> tuple[li
     proposer = SimpleNamespace(predictor=predictor, confidence=lambda photo: confidence)
     names = {_place(prompt): prompt for prompt in PROMPTS}
     fates = Fates() if fates is None else fates
-    rounds = AutoPrompts(proposer, round_size=2, **options).rounds(_photo(sam), fates)
+    rounds = AutoPrompts(proposer, round_size=2, things=0, **options).rounds(_photo(sam), fates)
     told, gone, given = [], [], next(rounds)
     while True:
         told.append([names[int(x), int(y)] for x, y in given.coords_px[:, 0].tolist()])

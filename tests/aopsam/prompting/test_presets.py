@@ -25,6 +25,7 @@ SPELLED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "aop",
         {
             "elimination": "scaled",
+            "things": 0,
             "k": 1.3,
             "smoothing_sigma": 2.0,
             "spacing": 6,

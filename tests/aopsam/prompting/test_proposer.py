@@ -98,9 +98,8 @@ def test_a_stretching_sam_whose_prompts_a_padding_one_proposes_keeps_the_padded_
     stretched: Sam, tiny: Sam
 ) -> None:
     rgb = np.zeros((200, 250, 3), np.uint8)
-    strategy = make_strategy(
-        "aop", stretched, Peak("tiny", tiny.sha256), threshold=0.5, smoothing_sigma=0.0, adaptive_filtering=False
-    )
+    options = {"threshold": 0.5, "smoothing_sigma": 0.0, "things": 0, "adaptive_filtering": False}
+    strategy = make_strategy("aop", stretched, Peak("tiny", tiny.sha256), **options)
     (prompts,) = strategy.rounds(encode(stretched, rgb), Fates())
     assert prompts.coords_px[:, 0].tolist() == [pytest.approx((192.5 * 250 / 256, 64.5 * 250 / 256), abs=0.2)]
 
