@@ -31,6 +31,11 @@ FOUND = "found"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def proposing(name: str, predictor: str) -> StrategySpec:
+    """Return `aop` with a predictor's points alone: things would hide what it lacks."""
+    return StrategySpec(name, "aop", {"things": 0, PREDICTOR: predictor})
+
+
 @dataclass(frozen=True)
 class Means:
     """Resources and limits that the phases of a run share.
@@ -149,9 +154,9 @@ class RetrainJob:
         None where it is not.
         """
         if self.parent is not None:
-            return StrategySpec(f"version {self.parent}", "aop", {PREDICTOR: f"{self.registry.uri}@{self.parent}"})
+            return proposing(f"version {self.parent}", f"{self.registry.uri}@{self.parent}")
         bundled = load_predictor().sam_sha256 == self.configuration["weights"]["sam"]["sha256"]
-        return StrategySpec("the bundled one", "aop", {PREDICTOR: str(BUNDLED)}) if bundled else None
+        return proposing("the bundled one", str(BUNDLED)) if bundled else None
 
     def ancestors(self) -> list[Version]:
         """Return the versions that the run goes on from, newest first."""

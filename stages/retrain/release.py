@@ -16,7 +16,7 @@ from aopsam.sam.checkpoints import file_sha256
 from schemas.lineage import SCHEMA
 from stages.annotations.job import status_of
 from stages.annotations.samples import Source
-from stages.config.strategy_spec import PREDICTOR, StrategySpec
+from stages.config.strategy_spec import StrategySpec
 from stages.evaluate.actor import EvaluatePhotos, Evaluation
 from stages.evaluate.charts import charts_of
 from stages.evaluate.failures import show, worst_losses
@@ -27,7 +27,7 @@ from stages.registry.lease import Lease
 from stages.registry.versions import CARD, METRICS, PAGE, WEIGHTS, Version
 from stages.retrain.find import Found
 from stages.retrain.gate import Verdict, judge
-from stages.retrain.job import Means, RetrainJob, accept
+from stages.retrain.job import Means, RetrainJob, accept, proposing
 from stages.storage.fetched import local_file, read_file
 from stages.storage.location import redact
 from stages.storage.tables import read_table
@@ -66,7 +66,7 @@ def compare(job: RetrainJob, weights: str, means: Means) -> Compared:
         means: what it works with.
     """
     number, old, out = job.registry.reserve(job.name), job.before(), f"{job.run}/evaluation"
-    new = StrategySpec(f"version {number}", "aop", {PREDICTOR: f"{weights}/{WEIGHTS}"})
+    new = proposing(f"version {number}", f"{weights}/{WEIGHTS}")
     specs = [new] if old is None else [old, new]
     sources = list_sources(job.judged, None)
     settings, on = job.settings, means.resources

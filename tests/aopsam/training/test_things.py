@@ -82,7 +82,7 @@ def test_it_comes_nearer_to_its_teacher_and_nothing_else_changes(teacher: NanoDe
         loss.backward()
         optimizer.step()
         quality.append(float(loss.detach()))
-    assert quality[-1] < 0.9 * quality[0]
+    assert quality[-1] < 0.95 * quality[0]
     assert made.model.adapt[2].weight.grad is not None
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())
     assert (made.model.sam, made.model.sam_sha256) == ("tiny", made.sam.sha256)
