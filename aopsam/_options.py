@@ -115,12 +115,13 @@ def checked(
 
 
 def check(options: Any) -> None:
-    """Check every field of a dataclass; for its `__post_init__`.
+    """Check every field of a dataclass, and make NumPy's numbers Python's; for its `__post_init__`.
 
     Raises:
         ValueError: as for `coerce`.
     """
-    checked(options_of(type(options)), vars(options), from_text=False)
+    for name, value in checked(options_of(type(options)), vars(options), from_text=False).items():
+        object.__setattr__(options, name, value)  # it may be frozen
 
 
 def unknown(name: object, names: Iterable[str]) -> str:
@@ -147,6 +148,8 @@ def _kinds(hint: Any) -> list[tuple[Any, tuple[Any, ...]]]:
 
 def _fitted(value: Any, hint: Any, from_text: bool) -> Any:
     kinds = _kinds(hint)
+    if type(value).__module__ == "numpy" and not getattr(value, "ndim", 1):  # a number of a sweep; NumPy comes later
+        value = value.item()
     if from_text and isinstance(value, str) and {kind for kind, _ in kinds} <= {float, type(None)}:
         value = _number(value)
     for kind, metadata in kinds:

@@ -26,7 +26,7 @@ from aopsam.sam.encode import encode, square_of
 from aopsam.sam.registry import load_sam
 from aopsam.sam.things import find_things
 from aopsam.training.annotated import load_photos
-from aopsam.training.things import NanoDet
+from aopsam.training.thing_head import NanoDet
 from stages.annotations.read import read_annotated
 from stages.annotations.shards import list_shards
 

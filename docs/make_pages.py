@@ -25,7 +25,7 @@ from docstring_parser import parse_from_object
 from aopsam._options import Limits, OneOf, options_of
 from aopsam.everything.options import GeneratorOptions
 from aopsam.prompting import PRESETS, STRATEGIES
-from aopsam.sam.registry import MODELS, Thresholds
+from aopsam.sam.registry import MODELS, Thresholds, load_sam
 from pipelines.label_corpus import Arguments
 from stages.config.label_config import LabelConfig
 
@@ -99,6 +99,7 @@ SOURCES = {
         "refine_points": EITHER,
         "redraw": "ours: [the mask head's card](../aopsam/weights/mask-head-tiny.md)",
         "mask_head": "ours: of the model's very weights",
+        "thing_head": "ours: of the model's very weights; [card](../aopsam/weights/things-tiny.md)",
         "overlap": SAM,
         "tile_size": OFF,
         "tile_overlap": "ours: `benchmarks/tiling.py` was run with it",
@@ -237,9 +238,15 @@ def configuration_page() -> str:
     names = [entry.name for entry in fields(Thresholds)]
     lines += [f"| model | {' | '.join(f'`{name}`' for name in names)} |", f"|---|{'---:|' * len(names)}"]
     for name, spec in MODELS.items():
-        lines.append(f"| `{name}` | {' | '.join(str(getattr(spec.thresholds, entry)) for entry in names)} |")
-    lines += ["", "Official ones are those of the authors' code; `elimination_k` is AoP-SAM's 1.3, and 3.5 for `tiny`"]
-    lines += ["([its card](../aopsam/weights/tiny.md)).", "", "## Presets"]
+        bundled = isinstance(spec.weights, Path)
+        thresholds = load_sam(name).thresholds if bundled else spec.thresholds
+        lines.append(f"| `{name}` | {' | '.join(str(getattr(thresholds, entry)) for entry in names)} |")
+    lines += [
+        "",
+        "Official ones are those of the authors' code; weights of `train_sam.py`, such as `tiny`'s, bring their",
+    ]
+    lines += ["own. `elimination_k` is AoP-SAM's 1.3, and 3.5 for `tiny` ([its card](../aopsam/weights/tiny.md)).", ""]
+    lines += ["## Presets"]
     lines += ["What a paper's name sets; what is given beside it wins.", ""]
     lines += ["| preset | strategy | sets | from |", "|---|---|---|---|"]
     for name, preset in PRESETS.items():

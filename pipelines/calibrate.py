@@ -2,7 +2,7 @@
 
     python pipelines/calibrate.py --data SHARD --sam tiny --out runs/calibration
     python pipelines/calibrate.py --data COD10K --sam mobile_sam --prompts aop,grid-16 --at-most-prompts 60 \\
-        --sweep threshold=0.1,0.2,0.3 box_nms_thresh=0.5,0.7 --limit 30 --out runs/calibration
+        --sweep threshold=0.1,0.2,0.3 mask_nms_thresh=0.5,0.7 --limit 30 --out runs/calibration
     python pipelines/label_corpus.py --config runs/calibration/config.yaml --images PHOTOS --out OUT
 
 Data as in evaluate.py. Tries the strategies, then one option of the best after the other, and chooses the fewest
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> int:
         return 3
     with checking_input():
         measure = MeasureSettings(model, choosing, predictor)
-        sweeps = (lambda name: given) if given else partial(default_sweeps, model)
+        sweeps = (lambda spec: given) if given else partial(default_sweeps, model, predictor)
         rule = Rule(arguments.within / 100, arguments.at_most_prompts)
         trials, chosen = calibrate(measure, bases, sweeps, rule, partial(print, file=sys.stderr))
         config = config_of(chosen, {name: getattr(arguments, name) for name in ("sam", "checkpoint", "predictor")})

@@ -3,7 +3,7 @@
     python pipelines/evaluate.py --data bsds500/val coco/val --sam tiny \\
         --prompts gt-point,gt-box,aop,random-match,grid-16,grid-32 --out out/evaluation
     python pipelines/evaluate.py --data sa1b/sa_000000.tar --sam vit_b,mobile_sam --limit 50 \\
-        --prompts "aop,aop(adaptive_filtering=false),aop(box_nms_thresh=0.5),grid-32" \\
+        --prompts "aop,aop(adaptive_filtering=false),aop(mask_nms_thresh=0.5),grid-32" \\
         --sweep aop:threshold=0.1,0.2,0.3 "aop(elimination=scaled):k=1.2,1.3,1.4" --out out/evaluation
     ray job submit --working-dir . -- python pipelines/evaluate.py --data /data/val --sam tiny --prompts aop,grid-32 \\
         --out /data/evaluation

@@ -110,6 +110,8 @@ def select(
 ) -> tuple[list[Candidate], torch.Tensor]:
     """Return the decoded masks that pass all filters, and (K,) bool: which of the K decoded masks are stable.
 
+    Those without a pixel of the photo go, whatever the thresholds.
+
     Args:
         crop: where they were decoded.
         prompts: that they answer.
@@ -118,8 +120,8 @@ def select(
         mask_scores: (K,) their learned scores, if there is a scorer.
     """
     traced = _trace(crop.photo, decoded.logits, filters)
-    stable = torch.tensor([found.runs is not None for found in traced], dtype=torch.bool)
-    boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs is not None]).view(-1, 4)
+    stable = torch.tensor([bool(found.runs and found.runs.area) for found in traced], dtype=torch.bool)
+    boxes = torch.tensor([found.runs.box_xyxy_px for found in traced if found.runs and found.runs.area]).view(-1, 4)
     inside = ~near_inner_border(boxes, crop.xyxy_px, crop.full_hw) | filters.cut
     offset = np.array(crop.xyxy_px[:2], np.float32)
     rows = np.flatnonzero(stable.numpy())[inside.numpy()]
@@ -147,16 +149,16 @@ def select(
     return candidates, stable.to(decoded.logits.device)
 
 
-def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stability_offset: float) -> list[Candidate]:
-    """Return masks of a crop as a mask head draws them; those without logits, or that would vanish, as they are.
+def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters: Filters) -> list[Candidate]:
+    """Return masks of a crop as a mask head draws them; as they are those without logits, and those that would vanish
+    or be cut by an inner border of the crop.
 
     Args:
         crop: where they were found.
         candidates: the masks.
         head: of the SAM that decoded them.
-        stability_offset: of `Filters`, for their new stability scores; nothing is filtered.
+        filters: whether cut masks pass, and the offset of the new stability scores; the thresholds filter nothing.
     """
-    filters = Filters(0.0, 0.0, stability_offset)
     drawn = list(candidates)
     x0, y0 = crop.xyxy_px[:2]
     for are_boxes in (False, True):
@@ -167,8 +169,11 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, stabili
         asked = np.concatenate([candidates[i].prompt.places_px for i in rows])
         asked = asked - np.array([x0, y0] * (asked.shape[1] // 2), np.float32)
         after = redraw(head, crop.photo, logits, torch.from_numpy(asked))
-        for row, found in zip(rows, _trace(crop.photo, after, filters), strict=True):
-            if found.runs is not None and found.runs.area:
+        for row, found in zip(rows, _trace(crop.photo, after, replace(filters, stability=0.0)), strict=True):
+            if not found.runs or not found.runs.area:
+                continue
+            box = torch.tensor([found.runs.box_xyxy_px])
+            if filters.cut or not near_inner_border(box, crop.xyxy_px, crop.full_hw).any():
                 runs = found.runs.placed(x0, y0, crop.full_hw)
                 drawn[row] = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
     return drawn

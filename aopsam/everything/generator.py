@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
@@ -26,10 +26,12 @@ from aopsam.masks.nesting import parents
 from aopsam.masks.small_regions import clean
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting import PRESETS, Strategy, make_strategy
+from aopsam.prompting.aop import AutoPrompts
 from aopsam.prompting.fates import Fates, Trace
 from aopsam.prompting.grid import MOST_PER_SIDE, Grid
 from aopsam.sam.encode import EncodedPhoto, check_photo
 from aopsam.sam.registry import name_of, thresholds_of
+from aopsam.sam.things import ThingHead, find_thing_head
 from aopsam.scoring.network import MaskScorer
 from aopsam.scoring.weights import find_scorer
 
@@ -111,6 +113,15 @@ class AutoMaskGenerator:
             min_mask_region_area=min_mask_region_area,
             **ours,
         )
+        self._as_sam = points_per_side is not None or point_grids is not None
+        if self._as_sam and (predictor is not None or strategy_options):
+            raise ValueError(
+                "predictor and strategy_options go with prompts; points_per_side and point_grids read none"
+            )
+        if crop_n_points_downscale_factor != 1 and crop_n_layers and not self._as_sam:
+            raise ValueError(
+                f"crop_n_points_downscale_factor={crop_n_points_downscale_factor} divides points_per_side; give that"
+            )
         if prompts in PRESETS:
             options = options.filled(PRESETS[prompts].after)
         if point_grids is not None and len(point_grids) != crop_n_layers + 1:
@@ -118,11 +129,11 @@ class AutoMaskGenerator:
         if point_grids is not None and isinstance(options.tile_size, int):
             raise ValueError(f"tile_size={options.tile_size} and point_grids exclude each other")
         self.model = model
-        as_sam = points_per_side is not None or point_grids is not None
-        if as_sam and options.tile_size == "auto":
+        if self._as_sam and options.tile_size == "auto":
             options = replace(options, tile_size=None)
-        self.scorer = _scorer(model, options, as_sam)
+        self.scorer = _scorer(model, options, self._as_sam)
         self.options = options.resolved(thresholds_of(model), self.scorer)
+        _check_thresholds(options, self.options, PRESETS[prompts].after if prompts in PRESETS else {})
         self.mask_head = _mask_head(model, options, self.scorer is not None)
         self.output_mode = output_mode
         self.strategies: list[Strategy]
@@ -131,12 +142,18 @@ class AutoMaskGenerator:
             self.strategies = [Grid(points) for points in point_grids]
         elif points_per_side is not None:
             sides = [int(points_per_side / crop_n_points_downscale_factor**layer) for layer in layers]
+            if not sides[-1]:
+                raise ValueError(
+                    f"points_per_side={points_per_side} and crop_n_points_downscale_factor="
+                    f"{crop_n_points_downscale_factor} leave no point on layer {sides.index(0)} of crops"
+                )
             self.strategies = [Grid.per_side(side) for side in sides]
         else:
             strategy = make_strategy(
                 "aop" if prompts is None else prompts, model, predictor, **(strategy_options or {})
             )
             self.strategies = [strategy for _ in layers]
+        self.thing_head = _thing_head(model, options, self.scorer is not None, self.strategies[0])
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
         """Return the masks of one photo.
@@ -227,13 +244,21 @@ class AutoMaskGenerator:
 
     def _label(self, image: np.ndarray, encoded: EncodedPhoto | None, ledger: Ledger) -> Steps[Labelled]:
         check_photo(image)
-        run = PhotoRun(self.options, image, ledger, encoded, scorer=self.scorer, mask_head=self.mask_head)
+        if encoded is not None and (encoded.hw != image.shape[:2] or encoded.model is not self.model):
+            raise ValueError(
+                f"encoded is a photo of {encoded.hw} by {name_of(encoded.model) or 'a SAM'}, not this one of"
+                f" {image.shape[:2]} by the generator's own model"
+            )
+        networks = self.scorer, self.mask_head, self.thing_head
+        run = PhotoRun(self.options, image, ledger, encoded, None, *networks)
         if encoded is None or self.options.tile_size != "auto":
             run.tile_px = self.options.tile_px(run.hw, int(self.model.image_encoder.img_size))
         parts = label_crops(run, self.strategies) if run.tile_px is None else label_tiles(run, self.strategies[0])
         candidates = yield from parts
         if self.options.min_mask_region_area > 0:
             candidates = self._without_small_regions(run, candidates)
+        if not self._as_sam:  # which puts the masks of its smallest crops first
+            candidates = sorted(candidates, key=lambda candidate: -candidate.quality)
         with run.ledger.stage("filter"):
             if self.options.overlap == "whole":
                 candidates = whole(candidates, run.ledger.masks_dropped)
@@ -259,7 +284,7 @@ class AutoMaskGenerator:
         compressed = rle.from_runs(candidate.runs)
         segmentation: Any = compressed
         if self.output_mode == "binary_mask":
-            segmentation = rle.decode(compressed)
+            segmentation = rle.decode(compressed, rle.MOST_RLE_PIXELS)
         elif self.output_mode == "uncompressed_rle":
             segmentation = {"size": compressed["size"], "counts": rle.runs(compressed).tolist()}
         x0, y0, x1, y1 = candidate.runs.box_xyxy_px
@@ -284,7 +309,7 @@ class AutoMaskGenerator:
 def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer | None:
     """Return what scores masks; None where they rank by predicted IoU."""
     if options.rank_by == "predicted_iou" and options.scorer is not None:
-        raise ValueError("rank_by=predicted_iou: no scorer is asked then; leave out scorer, or rank by score")
+        raise ValueError("rank_by=predicted_iou, yours or the preset's, asks no scorer; leave it out, or rank by score")
     if options.rank_by == "predicted_iou" or (options.rank_by is None and options.scorer is None and as_sam):
         return None
     scorer = find_scorer(model, options.scorer)
@@ -294,6 +319,27 @@ def _scorer(model: Sam, options: GeneratorOptions, as_sam: bool) -> MaskScorer |
             " pipelines/train_scorer.py and give its file as scorer"
         )
     return scorer
+
+
+def _check_thresholds(given: GeneratorOptions, used: GeneratorOptions, preset: Mapping[str, Any]) -> None:
+    """Check that what was given is read.
+
+    Args:
+        given: as the caller gave them, and the preset if there is one.
+        used: with what the model and its scorer add.
+        preset: options of everything mode that a preset gave.
+
+    Raises:
+        ValueError: a threshold that nothing reads; the message says which one is.
+    """
+    if given.box_nms_thresh is not None and used.duplicates != "box-nms" and "box_nms_thresh" not in preset:
+        read = {"mask-nms": "mask_nms_thresh", "merge": "merge_thresh"}.get(str(used.duplicates), "none")
+        raise ValueError(
+            f"box_nms_thresh={given.box_nms_thresh}: duplicates is {used.duplicates} here, which reads {read}; give"
+            " duplicates=box-nms as well for SAM's way"
+        )
+    if given.score_thresh is not None and used.rank_by != "score":
+        raise ValueError(f"score_thresh={given.score_thresh}: masks rank by predicted_iou here; give pred_iou_thresh")
 
 
 def _mask_head(model: Sam, options: GeneratorOptions, scored: bool) -> MaskHead | None:
@@ -309,6 +355,16 @@ def _mask_head(model: Sam, options: GeneratorOptions, scored: bool) -> MaskHead 
             " pipelines/train_mask_head.py and give its file as mask_head"
         )
     return head
+
+
+def _thing_head(model: Sam, options: GeneratorOptions, scored: bool, strategy: Strategy) -> ThingHead | None:
+    """Return what finds things in photos as the model encodes them; None where nothing reads them, or none is its."""
+    decoded = isinstance(strategy, AutoPrompts) and strategy.things > 0 and strategy.proposer.reads is model
+    if scored or decoded:
+        return find_thing_head(model, options.thing_head)
+    if options.thing_head is not None:
+        raise ValueError("thing_head: no scorer reads its boxes here, and none is decoded; leave it out")
+    return None
 
 
 def _signature() -> inspect.Signature:

@@ -21,7 +21,7 @@ LARGE_PX = 4096
 TILE_TIMES = 4
 """Side of the tiles of a large photo, in sides of the square that the SAM reads (benchmarks/LOG.md)."""
 
-WEIGHTS = ("scorer", "mask_head")
+WEIGHTS = ("scorer", "mask_head", "thing_head")
 """Options that name a file of weights; the generator's attribute of that name is the network."""
 
 Overlap = Literal["nested", "whole", "flat"]
@@ -42,7 +42,8 @@ class GeneratorOptions:
     pred_iou_thresh: Share | None = None
     """Least IoU that the decoder predicts for a mask, 0 for any; by default the model's own."""
     stability_score_thresh: Share | None = None
-    """Least stability score, 0 for any; by default the model's own."""
+    """Least stability score of a mask as decoded, 0 for any; by default the model's own. What a mask head draws of it
+    has another, which is in the record and filters nothing."""
     stability_score_offset: Annotated[float, Limits(0, 100)] = 1.0
     """Distance by which the threshold of the logits moves for the stability score."""
     box_nms_thresh: Share | None = None
@@ -50,7 +51,7 @@ class GeneratorOptions:
     crop_n_layers: Annotated[int, Limits(0, 5)] = 0
     """Layers of crops, 2^i × 2^i of them on layer i."""
     crop_nms_thresh: Share = 0.7
-    """Box IoU above which a mask of a larger crop goes."""
+    """IoU (of boxes under box-nms, of masks under mask-nms) above which a mask of a larger crop goes."""
     crop_overlap_ratio: Share = 512 / 1500
     """Overlap of neighbouring crops, as a share of the photo's shorter side."""
     min_mask_region_area: Annotated[int, Limits(0)] = 0
@@ -88,6 +89,9 @@ class GeneratorOptions:
     bundled mask head belongs to the model, or mask_head is given."""
     mask_head: str | None = None
     """Weights of the mask head (pipelines/train_mask_head.py); by default the bundled one, if it is the model's."""
+    thing_head: str | None = None
+    """Weights of the thing head (pipelines/train_thing_head.py), whose boxes the scorer reads and aop decodes; by
+    default the bundled one, if it is the model's."""
     overlap: Overlap = "nested"
     """nested: masks may lie in each other, `parent` says in which; whole: those go that lie in a larger one of about
     their score or more; flat: each pixel belongs to the smallest mask that has it, and masks of which nothing is left

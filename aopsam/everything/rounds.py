@@ -22,6 +22,7 @@ from aopsam.prompting.strategy import Decoded, Strategy
 from aopsam.sam.decode import DecodedMasks, Round, best_of_each
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.things import ThingHead
 from aopsam.scoring.network import MaskScorer
 
 Rounds = Generator[Prompts, Decoded, None]
@@ -39,6 +40,7 @@ class PhotoRun:
         tile_px: side of the tiles that it is taken in; None if it is taken whole.
         scorer: scores masks, if they are to rank by a score.
         mask_head: draws kept masks once more; None where they stay as decoded.
+        thing_head: finds things in the photo, if any are asked for.
     """
 
     options: GeneratorOptions
@@ -48,6 +50,7 @@ class PhotoRun:
     tile_px: int | None = None
     scorer: MaskScorer | None = None
     mask_head: MaskHead | None = None
+    thing_head: ThingHead | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -73,7 +76,7 @@ class PhotoRun:
             refined = yield from self.ask_again(crop, candidates, filters)
             candidates = self.without_duplicates(refined, self.options.duplicates_thresh)
         if self.mask_head is not None:
-            candidates = self.without_duplicates(self.redraw(crop, candidates), self.options.duplicates_thresh)
+            candidates = self.without_duplicates(self.redraw(crop, candidates, filters), self.options.duplicates_thresh)
         return candidates
 
     def encode(self, box: BoxXYXY) -> Steps[Crop]:
@@ -83,7 +86,7 @@ class PhotoRun:
             encoded = self.encoded
         else:
             encoded = yield Image(self.image[y0:y1, x0:x1])
-        return Crop(encoded, box, self.hw, self.mask_head is not None)
+        return Crop(encoded.with_thing_head(self.thing_head), box, self.hw, self.mask_head is not None)
 
     @timed("prompt")
     def propose(self, rounds: Rounds, answer: Decoded | None) -> Prompts | None:
@@ -143,10 +146,10 @@ class PhotoRun:
         return refined
 
     @timed("decode")
-    def redraw(self, crop: Crop, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def redraw(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> list[Candidate]:
         """Draw the masks once more with the mask head."""
         assert self.mask_head is not None
-        return redrawn(crop, candidates, self.mask_head, self.options.stability_score_offset)
+        return redrawn(crop, candidates, self.mask_head, filters)
 
     @timed("filter")
     def without_duplicates(

@@ -25,6 +25,7 @@ from aopsam.predictor.frame import FRAME_SIZE, MEAN_RGB, STD_RGB
 from aopsam.predictor.network import PromptPredictor
 from aopsam.prompting.proposer import Proposer
 from aopsam.sam.encode import SUBCELLS
+from aopsam.sam.names import is_hugging_face
 from aopsam.sam.registry import MODELS, digest_of, name_of, thresholds_of
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ _LOW_RES_OUTPUTS = ("iou_predictions", "low_res_masks")
 
 
 def check_exportable(name: str) -> None:
-    """Check that a model can be exported, if it is one of the registry.
+    """Check that a model can be exported, if there is one of that name.
 
     Raises:
         ValueError: it cannot.
     """
-    if name in MODELS and name not in EXPORTABLE:
+    if name not in EXPORTABLE and (name in MODELS or is_hugging_face(name)):
         raise ValueError(f"{name} cannot be exported to ONNX; the models that can are {', '.join(EXPORTABLE)}")
 
 

@@ -29,7 +29,7 @@ from aopsam.sam.decode import inside_masks, masks_on_cells
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import Thresholds, thresholds_of
-from aopsam.sam.things import MOST, thing_head_of
+from aopsam.sam.things import MOST, find_thing_head
 
 MOST_SIGMA = 64.0
 """Widest smoothing, in cells of the map's 256 a side; wider than this nothing is left of it."""
@@ -43,6 +43,7 @@ class AutoPrompts(Strategy):
     """Peaks by falling confidence, in rounds between which some go; or confident places with unlike features."""
 
     sweeps: ClassVar = {
+        "things": (0, 10, 20, 30),
         "threshold": (0.01, 0.02, 0.04, 0.07, 0.1, 0.2),
         "spacing": (1, 2, 3, 4, 6),
         "likeness": (0.7, 0.8, 0.9),
@@ -64,10 +65,11 @@ class AutoPrompts(Strategy):
     before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
     things: Annotated[int, Limits(0, MOST)] = 30
     """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each, the surest; part of
-    `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py)."""
+    `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py): none where the predictor reads another
+    SAM's embedding."""
     max_decoded: Count | None = None
-    """Prompts decoded on one photo at most. Under `diverse` that many are decoded, if there are as many places
-    (some 380); the other rules end with what is sampled."""
+    """Prompts decoded on one photo at most, or on each of its tiles or crops. Under `diverse` that many are decoded, if
+    there are as many places (some 380); the other rules end with what is sampled."""
     least_value: Annotated[float, Limits(0)] = 0.4
     """Without `max_decoded`, `diverse` ends where no place is worth this many times the mean confidence of the photo's
     candidates."""
@@ -87,7 +89,7 @@ class AutoPrompts(Strategy):
     round_size: Count = 16
     """Prompts decoded between two filterings."""
     max_prompts: Count = 512
-    """Prompts proposed on one photo at most, the most confident."""
+    """Points proposed on one photo, tile or crop at most, the most confident."""
 
     @property
     def sampling(self) -> Sampling:
@@ -114,8 +116,8 @@ class AutoPrompts(Strategy):
         used = {"predictor": {"sam": predictor.sam, "sha256": predictor.sha256}}
         if self.boxes is not None:
             used["detector"] = self.boxes.weights()
-        head = thing_head_of(self.proposer.reads) if self.things else None
-        return used if head is None else used | {"things": {"sam": head.sam, "sha256": head.sha256}}
+        head = find_thing_head(self.proposer.reads) if self.things else None
+        return used if head is None else used | {"thing_head": {"sam": head.sam, "sha256": head.sha256}}
 
     def rounds(self, photo: EncodedPhoto, fates: Fates) -> Generator[Prompts, Decoded, None]:
         """Yield things in a round of their own, then all points in one; under the rules that look at masks, rounds of
@@ -163,6 +165,8 @@ class AutoPrompts(Strategy):
 
     def _diverse(self, photo: EncodedPhoto, places: Prompts, most: int) -> Prompts:
         """Return places where the map is confident, each with features unlike those of the places before it."""
+        if not len(places):
+            return places
         rows, columns = photo.content_cells
         features = features_at(photo.embedding[0, :, :rows, :columns].float(), self._on_cells(photo, places))
         order = diverse_order(

@@ -50,16 +50,15 @@ def overlay(
     height, width = rgb.shape[:2]
     masks = [resampled(record["segmentation"], height, width) for record in records]
     areas = [int(mask.sum()) for mask in masks]
-    paints = [np.array(colour, np.float32) for colour in colours or colours_by_size(areas)]
-    large_first = sorted(range(len(masks)), key=lambda place: -areas[place])
+    paints = np.array(colours or colours_by_size(areas), np.float32).reshape(-1, 3)
+    filled_by, outlined_by = np.full((2, height, width), -1, np.int32)
+    for place in sorted(range(len(masks)), key=lambda place: -areas[place]):
+        filled_by[masks[place]] = place
+        outlined_by[_outline(masks[place])] = place
     drawn = rgb.astype(np.float32)
-    fill, filled = drawn.copy(), np.zeros((height, width), np.bool_)
-    for place in large_first:
-        fill[masks[place]] = paints[place]
-        filled |= masks[place]
-    drawn[filled] += FILL * (fill[filled] - drawn[filled])
-    for place in large_first:
-        drawn[_outline(masks[place])] = paints[place]
+    filled, outlined = filled_by >= 0, outlined_by >= 0
+    drawn[filled] += FILL * (paints[filled_by[filled]] - drawn[filled])
+    drawn[outlined] = paints[outlined_by[outlined]]
     for record in records:
         _draw_prompt(drawn, record)
     return drawn.round().astype(np.uint8)

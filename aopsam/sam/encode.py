@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from aopsam.sam.fast_decoder import PromptedDecoder
 from aopsam.sam.hq_decoder import HqMaskDecoder, PromptedHqDecoder
 from aopsam.sam.hugging_face import HuggingFaceSam
 from aopsam.sam.model import StretchedSam
-from aopsam.sam.things import Things, find_things, thing_head_of
+from aopsam.sam.things import ThingHead, Things, find_thing_head, find_things
 
 SUBCELLS = 4
 """Positions of a low-resolution mask per cell of the embedding, to each side."""
@@ -43,6 +43,7 @@ class EncodedPhoto:
         queries_keys: (2, N, c) of the attention heads that `keep_head` named, of all cells.
         features: of `tiny`'s encoder, for its mask head: (1, C', 4h, 4w), see `TinyEncoder.with_features`.
         trunk: of `tiny`'s encoder, for its thing head: (1, C', 2h, 2w), see there.
+        thing_head: of the model; None for the bundled one, if it is the model's.
     """
 
     rgb: np.ndarray
@@ -53,6 +54,7 @@ class EncodedPhoto:
     queries_keys: Mapping[Head, torch.Tensor] = field(default_factory=dict)
     features: torch.Tensor | None = None
     trunk: torch.Tensor | None = None
+    thing_head: ThingHead | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -99,9 +101,16 @@ class EncodedPhoto:
     @cached_property
     def things(self) -> Things | None:
         """The things in the photo; None where no thing head belongs to the model."""
-        if self.trunk is None or (head := thing_head_of(self.model)) is None:
+        head = self.thing_head or find_thing_head(self.model)
+        if self.trunk is None or head is None:
             return None
         return find_things(head, self.trunk, self.input_hw, self.hw)
+
+    def with_thing_head(self, head: ThingHead | None) -> EncodedPhoto:
+        """Return the photo with the things that a head of its model finds; itself for None and for the bundled head."""
+        own = self.thing_head or find_thing_head(self.model)
+        same = head is None or (own is not None and own.sha256 == head.sha256)
+        return self if same else replace(self, thing_head=head)
 
     @property
     def enlarged(self) -> tuple[int, tuple[int, int]]:

@@ -3,8 +3,8 @@
 The trunk comes from a detector, NanoDet-g. `tiny` has trained it on, and what NanoDet's deeper stages knew of things is
 lost there; `ThingHead` branches off at stride 8 with those stages, neck and heads as NanoDet has them (RangiLyu,
 Apache-2.0; a path aggregation network, Liu et al. 2018, and the distance distributions of generalised focal loss, Li et
-al. 2020), taught by NanoDet itself (`aopsam/training/things.py`). A box is a prompt that a decoder answers better than
-a point, and tells which of many masks show a whole object.
+al. 2020), taught by NanoDet itself (`aopsam/training/thing_head.py`). A box is a prompt that a decoder answers better
+than a point, and tells which of many masks show a whole object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aopsam._as_loaded import as_loaded
-from aopsam._half_weights import read_half, save_half
+from aopsam._half_weights import of_the_model, read_half, save_half
 from aopsam.masks.nms import box_nms
 from aopsam.sam.encoders.nanodet import CHANNELS, LEAK, STAGES, Stage
 from aopsam.sam.registry import digest_of
@@ -183,7 +183,7 @@ def load_thing_head(path: Path | str) -> ThingHead:
         ValueError: the file is no safetensors file, or not one of a thing head.
     """
     path = Path(path)
-    tensors, metadata, digest = read_half(path, "things")
+    tensors, metadata, digest = read_half(path, "thing_head")
     if missing := [key for key in ("sam", "sam_sha256") if key not in metadata]:
         raise ValueError(f"{path}: not a thing head of save_thing_head: metadata lacks {missing[0]!r}")
     head = ThingHead()
@@ -196,8 +196,19 @@ def load_thing_head(path: Path | str) -> ThingHead:
     return head.eval().requires_grad_(False)
 
 
-def thing_head_of(model: Sam) -> ThingHead | None:
-    """Return the head that belongs to a model's very weights, on its device; None where there is none."""
+def find_thing_head(model: Sam, path: str | None = None) -> ThingHead | None:
+    """Return the thing head that belongs to a model's very weights, on its device.
+
+    Args:
+        model: the SAM whose trunk it reads.
+        path: the head's file; by default the bundled one, if it belongs to the model, else there is none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no thing head, or one of other weights.
+    """
+    if path is not None:
+        return of_the_model(load_thing_head(path), model, "thing_head", path)
     head = _bundled(model.device)
     return head if head.sam_sha256 == digest_of(model) else None
 

@@ -54,8 +54,8 @@ class PromptedPhotos:
         return rows
 
     def judge(self, predictor: PromptPredictor) -> dict[str, float]:
-        """Return the means of `per_photo` over photos."""
-        rows = self.per_photo(predictor)
+        """Return the means of `per_photo` over photos, of points alone: things would hide what a predictor lacks."""
+        rows = self.per_photo(predictor, things=0)
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def pictures(self, predictor: PromptPredictor) -> dict[str, np.ndarray]:

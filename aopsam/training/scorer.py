@@ -21,6 +21,7 @@ from aopsam.masks.nms import box_nms
 from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.things import ThingHead
 from aopsam.scoring.features import mask_features, shown_on_maps
 from aopsam.scoring.network import MaskScorer
 from aopsam.training.annotated import Annotated as AnnotatedPhoto
@@ -49,7 +50,9 @@ class Examples:
 
 
 @torch.inference_mode()
-def make_examples(sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, sparse: bool) -> list[Examples]:
+def make_examples(
+    sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, sparse: bool, thing_head: ThingHead | None = None
+) -> list[Examples]:
     """Prompt a SAM on an annotated photo; measure its masks at their low resolution.
 
     Points lie at the deepest place of a mask in six cases of ten, else anywhere in it; boxes are those of masks, and of
@@ -60,12 +63,13 @@ def make_examples(sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, spar
         photo: the photo and its masks.
         recipe: how many prompts, and the seed.
         sparse: whether there are objects without annotation, so that points anywhere and things would teach nothing.
+        thing_head: of the SAM; by default the bundled one, if it is the SAM's.
 
     Returns:
         Examples of points and of boxes; all three masks of each prompt.
     """
     rng = np.random.default_rng([recipe.seed, *photo.id.encode()])
-    encoded = encode(sam, photo.rgb)
+    encoded = encode(sam, photo.rgb).with_thing_head(thing_head)
     asked = rng.permutation(len(photo.rles))[: recipe.prompts]
     points = [_point(photo, index, rng) for index in asked]
     height, width = photo.rgb.shape[:2]
@@ -157,7 +161,11 @@ def pair_iou(masks: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def choose_scorer_thresholds(
-    sam: Sam, scorer: MaskScorer, photos: Sequence[AnnotatedPhoto], masks_a_photo: int = 200
+    sam: Sam,
+    scorer: MaskScorer,
+    photos: Sequence[AnnotatedPhoto],
+    masks_a_photo: int = 200,
+    thing_head: ThingHead | None = None,
 ) -> None:
     """Set the scorer's thresholds, so that a 16 x 16 grid keeps about `masks_a_photo` masks of the median photo.
 
@@ -169,11 +177,12 @@ def choose_scorer_thresholds(
         scorer: its `score_thresh` and `pred_iou_thresh` are set, both rounded down to three decimals.
         photos: training photos; none that the model is judged on.
         masks_a_photo: wanted number of masks, after suppression of equal boxes.
+        thing_head: of the SAM; by default the bundled one, if it is the SAM's.
     """
     cuts: list[float] = []
     pairs: list[torch.Tensor] = []
     for photo in photos:
-        encoded = encode(sam, photo.rgb)
+        encoded = encode(sam, photo.rgb).with_thing_head(thing_head)
         height, width = photo.rgb.shape[:2]
         prompts = Prompts.from_points(build_point_grid(GRID) * [width, height])
         decoded = decode_passing(encoded, prompts, multimask=True)

@@ -123,6 +123,8 @@ class EachPhoto:
             rows = list(self._work(sample, problems.append))
         except (PhotoError, ValueError) as error:
             problems.append(str(error))
+        except Exception as error:  # whatever is odd about one photo, the run goes on
+            problems.append(f"{type(error).__name__}: {error}")
         yield _photo(sample, problems, failed=not rows)
         yield from rows
 

@@ -14,6 +14,7 @@ from aopsam.report.evaluation_page import Chart, Table, evaluation_html
 from aopsam.report.scatter import Point, scatter_svg, standalone
 from stages.calibrate.search import Trial
 from stages.config.label_config import LabelConfig
+from stages.config.strategy_spec import PREDICTOR
 from stages.evaluate.tables import markdown
 from stages.storage import atomic
 from stages.storage.atomic import check_writable
@@ -30,8 +31,10 @@ def config_of(trial: Trial, model: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: `LabelConfig` refuses the setting.
     """
     values = {key: value for key, value in model.items() if value is not None}
-    values |= {"prompts": trial.spec.name, "strategy_options": trial.spec.strategy_options}
-    values |= trial.spec.generator_options
+    options = trial.spec.strategy_options
+    if own := options.pop(PREDICTOR, None):
+        values["predictor"] = own
+    values |= {"prompts": trial.spec.name, "strategy_options": options} | trial.spec.generator_options
     LabelConfig.from_mapping(values, "calibration")
     return values
 

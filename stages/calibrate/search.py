@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 OFFSETS: dict[str, Sequence[float]] = {
     "pred_iou_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
     "stability_score_thresh": (-0.1, -0.05, 0.05, 0.1),
+    "score_thresh": (-0.1, -0.05, 0.05, 0.1, 0.2),
     "box_nms_thresh": (-0.2, -0.1, 0.1, 0.2),
+    "mask_nms_thresh": (-0.2, -0.1, 0.1, 0.2),
+    "merge_thresh": (-0.2, -0.1, 0.1),
 }
-"""Threshold → offsets to try from the model's own, where the user names no options."""
+"""Threshold → offsets to try from the one in effect, where the user names no options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +167,15 @@ def measure_both(measure: MeasureSettings, first: StrategySpec, chosen: Strategy
     return measure(first), measure(chosen)
 
 
-def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
-    """Return options and values to try for a strategy: its own, and thresholds around the model's."""
-    found = dict(find_strategy(strategy)[0].sweeps)
-    for name, offsets in OFFSETS.items():
-        values = [round(getattr(model.thresholds, name) + offset, 3) for offset in offsets]
+def default_sweeps(model: Sam, predictor: PromptPredictor | None, spec: StrategySpec) -> dict[str, Sequence[Option]]:
+    """Return options and values to try for a strategy: its own, and around the thresholds that masks are kept by."""
+    found = dict(find_strategy(spec.name)[0].sweeps)
+    options = generator_of(model, spec, predictor).options
+    read = {"pred_iou_thresh", "stability_score_thresh", f"{options.duplicates}_thresh".replace("-", "_")}
+    if options.rank_by == "score":
+        read.add("score_thresh")
+    for name in [name for name in OFFSETS if name in read]:
+        values = [round(getattr(options, name) + offset, 3) for offset in OFFSETS[name]]
         found[name] = [value for value in values if 0 <= value <= 1]
     return found
 
@@ -176,7 +183,7 @@ def default_sweeps(model: Sam, strategy: str) -> dict[str, Sequence[Option]]:
 def calibrate(
     measure: Measure,
     bases: Sequence[StrategySpec],
-    sweeps: Callable[[str], Mapping[str, Sequence[Option]]],
+    sweeps: Callable[[StrategySpec], Mapping[str, Sequence[Option]]],
     rule: Rule,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> tuple[list[Trial], Trial]:
@@ -187,7 +194,7 @@ def calibrate(
     Args:
         measure: measures one setting.
         bases: strategies to begin with.
-        sweeps: returns the options and values to try for a strategy's name.
+        sweeps: returns the options and values to try for a strategy.
         rule: how the best trial is chosen.
         on_trial: called with each trial when it is done.
 
@@ -209,7 +216,7 @@ def calibrate(
 
     try_all(bases)
     chosen = _as_far_as_it_goes(rule, trials)
-    options = sweeps(chosen.spec.name)
+    options = sweeps(chosen.spec)
     for key in [key for key in options if key not in GENERATOR_OPTIONS]:
         try_all(_varied(chosen.spec, key, options[key]))
         chosen = _as_far_as_it_goes(rule, trials)

@@ -102,6 +102,9 @@ class LabelConfig:
                 raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
             options = replace(self.options, **spec.generator_options)
             config = replace(config, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
+        if "predictor" in config.strategy_options:  # as an evaluation names it, beside the options
+            own = dict(config.strategy_options)
+            config = replace(config, predictor=own.pop("predictor"), strategy_options=own)
         if (preset := PRESETS.get(config.prompts)) is None:
             return config
         options = config.options.filled(preset.after)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aopsam._options import checked, is_file, options_of
-from aopsam.everything.options import GeneratorOptions
+from aopsam.everything.options import WEIGHTS, GeneratorOptions
 from aopsam.prompting import PRESETS, find_strategy
 from stages.storage.fetched import local_file
 from stages.storage.location import absolute
@@ -87,7 +87,8 @@ def _spec(entry: str) -> StrategySpec:
         if key in GENERATOR_OPTIONS:
             checked(GENERATOR_OPTIONS, {key: value}, entry.strip())
         # Workers run in folders of their own.
-        options[key] = absolute(option["value"]) if is_file(hints.get(key)) or key == PREDICTOR else value
+        is_path = is_file(hints.get(key)) or key in (PREDICTOR, *WEIGHTS)
+        options[key] = absolute(option["value"]) if is_path else value
     return StrategySpec("".join(entry.split()), name, options)
 
 

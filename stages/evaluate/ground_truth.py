@@ -179,7 +179,7 @@ def _recorded_point(annotation: Annotation) -> tuple[float, float] | None:
         return None
     try:
         x, y = (float(value) for value in points[0])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise ValueError(f"point_coords must be [[x, y]] in pixels, not {str(points)[:60]}") from None
     if not np.isfinite([x, y]).all():
         raise ValueError(f"point_coords must be finite, not {str(points)[:60]}")

@@ -21,7 +21,6 @@ from aopsam.masks import kernels
 from aopsam.sam.encode import set_encoder_precision
 from aopsam.sam.openvino_encoder import use_openvino
 from aopsam.sam.registry import load_sam
-from aopsam.sam.things import thing_head_of
 from schemas import labels
 from schemas.labels import Reason
 from stages.config.label_config import LabelConfig
@@ -65,7 +64,6 @@ def weights_of(generator: AutoMaskGenerator) -> dict[str, Any]:
     """Return name and SHA-256 of the weights that a generator uses, by role."""
     sam = {"name": generator.model.name, "sha256": generator.model.sha256}
     others = {name: getattr(generator, name) for name in WEIGHTS}
-    others["things"] = None if generator.scorer is None else thing_head_of(generator.model)  # its numbers read them
     digests = {name: {"sha256": network.sha256} for name, network in others.items() if network is not None}
     return {"sam": sam} | digests | generator.strategies[0].weights()
 

@@ -82,7 +82,10 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
         CannotWrite: rows could not be written, after several attempts.
     """
     at_once = max(LISTED_AT_ONCE, resources.actors, resources.most or 0)
-    steps: list[Tasks | Actors | Gather] = [Tasks(flow.find, 1), Tasks(flow.list, at_once)]
+    steps: list[Tasks | Actors | Gather] = []
+    units = flow.few()  # each task that need not start spares seconds
+    if units is None:
+        units, steps = [pa.table({"corpus": ["all"]})], [Tasks(flow.find, 1), Tasks(flow.list, at_once)]
     folder = f"{flow.out}/labels"
     actors = partial(pool, resources=resources, seconds_an_item=labelling.max_seconds, calls_at_once=2)
     if resources.openers:
@@ -98,7 +101,7 @@ def label_corpus(flow: Flow, labelling: Labelling, resources: Resources) -> Iter
         steps.append(Gather(partial(_write_units, folder=folder), at_once=at_once, units=UNITS_A_FILE))
     else:
         steps.append(actors(partial(_PassNews, labelling.label), finish=partial(_write, folder=folder)))
-    yield from _told(run_steps([pa.table({"corpus": ["all"]})], steps))
+    yield from _told(run_steps(units, steps))
 
 
 _TOLD = pa.schema([pa.field("account", pa.string()), pa.field("news", pa.string()), pa.field("unwritten", pa.string())])

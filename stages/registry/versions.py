@@ -210,7 +210,9 @@ class Registry:
                 raise ValueError(f"{self}: version {latest.number} is the first, there is none to go back to")
         number = self.version(number).number
         if not self.promote(number, latest, by):
-            raise RunFailed(f"{self}: another version was taken into use at the same time; look at --list, and again")
+            raise RunFailed(
+                f"{self}: another version was taken into use at the same time; see what registry.py lists, then again"
+            )
         return number
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from segment_anything.modeling import Sam
 
 from aopsam.metrics.correlation import pearson
 from aopsam.sam.registry import load_sam
+from aopsam.sam.things import ThingHead, find_thing_head
 from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 from aopsam.scoring.weights import save_scorer
@@ -60,6 +62,7 @@ class ScorerJob:
         sparse: sources of photos with objects that are not annotated.
         sam: name of the SAM whose masks are scored.
         checkpoint: file of its weights, on every node; None for the registry's own.
+        thing_head: file of its thing head, on every node; None for the bundled one, if it is the SAM's.
         recipe: hyper-parameters.
         photos: the most photos that examples are made of; all examples are in memory together.
     """
@@ -68,8 +71,19 @@ class ScorerJob:
     sparse: tuple[str, ...]
     sam: str
     checkpoint: str | None
+    thing_head: str | None
     recipe: ScorerRecipe
     photos: int = PHOTOS
+
+    def load(self, device: str = "cpu") -> tuple[Sam, ThingHead | None]:
+        """Return the SAM and its thing head, if there is one, on a device.
+
+        Raises:
+            ValueError: weights that cannot be loaded, or a thing head of other weights.
+            OSError: a file that is not there.
+        """
+        sam = load_sam(self.sam, local_file(self.checkpoint)).to(device)
+        return sam, find_thing_head(sam, local_file(self.thing_head))
 
 
 class MakeExamples:
@@ -78,7 +92,7 @@ class MakeExamples:
     def __init__(self, job: ScorerJob, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.recipe = job.recipe
-        self.sam = load_sam(job.sam, local_file(job.checkpoint)).to(device)
+        self.sam, self.thing_head = job.load(device)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Prompt the SAM on a photo; tell what of it cannot be used."""
@@ -86,7 +100,8 @@ class MakeExamples:
         photo = annotated(sample_of(sample), lambda line: report(line.removeprefix(place)))
         if photo is None:
             return
-        for made in make_examples(self.sam, photo, self.recipe, sparse=sample["source"].endswith(SPARSE)):
+        sparse = sample["source"].endswith(SPARSE)
+        for made in make_examples(self.sam, photo, self.recipe, sparse=sparse, thing_head=self.thing_head):
             numbers = zip(made.features.tolist(), made.iou.tolist(), made.asked_iou.tolist(), strict=True)
             for features, iou, asked in numbers:
                 yield {"photo": photo.id, "features": features, "iou": iou, "asked_iou": asked}
@@ -99,7 +114,7 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
         ValueError: photos that are not there, a SAM that cannot be loaded, or an OUT that is another run's or cannot be
             written.
     """
-    sam = load_sam(job.sam, local_file(job.checkpoint))
+    sam, head = job.load()
     named = {
         f"{redact(shard)}{kind}": shard
         for sources, kind in ((job.dense, ""), (job.sparse, SPARSE))
@@ -114,6 +129,7 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
         "sparse": sorted(map(redact, job.sparse)),
         "sam": job.sam,
         "sam_sha256": sam.sha256,
+        "thing_head_sha256": head and head.sha256,
         "photos": job.photos,
         "rows_per_part": ROWS_PER_PART,
     } | asdict(job.recipe)
@@ -154,9 +170,9 @@ def finish_scorer(job: ScorerJob, tables: Sequence[pa.Table], path: str) -> str:
         return [Examples(*(torch.from_numpy(values[rows]) for values in (features, iou, asked))) for rows in chosen]
 
     scorer = fit_scorer(examples(held_out=False), job.recipe)
-    sam = load_sam(job.sam, local_file(job.checkpoint))
+    sam, head = job.load()
     scorer.sam, scorer.sam_sha256 = sam.name, sam.sha256
-    choose_scorer_thresholds(sam, scorer, _photos(job, apart))
+    choose_scorer_thresholds(sam, scorer, _photos(job, apart), thing_head=head)
     notes = {"recipe": json.dumps(asdict(job.recipe)), "photos": str(len(by_photo)), "masks": str(len(features))}
     with write_path(path) as file:
         save_scorer(scorer, file, notes)

@@ -78,7 +78,7 @@ LISTED = {
     "train_detector.py --data runs/maps --out runs/detector": EVERY,
     "train_scorer.py --data SHARD… --sam vit_b --out runs/scorer": EVERY,
     "train_mask_head.py --data SHARD… --out runs/mask_head": EVERY,
-    "train_things.py --data SHARD… --teacher nanodet_g.safetensors --out runs/things": EVERY,
+    "train_thing_head.py --data SHARD… --teacher nanodet_g.safetensors --out runs/thing_head": EVERY,
     (
         "distill_encoder.py --method decoupled --teacher vit_b --student mobile_sam --data PHOTOS --out runs/student"
     ): EVERY,

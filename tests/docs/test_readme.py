@@ -37,7 +37,7 @@ SMALLER = {
 """What README writes, and what is run in its place: fewer prompts."""
 ALSO = {
     "train_predictor": "--steps 1",
-    "calibrate": "--prompts grid-2 --sweep box_nms_thresh=0.6 --limit 2 --threads 1",
+    "calibrate": "--prompts grid-2 --sweep mask_nms_thresh=0.6 --limit 2 --threads 1",
 }
 """Flags that shorten a pipeline."""
 

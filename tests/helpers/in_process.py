@@ -23,8 +23,12 @@ from stages.engine.steps import Actors, Gather, Tasks
 from stages.train.arguments import TrainingArguments
 
 
+class WorkerDeath(BaseException):
+    """Stands for what ends a worker's process: nothing in it can catch that."""
+
+
 def run_here(units: Iterable[pa.Table], steps: Sequence[Tasks | Actors | Gather]) -> Iterator[pa.Table]:
-    """Run steps here as `stages.engine.steps.run_steps` does; a `MemoryError` stands for a worker that dies."""
+    """Run steps here as `stages.engine.steps.run_steps` does; see `WorkerDeath`."""
     for step in steps:
         if isinstance(step, Tasks):
             units = chain.from_iterable(map(step.read, units))
@@ -45,7 +49,7 @@ def _act(units: Iterable[pa.Table], step: Actors) -> Iterator[pa.Table]:
         stage = stage or step.make()
         try:
             made = stage(unit)
-        except MemoryError:
+        except WorkerDeath:
             made = pa.concat_tables(_alone(stage, unit.slice(place, 1)) for place in range(unit.num_rows))
         yield made if step.finish is None else step.finish(made)
 
@@ -53,7 +57,7 @@ def _act(units: Iterable[pa.Table], step: Actors) -> Iterator[pa.Table]:
 def _alone(stage: Any, item: pa.Table) -> pa.Table:
     try:
         return stage(item)
-    except MemoryError:
+    except WorkerDeath:
         return stage.give_up(item, Lost.DIED)
 
 

@@ -9,7 +9,7 @@ import pytest
 from aopsam.photos.decode import Photo, open_photo
 from pipelines import build_edge_maps
 from stages.edge_maps.files import read_edge_maps
-from tests.helpers.in_process import without_ray
+from tests.helpers.in_process import WorkerDeath, without_ray
 from tests.helpers.made_edges import save_random_hed
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
@@ -50,7 +50,7 @@ def test_a_photo_that_ends_its_worker_costs_itself(
 
     def open_or_die(data: bytes) -> Photo:
         if data == killer:
-            raise MemoryError
+            raise WorkerDeath
         return open_photo(data)
 
     monkeypatch.setattr("stages.edge_maps.actor.open_photo", open_or_die)

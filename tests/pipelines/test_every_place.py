@@ -24,12 +24,12 @@ PIPELINES = {
     "train_sam": "--data {at}/s.tar --edges {at}/edges --unlabelled {at}/photos --trunk {at}/nanodet.safetensors"
     " --out {at}/sam --steps 1 --dense-steps 0 --windows 1",
     "train_mask_head": "--data {at}/s.tar --out {at}/head --steps 1 --frames 1 --prompts 4",
-    "train_things": "--data {at}/s.tar --teacher {at}/nanodet.safetensors --out {at}/things --steps 1 --frames 1",
+    "train_thing_head": "--data {at}/s.tar --teacher {at}/nanodet.safetensors --out {at}/head --steps 1 --frames 1",
     "train_scorer": "--data {at}/s.tar --photos 2 --prompts 2 --free 1 --steps 5 --out {at}/scorer",
     "distill_encoder": "--method decoupled --teacher tiny --student tiny --picture-px 64 --batch 1 --steps 1"
     " --data {at}/photos --out {at}/student",
     "evaluate": "--data {at}/s.tar --sam tiny --prompts gt-point --out {at}/evaluation",
-    "calibrate": "--data {at}/s.tar --prompts grid-1,grid-2 --sweep box_nms_thresh=0.7 --limit 2"
+    "calibrate": "--data {at}/s.tar --prompts grid-1,grid-2 --sweep mask_nms_thresh=0.7 --limit 2"
     " --out {at}/calibration",
     "retrain": "--corpus {at}/photos --registry {at}/registry --eval {at}/one.tar --sparse {at}/s.tar=2 --steps 1"
     " --teacher-prompts grid-2 --tolerance 100 --more-prompts 1000 --at-least 2",

@@ -31,7 +31,7 @@ FLAGS = {
     "train_predictor": ["--data", "maps"],
     "train_sam": ["--data", "s.tar"],
     "train_scorer": ["--data", "s.tar"],
-    "train_things": ["--data", "s.tar", "--teacher", "nanodet.safetensors"],
+    "train_thing_head": ["--data", "s.tar", "--teacher", "nanodet.safetensors"],
 }
 WRITTEN = {
     "browse_labels": "index.html",
@@ -52,7 +52,7 @@ WRITTEN = {
     "train_predictor": "predictor.safetensors",
     "train_sam": "tiny.safetensors",
     "train_scorer": "scorer.safetensors",
-    "train_things": "things.safetensors",
+    "train_thing_head": "thing_head.safetensors",
 }
 
 
@@ -99,7 +99,7 @@ FOLDERS = {
     "train_predictor": ["train", "tensorboard"],
     "train_sam": ["train", "tensorboard"],
     "train_scorer": ["parts"],
-    "train_things": ["train", "tensorboard"],
+    "train_thing_head": ["train", "tensorboard"],
 }
 FILES = {
     "build_edge_maps": ["sheet.png"],

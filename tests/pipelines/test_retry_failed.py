@@ -19,7 +19,7 @@ from stages.corpus.fetch import FetchError
 from stages.label import folder, retry
 from stages.label.actor import LabelPhotos
 from stages.results.read import read_labels
-from tests.helpers.in_process import without_ray
+from tests.helpers.in_process import WorkerDeath, without_ray
 from tests.helpers.made_shard import jpeg
 
 LATE = ("late.jpg", "later.jpg")
@@ -55,7 +55,7 @@ LABEL = LabelPhotos.__call__
 
 def killed(stage: LabelPhotos, listing: pa.Table) -> pa.Table:
     if FATAL in listing.column("file_name").to_pylist():
-        raise MemoryError
+        raise WorkerDeath
     return LABEL(stage, listing)
 
 

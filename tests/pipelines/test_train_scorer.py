@@ -44,7 +44,7 @@ def test_a_trained_scorer_ranks_the_masks_of_its_sam(
 def test_photos_are_taken_of_all_shards(tmp_path: Path, command: list[str], photos: int, used: list[int]) -> None:
     other = {f"other-{n}": (jpeg(n, (96, 128)), two_objects()) for n in range(5)}
     dense = (f"{tmp_path}/s.tar", str(write_shard(tmp_path / "t.tar", other)))
-    job = ScorerJob(dense, dense[:1], "tiny", None, ScorerRecipe(), photos)
+    job = ScorerJob(dense, dense[:1], "tiny", None, None, ScorerRecipe(), photos)
     work = prepare_examples(job, str(tmp_path / "out"))
     read = [table for source in work.sources for table in work.reading(source.unit())]
     names = [name for table in read for name in table.column("source").to_pylist()]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
+from aopsam.everything.candidates import Crop, Filters, select
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.masks import rle
 from aopsam.masks.full_size import trace_full_size
@@ -139,7 +142,7 @@ def test_nothing_above_the_thresholds_gives_no_records(small_sam: Sam, scene: np
 )
 def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
     rgb = np.full((*hw, 3), 128, np.uint8)
-    for record in AutoMaskGenerator(small_sam, prompts="grid-2", **OPEN, **options).generate(rgb):
+    for record in AutoMaskGenerator(small_sam, prompts="grid-2", **OPEN_NO_NMS, **options).generate(rgb):
         assert record["segmentation"].shape == hw
 
 
@@ -154,6 +157,12 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
         ({"prompts": "grid-4", "strategy_options": {"colour": 1}}, "colour"),
         ({"prompts": "grid-4", "output_mode": "png"}, "binary_mask"),
         ({"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "crop_n_layers"),
+        ({"points_per_side": 4, "strategy_options": {"things": 3}}, "predictor and strategy_options go with prompts"),
+        ({"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}, "divides points_per_side"),
+        ({"points_per_side": 4, "crop_n_layers": 2, "crop_n_points_downscale_factor": 3}, "no point on layer 2"),
+        ({"duplicates": "merge", "box_nms_thresh": 0.5}, "duplicates is merge here, which reads merge_thresh"),
+        ({"points_per_side": 4, "score_thresh": 0.5}, "score_thresh=0.5: masks rank by predicted_iou here"),
+        ({"points_per_side": 4, "thing_head": "some.safetensors"}, "thing_head: no scorer reads its boxes here"),
         ({"duplicates": "nms"}, "duplicates='nms'; choose from None, box-nms, mask-nms, merge, none"),
         ({"mask_nms_thresh": 1.5}, "mask_nms_thresh=1.5; expected a number from 0 to 1"),
         ({"merge_thresh": float("nan")}, "merge_thresh=nan; expected a number from 0 to 1"),
@@ -175,6 +184,33 @@ def test_odd_sizes(small_sam: Sam, hw: tuple[int, int], options: dict) -> None:
 def test_wrong_arguments_say_what_would_be_right(tiny: Sam, options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         AutoMaskGenerator(tiny, **options)
+
+
+@pytest.mark.parametrize("options", [{"crop_n_layers": 1}, {"tile_size": 128}, {"min_mask_region_area": 200}], ids=str)
+def test_records_of_parts_come_by_falling_score(tiny: Sam, scene: np.ndarray, options: dict) -> None:
+    records = AutoMaskGenerator(tiny, prompts="grid-4", **options).generate(scene)
+    scores = [record["score"] for record in records]
+    assert scores == sorted(scores, reverse=True)
+    holders = [(record, records[record["parent"]]) for record in records if record["parent"] is not None]
+    assert holders
+    for inner, outer in holders:
+        assert (inner["segmentation"] & outer["segmentation"]).sum() > 0.5 * inner["area"]
+
+
+def test_a_mask_without_pixels_is_none(tiny: Sam, scene: np.ndarray) -> None:
+    photo = encode(tiny, scene)
+    decoded = decode_passing(photo, prompts := Prompts.from_points(np.array([[100.0, 100.0]])))
+    logits = torch.where(torch.arange(len(decoded.logits))[:, None, None] == 1, decoded.logits, -9.0)
+    crop = Crop(photo, (0, 0, 320, 240), (240, 320))
+    found, stable = select(crop, prompts, replace(decoded, logits=logits), Filters(0.0, 0.0, 1.0))
+    assert [candidate.alternative for candidate in found] == [1]
+    assert stable.tolist() == [False, True, False]
+
+
+def test_an_embedding_of_another_photo_is_refused(tiny: Sam, small_sam: Sam, scene: np.ndarray) -> None:
+    for encoded in (encode(tiny, scene[:100]), encode(small_sam, scene)):
+        with pytest.raises(ValueError, match=r"encoded is a photo of \(\d+, 320\) by "):
+            AutoMaskGenerator(tiny, prompts="grid-2").label(scene, encoded)
 
 
 def test_a_photo_of_the_wrong_kind_is_refused(small_sam: Sam) -> None:

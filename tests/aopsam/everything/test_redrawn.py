@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aopsam.everything.candidates import Candidate, Crop, redrawn
+from aopsam.everything.candidates import Candidate, Crop, Filters, redrawn
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.mask_head.redraw import redraw
 from aopsam.mask_head.weights import BUNDLED, find_mask_head
@@ -99,9 +99,26 @@ def test_prompts_are_told_in_pixels_of_the_tile(monkeypatch: pytest.MonkeyPatch,
         return redraw(*given)
 
     monkeypatch.setattr("aopsam.everything.candidates.redraw", keep)
-    (drawn,) = redrawn(tile, [found], head, 1.0)
+    (drawn,) = redrawn(tile, [found], head, Filters(0.0, 0.0, 1.0, cut=True))
     assert [each.tolist() for each in told] == [asked.tolist()]
     assert drawn.runs.hw == (top + height, left + width)
+    assert drawn.runs is not found.runs
+
+
+def test_a_mask_that_would_be_cut_by_its_crop_stays_as_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_sam("tiny")
+    photo, head = encode(model, SCENE.rgb), find_mask_head(model)
+    assert head is not None
+    height, width = photo.hw
+    prompts = Prompts.from_points(np.array([[40.0, 60.0]]))
+    logits = decode_passing(photo, prompts, multimask=False).logits
+    runs = Runs.of_mask(np.pad(np.ones((20, 20), bool), ((40, height - 60), (30, width + 50))))
+    monkeypatch.setattr("aopsam.everything.candidates.redraw", lambda *_: torch.full_like(logits, 5.0))
+    for right, cut, stays in ((width + 100, False, True), (width + 100, True, False), (width, False, False)):
+        crop = Crop(photo, (0, 0, width, height), (height, right))
+        found = Candidate(runs, 0.9, 0.9, prompts, 0, None, 0.9, crop.xyxy_px, logits[0])
+        (drawn,) = redrawn(crop, [found], head, Filters(0.0, 0.9, 1.0, cut=cut))
+        assert (drawn.runs is runs) == stays
 
 
 def test_sams_own_masks_stay() -> None:

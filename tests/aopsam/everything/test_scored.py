@@ -85,5 +85,5 @@ def test_a_score_without_a_scorer_is_refused() -> None:
 
 
 def test_a_scorer_that_would_not_be_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank_by=predicted_iou: no scorer is asked then; leave out scorer"):
+    with pytest.raises(ValueError, match="rank_by=predicted_iou, yours or the preset's, asks no scorer"):
         AutoMaskGenerator(load_sam("tiny"), prompts="grid-4", rank_by="predicted_iou", scorer="some.safetensors")

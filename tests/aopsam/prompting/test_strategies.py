@@ -148,7 +148,7 @@ def test_aop_asks_for_the_surest_things_first(photo: EncodedPhoto, rule: str) ->
         assert not prompts.are_boxes
         asked.append(prompts)
     assert sum(map(len, asked)) == 8
-    assert {"predictor", "things"} <= set(strategy.weights())
+    assert {"predictor", "thing_head"} <= set(strategy.weights())
     strategy = make_strategy("aop", photo.model, **options | {"max_decoded": 2})
     (only,) = (prompts for prompts in strategy.rounds(photo, Fates()) if len(prompts))
     assert only.are_boxes

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS, ModelSpec, load_sam
 from pipelines.calibrate import main
-from stages.calibrate.output import write_calibration
+from stages.calibrate.output import config_of, write_calibration
 from stages.calibrate.search import Rule, Trial, calibrate, default_sweeps
 from stages.config.label_config import LabelConfig
 from stages.config.strategy_spec import StrategySpec, parse_strategies, parse_values
 from tests.helpers.made_shard import ToyEncoder, jpeg, save_random, two_objects, write_shard
 
 HW = (96, 128)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def trial(text: str, miou: float, prompts: float, kept: float = 10.0) -> Trial:
@@ -79,11 +70,16 @@ def test_what_is_tried_lies_around_what_the_weights_bring(tmp_path: Path, monkey
     monkeypatch.setitem(MODELS, "toy", spec)
     save_random("toy", tmp_path)
     model = load_sam("toy")
-    sweeps = default_sweeps(model, "aop")
+    specs = parse_strategies("aop,grid-4,aop-paper,aop(duplicates=merge)")
+    sweeps, of_grid, of_paper, merging = (default_sweeps(model, None, spec) for spec in specs)
     assert sweeps["box_nms_thresh"] == [0.7, 0.8, 1.0]  # 0.9, and nothing above 1
-    own = {"threshold", "spacing", "likeness", "times"}
-    assert sweeps.keys() - default_sweeps(model, "grid-4").keys() == own
-    assert default_sweeps(model, "aop-paper") == sweeps
+    assert sweeps.keys() - of_grid.keys() == {"things", "threshold", "spacing", "likeness", "times"}
+    assert sweeps.keys() == of_paper.keys()
+    assert merging.keys() - sweeps.keys() == {"merge_thresh"}
+    # Where masks rank by a score, the thresholds are those that are kept by.
+    (spec,) = parse_strategies("grid-4")
+    assert {"score_thresh", "mask_nms_thresh"} < default_sweeps(load_sam("tiny"), None, spec).keys()
+    assert "box_nms_thresh" not in default_sweeps(load_sam("tiny"), None, spec)
 
 
 def test_a_choice_that_does_not_hold_on_other_photos_is_called_so(tmp_path: Path) -> None:
@@ -92,6 +88,12 @@ def test_a_choice_that_does_not_hold_on_other_photos_is_called_so(tmp_path: Path
         text = write_calibration([before, after], after, (first, second), {}, {}, str(tmp_path))
         assert ("does not carry over to other photos" in text) == said
         assert f"{'-' if said else '+'}10.0 [" in text
+
+
+def test_a_predictor_that_was_compared_is_that_of_the_configuration() -> None:
+    chosen = trial("aop(predictor=/runs/p.safetensors,things=0)", 0.5, 60)
+    config = config_of(chosen, {"sam": "tiny", "checkpoint": None, "predictor": "/runs/other.safetensors"})
+    assert (config["predictor"], config["strategy_options"]) == ("/runs/p.safetensors", {"things": 0})
 
 
 def test_values_of_an_option() -> None:

@@ -138,6 +138,17 @@ def test_a_detector_is_a_file_and_other_words_are_words() -> None:
     assert spec.options == {"elimination": "scaled"}
 
 
+def test_a_predictor_in_brackets_is_that_of_the_run() -> None:
+    config = _parse("--prompts", "aop(predictor=runs/p.safetensors,k=2)").with_written_options()
+    assert (config.predictor, config.strategy_options) == (str(Path("runs/p.safetensors").absolute()), {"k": 2})
+
+
+@pytest.mark.parametrize("name", ["scorer", "mask_head", "thing_head"])
+def test_weights_in_brackets_are_files_wherever_a_worker_runs(name: str) -> None:
+    (spec,) = parse_strategies(f"grid-2({name}=runs/w.safetensors)")
+    assert spec.options == {name: str(Path("runs/w.safetensors").absolute())}
+
+
 def test_a_preset_is_recorded_as_what_it_means() -> None:
     config = LabelConfig(prompts="efficient-sam2").with_written_options()
     assert config.prompts == "efficient-sam2"

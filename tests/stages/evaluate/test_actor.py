@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +38,6 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     return save_random("toy", tmp_path)
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def measured(stage: EvaluatePhotos, shard: Path) -> pa.Table:
     return results_of(done_here(stage, SCHEMA, [Source("made up", (str(shard),))], rows=1))
 
@@ -55,7 +47,6 @@ def values(results: pa.Table, prompts: str, metric: str) -> list[float | None]:
     return [row["value"] for row in rows if (row["prompts"], row["metric"]) == (prompts, metric)]
 
 
-@pytest.mark.usefixtures("threads")
 def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Path) -> None:
     shard = write_shard(
         tmp_path / "x.tar",
@@ -106,7 +97,6 @@ def test_all_strategies_on_the_same_photos(toy: tuple[Path, Path], tmp_path: Pat
     assert "- made up: 3 photos, 4 ground-truth masks" in outcome.table
 
 
-@pytest.mark.usefixtures("threads")
 def test_the_same_run_gives_the_same_figures(toy: tuple[Path, Path], tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "x.tar", {"a": (jpeg(0, HW), two_objects())})
     evaluation = Evaluation(("toy",), tuple(parse_strategies("random-5,random-5(seed=1)")), seed=7, threads=1)
@@ -244,7 +234,7 @@ def test_evaluations_that_make_no_sense(arguments: dict, message: str) -> None:
         Evaluation(arguments.get("sams", ("tiny",)), strategies, arguments.get("checkpoint"))
 
 
-@pytest.mark.usefixtures("toy", "threads")
+@pytest.mark.usefixtures("toy")
 def test_options_of_the_generator_make_variants_of_the_same_prompts(tmp_path: Path) -> None:
     strategies = parse_strategies("grid-4(box_nms_thresh=0.1),grid-4(box_nms_thresh=1.0),random-9(box_nms_thresh=0.2)")
     stage = EvaluatePhotos(Evaluation(("toy",), tuple(strategies), seed=5, threads=1))
@@ -264,14 +254,13 @@ def test_options_of_the_generator_make_variants_of_the_same_prompts(tmp_path: Pa
     assert memory is None or memory > 0
 
 
-@pytest.mark.usefixtures("toy", "threads")
+@pytest.mark.usefixtures("toy")
 def test_unknown_strategies_and_options_are_found_at_the_start() -> None:
     for text in ("grid-x", "gt-point(k=1)", "grid-4(size=3)"):
         with pytest.raises(ValueError, match=r"grid|gt-point"):
             EvaluatePhotos(Evaluation(("toy",), tuple(parse_strategies(text)), threads=1))
 
 
-@pytest.mark.usefixtures("threads")
 def test_weights_that_are_not_those_reported_are_refused(toy: tuple[Path, Path]) -> None:
     evaluation = Evaluation(("toy",), tuple(parse_strategies("grid-2")), threads=1)
     reported = EvaluatePhotos(evaluation).weights()

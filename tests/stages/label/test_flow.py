@@ -61,6 +61,24 @@ def test_units_hold_every_photo_once_and_the_first_are_small(corpus: Path) -> No
     assert news == News(listed=148, undone=148, archives=2, others={".txt": 1, ".json": 2}, archives_in_all=2)
 
 
+def test_a_folder_of_files_is_listed_at_once_and_any_larger_corpus_in_tasks(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(corpus / "few", *(f"{number}.jpg" for number in range(9)), "notes.txt")
+    flow = Flow(f"{corpus}/few", f"{corpus}/out", {})
+    units = flow.few()
+    assert units is not None
+    assert [unit.schema.metadata for unit in units] == [unit.schema.metadata for unit in flow.find(pa.table({}))]
+    assert sorted(chain.from_iterable(names([u for u in units if kind_of(u) is Kind.UNIT]))) == [
+        f"{number}.jpg" for number in range(9)
+    ]
+    assert read_listing(f"{corpus}/out")
+    assert Flow(f"{corpus}/photos", f"{corpus}/out", {}).few() is None  # it has archives
+    assert Flow(f"{corpus}/gone", f"{corpus}/out", {}).few() is None  # the task will say so
+    monkeypatch.setattr("stages.corpus.listing.FILES_A_PART", 4)
+    assert flow.few() is None
+
+
 @pytest.mark.parametrize("rows", [None, 8])
 def test_what_is_done_is_left_out_of_the_same_units(corpus: Path, rows: int | None) -> None:
     flow = Flow(f"{corpus}/photos", f"{corpus}/out", {}, rows_a_unit=rows)

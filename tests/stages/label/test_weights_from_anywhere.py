@@ -32,6 +32,6 @@ def test_weights_and_configuration_from_a_bucket(bucket: str, tmp_path: Path, mo
     for one, other in zip(there, here, strict=True):
         found = [weights_of(make_generator(config.with_written_options())) for config in (one, other)]
         assert found[0] == found[1]
-        assert {"scorer", "things"} <= set(found[0])
+        assert {"scorer", "thing_head"} <= set(found[0])
     with pytest.raises(BadInput, match=r"/gone\.yaml: no such file"):
         parse_arguments([*flags[:4], "--config", f"{bucket}/gone.yaml"])

@@ -1,14 +1,14 @@
 """Train the thing head of `tiny`, which finds people, animals, cars and the like, on Ray Train.
 
 On a laptop (half an hour of two cores; aopsam/weights/things-tiny.md has the photos and their shares):
-    python pipelines/train_things.py --data coco/train --teacher nanodet_g.safetensors --out out/things
+    python pipelines/train_thing_head.py --data coco/train --teacher nanodet_g.safetensors --out out/thing_head
 On a cluster (absolute paths or URIs that every node reaches, weights on every node):
-    ray job submit --working-dir . -- python pipelines/train_things.py --data s3://bucket/shards \\
-        --teacher /weights/nanodet_g.safetensors --out s3://bucket/things --workers 4
+    ray job submit --working-dir . -- python pipelines/train_thing_head.py --data s3://bucket/shards \\
+        --teacher /weights/nanodet_g.safetensors --out s3://bucket/thing_head --workers 4
 
 Data: photos as train_sam.py takes them; of their annotations none is read but where masks lie. NanoDet says what is in
-them. One photo in ten is held out; the weights that come nearest to NanoDet there become OUT/things.safetensors, which
-belongs in the place of aopsam/weights/things-tiny.safetensors.
+them. One photo in ten is held out; the weights that come nearest to NanoDet there become OUT/thing_head.safetensors,
+for `label_corpus.py --thing-head` and `train_scorer.py --thing-head` in place of the bundled one.
 The same command goes on from the last checkpoint in OUT/train; curves: OUT/tensorboard. Exit codes: 0, 2.
 """
 
@@ -56,11 +56,11 @@ def run(arguments: Arguments) -> int:
     """Train; what takes seconds to import comes now, after the flags have been judged."""
     from stages.annotations.shards import list_shards
     from stages.train.on_ray import train_on_ray
-    from stages.train.things import ThingHeadJob, thing_head_task, write_thing_head
+    from stages.train.thing_head import ThingHeadJob, thing_head_task, write_thing_head
 
     problems: list[str] = []
     with checking_input():
-        arguments.check_out("things.safetensors")
+        arguments.check_out("thing_head.safetensors")
         sources = tuple(tuple(list_shards(data)) for data in arguments.data)
         given = {name: getattr(arguments, name) for name in ("recipe", "shares", "checkpoint", "teacher")}
         job = ThingHeadJob(sources=sources, **given)
@@ -68,10 +68,10 @@ def run(arguments: Arguments) -> int:
         task = make(problems.append)
     print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     print(f"{task.pool.describe()}; {len(task.held_out)} to validate on", file=sys.stderr)
-    weights = train_on_ray("train_things", make, task, arguments)
+    weights = train_on_ray("train_thing_head", make, task, arguments)
     if weights is None:
         return 0
-    path = f"{arguments.out.rstrip('/')}/things.safetensors"
+    path = f"{arguments.out.rstrip('/')}/thing_head.safetensors"
     write_thing_head(task, weights, path)
     print(f"{redact(path)} for {task.model.sam}")
     return 0

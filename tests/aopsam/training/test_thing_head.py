@@ -14,7 +14,7 @@ from aopsam.sam.registry import load_sam
 from aopsam.sam.things import BINS, CLASSES, positions
 from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.recipes import ThingHeadRecipe
-from aopsam.training.things import NanoDet, ThingHeadTask, taught_loss
+from aopsam.training.thing_head import NanoDet, ThingHeadTask, taught_loss
 from aopsam.training.trainer import train
 from tests.helpers.free_photos import free_photos
 from tests.helpers.made_edges import save_random_nanodet

@@ -9,7 +9,7 @@ import torch
 
 from aopsam.sam.things import save_thing_head
 from aopsam.training.recipes import ThingHeadRecipe
-from aopsam.training.things import NanoDet, ThingHeadTask
+from aopsam.training.thing_head import NanoDet, ThingHeadTask
 from stages.storage.atomic import write_path
 from stages.storage.fetched import local_file
 from stages.train.frames import FrameJob
