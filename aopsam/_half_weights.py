@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -18,15 +18,24 @@ from aopsam.sam.registry import digest_of, name_of
 
 
 class Trained(Protocol):
-    """What was trained behind one SAM, whose name and digest of weights it carries."""
+    """A network trained behind one SAM, whose name and digest of weights it carries, and the digest of its own file."""
 
     sam: str
     sam_sha256: str
+    sha256: str
 
     def to(self, device: torch.device) -> object: ...
 
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> object: ...
+
+    def eval(self) -> object: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> object: ...
+
 
 T = TypeVar("T", bound=Trained)
+Build = Callable[[Mapping[str, str], Mapping[str, torch.Tensor]], T]
+"""Makes a network in float32 from its metadata and its tensors, which are loaded afterwards."""
 
 
 def save_half(module: nn.Module, path: Path | str, metadata: Mapping[str, str]) -> None:
@@ -49,27 +58,45 @@ def save_half(module: nn.Module, path: Path | str, metadata: Mapping[str, str]) 
     save_file(tensors, path, dict(metadata))
 
 
-def read_half(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, str], str]:
-    """Return the tensors of a weights file in float32 (integers as they are), its metadata and its SHA-256.
+def load_half(path: Path | str, kind: str, build: Build[T], needed: Sequence[str] = ()) -> tuple[T, dict[str, str]]:
+    """Read a network written by `save_half`: eval mode, float32, on the CPU.
 
     Args:
         path: file to read.
-        kind: what it holds, such as `detector`, for messages; `pipelines/train_KIND.py` makes one.
+        kind: what it holds, such as `mask_head`, for messages; `pipelines/train_KIND.py` makes one.
+        build: makes the network.
+        needed: keys of the metadata that must be there, besides `sam` and `sam_sha256`.
+
+    Returns:
+        The network, with `sam` and `sam_sha256` of the metadata and `sha256` of the file, and the metadata.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no safetensors file.
+        ValueError: it is no safetensors file, or not one of this kind.
     """
+    path, what = Path(path), f"a {kind.replace('_', ' ')}"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such {kind}; train one with pipelines/train_{kind}.py")
+        raise FileNotFoundError(f"{path}: no such {kind.replace('_', ' ')}; train one with pipelines/train_{kind}.py")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator of its own)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    if missing := [key for key in ("sam", "sam_sha256", *needed) if key not in metadata]:
+        raise ValueError(f"{path}: not {what} of save_{kind}: metadata lacks {missing[0]!r}")
+    # Integers, such as BatchNorm's step counts, stay integers.
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    return whole, metadata, hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        network = build(metadata, whole)
+        network.load_state_dict(whole)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: not the tensors of {what}: {error}") from error
+    network.sam, network.sam_sha256 = metadata["sam"], metadata["sam_sha256"]
+    network.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    network.eval()
+    network.requires_grad_(False)
+    return network, metadata
 
 
 def of_the_model(trained: T, model: Sam, kind: str, path: str | None) -> T | None:
@@ -78,7 +105,7 @@ def of_the_model(trained: T, model: Sam, kind: str, path: str | None) -> T | Non
     Args:
         trained: the module.
         model: the SAM that it is wanted for.
-        kind: what it is, as `read_half` takes it.
+        kind: what it is, as `load_half` takes it.
         path: the file that was asked for; None for the bundled one, which may belong to another SAM: then None.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from aopsam._half_weights import read_half, save_half
+from aopsam._half_weights import load_half, save_half
 from aopsam.detector.network import BoxDetector
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "detector-tiny.safetensors"
@@ -44,16 +44,10 @@ def load_detector(path: Path | str | None = None) -> BoxDetector:
         FileNotFoundError: no such file.
         ValueError: the file is no safetensors file, or not one of a detector.
     """
-    path = BUNDLED if path is None else Path(path)
-    tensors, metadata, digest = read_half(path, "detector")
-    if missing := [key for key in ("sam", "sam_sha256", *_SHAPE) if key not in metadata]:
-        raise ValueError(f"{path}: not a detector of save_detector: metadata lacks {missing[0]!r}")
-    try:
-        detector = BoxDetector(*(int(metadata[name]) for name in _SHAPE))
-        detector.float().load_state_dict(tensors)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: not the tensors of a detector: {error}") from error
-    detector.sam, detector.sam_sha256 = metadata["sam"], metadata["sam_sha256"]
-    detector.sha256 = digest
-    detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return detector.eval().requires_grad_(False)
+    detector, _ = load_half(
+        BUNDLED if path is None else path,
+        "detector",
+        lambda metadata, _: BoxDetector(*(int(metadata[name]) for name in _SHAPE)).float(),
+        _SHAPE,
+    )
+    return detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

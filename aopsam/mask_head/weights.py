@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 
-from aopsam._half_weights import of_the_model, read_half, save_half
+from aopsam._half_weights import load_half, of_the_model, save_half
 from aopsam.mask_head.network import MaskHead
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "mask-head-tiny.safetensors"
@@ -37,18 +37,8 @@ def load_mask_head(path: Path | str) -> MaskHead:
         FileNotFoundError: no such file.
         ValueError: the file is no safetensors file, or not one of a mask head.
     """
-    path = Path(path)
-    tensors, metadata, digest = read_half(path, "mask_head")
-    if missing := [key for key in ("sam", "sam_sha256") if key not in metadata]:
-        raise ValueError(f"{path}: not a mask head of save_mask_head: metadata lacks {missing[0]!r}")
-    head = MaskHead()
-    try:
-        head.float().load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the tensors of a mask head: {error}") from error
-    head.sam, head.sam_sha256, head.sha256 = metadata["sam"], metadata["sam_sha256"], digest
-    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return head.eval().requires_grad_(False)
+    head, _ = load_half(path, "mask_head", lambda _metadata, _tensors: MaskHead().float())
+    return head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def find_mask_head(model: Sam, path: str | None = None) -> MaskHead | None:

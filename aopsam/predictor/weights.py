@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aopsam._half_weights import read_half, save_half
+from aopsam._half_weights import load_half, save_half
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 
@@ -47,23 +47,15 @@ def load_predictor(path: Path | str | None = None) -> PromptPredictor:
         FileNotFoundError: no such file.
         ValueError: the file is no safetensors file, or not one of a prompt predictor.
     """
-    path = BUNDLED if path is None else Path(path)
-    tensors, metadata, digest = read_half(path, "predictor")
-    missing = [key for key in ("sam", "sam_sha256", "threshold", "smoothing_sigma", "spacing") if key not in metadata]
-    if missing or "embedding.weight" not in tensors:
-        what = f"metadata lacks {missing[0]!r}" if missing else "it has no tensor 'embedding.weight'"
-        raise ValueError(f"{path}: not a prompt predictor of save_predictor: {what}")
-    predictor = PromptPredictor(embedding_channels=tensors["embedding.weight"].shape[1])
-    try:
-        predictor.float().load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the tensors of a prompt predictor: {error}") from error
-    predictor.sam = metadata["sam"]
-    predictor.sam_sha256 = metadata["sam_sha256"]
+    predictor, metadata = load_half(
+        BUNDLED if path is None else path,
+        "predictor",
+        lambda _, tensors: PromptPredictor(embedding_channels=tensors["embedding.weight"].shape[1]).float(),
+        ("threshold", "smoothing_sigma", "spacing"),
+    )
     predictor.sampling = Sampling(
         threshold=float(metadata["threshold"]),
         smoothing_sigma=float(metadata["smoothing_sigma"]),
         spacing=int(metadata["spacing"]),
     )
-    predictor.sha256 = digest
-    return predictor.eval().requires_grad_(False)
+    return predictor

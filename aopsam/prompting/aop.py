@@ -34,6 +34,9 @@ from aopsam.sam.things import MOST, find_thing_head
 MOST_SIGMA = 64.0
 """Widest smoothing, in cells of the map's 256 a side; wider than this nothing is left of it."""
 
+SURE = 0.1
+"""Least score of a thing that is decoded: below it, a point finds as much (benchmarks/LOG.md)."""
+
 OVER_BUDGET = "beyond max_decoded"
 """Reason of prompts that nothing but `max_decoded` kept from the decoder."""
 
@@ -64,9 +67,9 @@ class AutoPrompts(Strategy):
     or `diverse` (of what is sampled and the centres of the bundled detector's boxes, those unlike the ones chosen
     before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
     things: Annotated[int, Limits(0, MOST)] = 30
-    """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each, the surest; part of
-    `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py): none where the predictor reads another
-    SAM's embedding."""
+    """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each: the surest, fewer where few
+    are likely; part of `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py): none where the
+    predictor reads another SAM's embedding."""
     max_decoded: Count | None = None
     """Prompts decoded on one photo at most, or on each of its tiles or crops. Under `diverse` that many are decoded, if
     there are as many places (some 380); the other rules end with what is sampled."""
@@ -148,7 +151,8 @@ class AutoPrompts(Strategy):
         most = min(self.things, self.max_decoded or self.things)
         if not most or read.things is None:
             return Prompts.from_boxes(np.zeros((0, 4), np.float32))
-        return Prompts.from_boxes(read.things.boxes_px[:most].numpy(), read.things.scores[:most].numpy())
+        sure = int((read.things.scores[:most] >= SURE).sum())
+        return Prompts.from_boxes(read.things.boxes_px[:sure].numpy(), read.things.scores[:sure].numpy())
 
     def _places(self, photo: EncodedPhoto, confidence: np.ndarray, read: EncodedPhoto) -> Prompts:
         """Return the sampled points by falling confidence, then centres of the boxes of the photo as it was read."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aopsam._as_loaded import as_loaded
-from aopsam._half_weights import of_the_model, read_half, save_half
+from aopsam._half_weights import load_half, of_the_model, save_half
 from aopsam.masks.nms import box_nms
 from aopsam.sam.encoders.nanodet import CHANNELS, LEAK, STAGES, Stage
 from aopsam.sam.registry import digest_of
@@ -182,18 +182,8 @@ def load_thing_head(path: Path | str) -> ThingHead:
         FileNotFoundError: no such file.
         ValueError: the file is no safetensors file, or not one of a thing head.
     """
-    path = Path(path)
-    tensors, metadata, digest = read_half(path, "thing_head")
-    if missing := [key for key in ("sam", "sam_sha256") if key not in metadata]:
-        raise ValueError(f"{path}: not a thing head of save_thing_head: metadata lacks {missing[0]!r}")
-    head = ThingHead()
-    try:
-        head.float().load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the tensors of a thing head: {error}") from error
-    head.sam, head.sam_sha256, head.sha256 = metadata["sam"], metadata["sam_sha256"], digest
-    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return head.eval().requires_grad_(False)
+    head, _ = load_half(path, "thing_head", lambda _metadata, _tensors: ThingHead().float())
+    return head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def find_thing_head(model: Sam, path: str | None = None) -> ThingHead | None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import torch
 from segment_anything.modeling import Sam
 
-from aopsam._half_weights import of_the_model, read_half, save_half
+from aopsam._half_weights import load_half, of_the_model, save_half
 from aopsam.scoring.features import FEATURES
 from aopsam.scoring.network import MaskScorer
 
@@ -44,21 +45,16 @@ def load_scorer(path: Path | str) -> MaskScorer:
         FileNotFoundError: no such file.
         ValueError: the file is no safetensors file, or not one of a scorer that reads today's `FEATURES`.
     """
-    path = Path(path)
-    tensors, metadata, digest = read_half(path, "scorer")
-    needed = ("sam", "sam_sha256", "features", "score_thresh", "pred_iou_thresh")
-    if missing := [key for key in needed if key not in metadata]:
-        raise ValueError(f"{path}: not a scorer of save_scorer: metadata lacks {missing[0]!r}")
+    needed = ("features", "score_thresh", "pred_iou_thresh")
+    scorer, metadata = load_half(path, "scorer", _build, needed)
+    scorer.score_thresh, scorer.pred_iou_thresh = float(metadata["score_thresh"]), float(metadata["pred_iou_thresh"])
+    return scorer
+
+
+def _build(metadata: Mapping[str, str], _: Mapping[str, torch.Tensor]) -> MaskScorer:
     if metadata["features"] != ",".join(FEATURES):
-        raise ValueError(f"{path}: a scorer of other features; train one again with pipelines/train_scorer.py")
-    scorer = MaskScorer()
-    try:
-        scorer.float().load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the tensors of a scorer: {error}") from error
-    scorer.sam, scorer.sam_sha256, scorer.sha256 = metadata["sam"], metadata["sam_sha256"], digest
-    scorer.score_thresh, scorer.pred_iou_thresh = (float(metadata[key]) for key in needed[-2:])
-    return scorer.eval().requires_grad_(False)
+        raise ValueError("it reads other features; train one again with pipelines/train_scorer.py")
+    return MaskScorer().float()
 
 
 def find_scorer(model: Sam, path: str | None = None) -> MaskScorer | None:

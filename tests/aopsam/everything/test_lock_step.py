@@ -66,7 +66,7 @@ def _scores(labelled: Labelled | Exception, name: str) -> list[float]:
     ("prompts", "options", "shared"),
     [
         ("grid-5", {}, False),  # as many prompts as go at once on a CPU: each photo's by themselves
-        ("aop", {"round_size": 5}, True),
+        ("aop", {"things": 0, "round_size": 5}, True),
         ("attention", {"max_prompts": 5}, True),
         ("oas-box", {"max_boxes": 4}, True),
         ("efficient-sam2", {"max_prompts": 5}, True),
@@ -85,7 +85,7 @@ def test_masks_are_those_of_a_photo_alone(
     generator = AutoMaskGenerator(tiny, prompts=prompts, strategy_options=options, output_mode="coco_rle", redraw=False)
     odd = photos[0].astype(np.float32)
     first, failed, second = generator.label_together([photos[0], odd, photos[1]])
-    assert in_common[0] == [min(options.values())] * 2 if shared else in_common == []
+    assert in_common[0] == [max(options.values())] * 2 if shared else in_common == []
     assert isinstance(failed, ValueError)
     assert "float32" in str(failed)
     for together, photo in zip((first, second), encoded, strict=True):

@@ -133,7 +133,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     sam = load_sam("tiny")
     with pytest.raises(ValueError, match="redraw=False: no mask head is asked then; leave out mask_head"):
         AutoMaskGenerator(sam, prompts="grid-4", redraw=False, mask_head=str(BUNDLED))
-    with pytest.raises(FileNotFoundError, match="no such mask_head"):
+    with pytest.raises(FileNotFoundError, match="no such mask head"):
         AutoMaskGenerator(sam, prompts="grid-4", mask_head=str(tmp_path / "none"))
     sam.sha256 = "0" * 64
     assert AutoMaskGenerator(sam, prompts="grid-4").mask_head is None

@@ -30,7 +30,7 @@ def test_what_was_saved_is_read(saved: Path) -> None:
 
 
 def test_a_file_of_something_else_is_refused(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such mask_head; train one with pipelines/train_mask_head\.py"):
+    with pytest.raises(FileNotFoundError, match=r"no such mask head; train one with pipelines/train_mask_head\.py"):
         load_mask_head(tmp_path / "none")
     tensors = load_file(saved)
     save_file(tensors, saved, {"sam": "tiny"})

@@ -44,5 +44,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     predictor = PromptPredictor(4)
     predictor.to_full = torch.nn.Conv2d(16, 8, 3)
     save_predictor(predictor, other)
-    with pytest.raises(ValueError, match="not the tensors of a prompt predictor"):
+    with pytest.raises(ValueError, match="not the tensors of a predictor"):
         load_predictor(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from segment_anything.utils.amg import build_all_layer_point_grids
 
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.prompting import Decoded, make_strategy
-from aopsam.prompting.aop import AutoPrompts
+from aopsam.prompting.aop import SURE, AutoPrompts
 from aopsam.prompting.fates import Fates
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.prompts import Prompts
+from aopsam.sam.things import Things
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,14 @@ def test_aop_asks_for_the_surest_things_first(photo: EncodedPhoto, rule: str) ->
     (only,) = (prompts for prompts in strategy.rounds(photo, Fates()) if len(prompts))
     assert only.are_boxes
     assert len(only) == 2
+
+
+def test_aop_decodes_no_thing_that_is_hardly_one(photo: EncodedPhoto) -> None:
+    boxes = torch.tensor([[10.0, 10.0, 60.0, 60.0], [80.0, 20.0, 120.0, 90.0], [5.0, 5.0, 50.0, 90.0]])
+    made = replace(photo)
+    made.__dict__["things"] = Things(boxes, torch.tensor([0.6, SURE, SURE - 0.01]))
+    first = next(make_strategy("aop", photo.model, things=30).rounds(made, Fates()))
+    assert first.places_px == pytest.approx(boxes[:2].numpy())
 
 
 def _next(rounds: Generator[Prompts, Decoded, None], decoded: Decoded) -> Prompts | None:
