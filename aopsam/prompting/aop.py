@@ -67,8 +67,8 @@ class AutoPrompts(Strategy):
     or `diverse` (of what is sampled and the centres of the bundled detector's boxes, those unlike the ones chosen
     before, see `diverse.py`): for a given number of prompts. Figures of all are in benchmarks/LOG.md."""
     things: Annotated[int, Limits(0, MOST)] = 30
-    """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each: the surest, fewer where few
-    are likely; part of `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py): none where the
+    """Boxes of things (people, animals, cars, cups …) decoded before any point, one mask each: the surest, fewer where
+    few are likely; part of `max_decoded`. They come from the trunk of `tiny` (aopsam/sam/things.py): none where the
     predictor reads another SAM's embedding."""
     max_decoded: Count | None = None
     """Prompts decoded on one photo at most, or on each of its tiles or crops. Under `diverse` that many are decoded, if
