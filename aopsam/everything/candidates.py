@@ -160,7 +160,8 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters
         filters: whether cut masks pass, and the offset of the new stability scores; the thresholds filter nothing.
     """
     drawn = list(candidates)
-    x0, y0 = crop.xyxy_px[:2]
+    x0, y0, x1, y1 = crop.xyxy_px
+    uncut = filters.cut or (x1 - x0, y1 - y0) == crop.full_hw[::-1]
     for are_boxes in (False, True):
         rows = [i for i, c in enumerate(candidates) if c.logits is not None and c.prompt.are_boxes == are_boxes]
         if not rows:
@@ -173,7 +174,7 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters
             if not found.runs or not found.runs.area:
                 continue
             box = torch.tensor([found.runs.box_xyxy_px])
-            if filters.cut or not near_inner_border(box, crop.xyxy_px, crop.full_hw).any():
+            if uncut or not near_inner_border(box, crop.xyxy_px, crop.full_hw).any():
                 runs = found.runs.placed(x0, y0, crop.full_hw)
                 drawn[row] = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
     return drawn

@@ -108,9 +108,10 @@ class EncodedPhoto:
 
     def with_thing_head(self, head: ThingHead | None) -> EncodedPhoto:
         """Return the photo with the things that a head of its model finds; itself for None and for the bundled head."""
+        if head is None:
+            return self
         own = self.thing_head or find_thing_head(self.model)
-        same = head is None or (own is not None and own.sha256 == head.sha256)
-        return self if same else replace(self, thing_head=head)
+        return self if own is not None and own.sha256 == head.sha256 else replace(self, thing_head=head)
 
     @property
     def enlarged(self) -> tuple[int, tuple[int, int]]:

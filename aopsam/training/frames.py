@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,18 +10,26 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from aopsam.training.annotated import Annotated
+from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.memory import DrawnPhotos, KeptPhotos
 from aopsam.training.pool import Pool
 from aopsam.training.recipes import MaskHeadRecipe, ThingHeadRecipe
 from aopsam.training.task import Task, cosine
-from aopsam.training.windows import Batch
+from aopsam.training.windows import Batch, make_batch
 
 
 class FrameTask(Task):
-    """Training of a head behind a frozen `tiny`; the subclass adds the model, its loss and `frames`."""
+    """Training of a head behind a frozen `tiny`; the subclass adds the model and its loss.
+
+    Attributes:
+        prompts: of a frame.
+        box_share: share of them that are boxes.
+    """
 
     recipe: MaskHeadRecipe | ThingHeadRecipe
     pool: Pool
+    prompts = 1
+    box_share = 0.0
 
     def __init__(
         self,
@@ -49,9 +56,18 @@ class FrameTask(Task):
         self.sam = sam.eval().requires_grad_(False)
         self.heads = nn.ModuleList()
 
-    @abstractmethod
     def frames(self, photos: Sequence[Annotated], rng: np.random.Generator) -> Batch:
         """Cut the frames of a batch out of photos."""
+        return make_batch(
+            photos,
+            rng,
+            windows=self.recipe.frames,
+            size_px=FRAME_PX,
+            frame_px=FRAME_PX,
+            prompts=self.prompts,
+            scale=self.recipe.scale,
+            box_share=self.box_share,
+        )
 
     def __len__(self) -> int:
         return -(-len(self.photos) // self.recipe.frames)

@@ -18,14 +18,13 @@ from torch.nn import functional as F
 from aopsam.mask_head.crops import colours_of, cut, look, regions
 from aopsam.mask_head.network import SIDE, MaskHead, Seen
 from aopsam.training.annotated import Annotated
-from aopsam.training.build_sam import FRAME_PX
 from aopsam.training.decode import decode, window_pe
 from aopsam.training.frames import FrameTask
 from aopsam.training.losses import dice_loss, mask_iou
 from aopsam.training.recipes import MaskHeadRecipe
 from aopsam.training.task import Validation
 from aopsam.training.views import normalised
-from aopsam.training.windows import Batch, make_batch
+from aopsam.training.windows import Batch
 
 LEAST_IOU = 0.2
 """Least IoU of a mask with the one that was asked for, below which it is of something else and teaches nothing."""
@@ -134,26 +133,13 @@ class MaskHeadTask(FrameTask):
             start: weights to begin with.
         """
         super().__init__(photos, recipe, sam, held_out, shares)
+        self.prompts, self.box_share = recipe.prompts, recipe.box_share
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = MaskHead()
         if start is not None:
             self.model.load_state_dict(start.state_dict())
         self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
-
-    def frames(self, photos: Sequence[Annotated], rng: np.random.Generator) -> Batch:
-        """Cut frames with their prompts out of photos."""
-        recipe = self.recipe
-        return make_batch(
-            photos,
-            rng,
-            windows=recipe.frames,
-            size_px=FRAME_PX,
-            frame_px=FRAME_PX,
-            prompts=recipe.prompts,
-            scale=recipe.scale,
-            box_share=recipe.box_share,
-        )
 
     def loss(
         self, batch: Batch, step: int, generator: torch.Generator

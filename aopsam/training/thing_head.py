@@ -25,7 +25,7 @@ from aopsam.training.frames import FrameTask
 from aopsam.training.recipes import ThingHeadRecipe
 from aopsam.training.task import Validation
 from aopsam.training.views import normalised
-from aopsam.training.windows import Batch, make_batch
+from aopsam.training.windows import Batch
 
 LEAST_TAUGHT = 0.05
 """Score of the teacher below which a position's box teaches nothing."""
@@ -116,20 +116,6 @@ class ThingHeadTask(FrameTask):
         self.model = ThingHead()
         self.model.load_state_dict(teacher.head.state_dict())
         self.model.sam, self.model.sam_sha256 = sam.name, sam.sha256
-
-    def frames(self, photos: Sequence[Annotated], rng: np.random.Generator) -> Batch:
-        """Cut frames out of photos."""
-        recipe = self.recipe
-        return make_batch(
-            photos,
-            rng,
-            windows=recipe.frames,
-            size_px=FRAME_PX,
-            frame_px=FRAME_PX,
-            prompts=1,
-            scale=recipe.scale,
-            box_share=0.0,
-        )
 
     def loss(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Compute how far the head is from its teacher."""
