@@ -57,6 +57,15 @@ def test_what_does_not_fit_is_one_line_that_says_what_would(values: dict[str, An
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    options = GeneratorOptions(points_per_batch=np.int64(8), pred_iou_thresh=np.float32(0.5), tile_whole=np.True_)
+    found = options.points_per_batch, options.pred_iou_thresh, options.tile_whole
+    assert found == (8, 0.5, True)
+    assert [type(value) for value in found] == [int, float, bool]
+    with pytest.raises(ValueError, match=r"points_per_batch=.*; expected a whole number"):
+        GeneratorOptions(points_per_batch=np.array([8]))
+
+
 def test_what_fits_is_taken() -> None:
     made = coerce(Example, {"count": 7, "share": 1, "above": "5e-1", "file": "x", "mode": "b"})
     assert made == Example(count=7, share=1, above=0.5, file=Path("x"), mode="b")

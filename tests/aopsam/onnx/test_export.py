@@ -116,7 +116,7 @@ def _check_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
 
 
 def test_what_cannot_be_exported() -> None:
-    for name in MODELS:
+    for name in [*MODELS, "hf:facebook/sam-vit-base"]:
         if name not in EXPORTABLE:
             with pytest.raises(ValueError, match=rf"{re.escape(name)} cannot be exported to ONNX; .* tiny, mobile_sam"):
                 check_exportable(name)

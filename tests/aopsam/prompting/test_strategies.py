@@ -157,6 +157,12 @@ def test_aop_asks_for_the_surest_things_first(photo: EncodedPhoto, rule: str) ->
     assert len(only) == 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_aop_has_nothing_to_choose_where_no_place_is_confident(photo: EncodedPhoto) -> None:
+    options = {"elimination": "diverse", "adaptive_sampling": False, "things": 0, "threshold": 1.0}
+    assert [len(prompts) for prompts in make_strategy("aop", photo.model, **options).rounds(photo, Fates())] == [0]
+
+
 def test_aop_decodes_no_thing_that_is_hardly_one(photo: EncodedPhoto) -> None:
     boxes = torch.tensor([[10.0, 10.0, 60.0, 60.0], [80.0, 20.0, 120.0, 90.0], [5.0, 5.0, 50.0, 90.0]])
     made = replace(photo)

@@ -13,6 +13,7 @@ from aopsam.predictor.frame import content_hw, to_frame
 from aopsam.predictor.network import PromptPredictor
 from aopsam.predictor.sampling import Sampling
 from aopsam.predictor.targets import prompt_map
+from aopsam.predictor.weights import load_predictor
 from aopsam.prompting.asf import adaptive_sampling
 from aopsam.sam.encode import encode
 from aopsam.training.annotated import Annotated
@@ -23,6 +24,7 @@ from aopsam.training.predictor import PredictorTask, collate, confidence_maps
 from aopsam.training.prompted_photos import PromptedPhotos
 from aopsam.training.recipes import PredictorRecipe
 from aopsam.training.trainer import train
+from tests.helpers.free_photos import free_photos
 from tests.helpers.made_scenes import made_scene
 
 SIZE = 48
@@ -122,6 +124,13 @@ def test_validation_with_photos_counts_masks_and_prompts(tiny: Sam) -> None:
     assert 0 <= validation.score <= 1
     assert validation.figures["prompts"] >= 1
     assert validation.pictures["map_0"].shape[2] == 3
+
+
+def test_a_predictor_is_judged_by_its_points_and_not_by_things(tiny: Sam) -> None:
+    photos, predictor = PromptedPhotos(tiny, free_photos()[:1]), load_predictor()
+    (points,), (all_of_them,) = photos.per_photo(predictor, things=0), photos.per_photo(predictor)
+    assert photos.judge(predictor) == points
+    assert points["prompts"] < all_of_them["prompts"]
 
 
 def map_row(sam: Sam, photo: Annotated) -> dict[str, np.ndarray]:

@@ -140,6 +140,8 @@ def test_prompts_of_the_ground_truth() -> None:
         ({"segmentation": annotation(rectangle((10, 10), 1, 1, 2, 2))["segmentation"]}, r"mask of \[10, 10\]"),
         ({"point_coords": [["x", 1]]}, "annotation 1: point_coords"),
         ({"point_coords": [[float("nan"), 1]]}, "annotation 1: point_coords must be finite"),
+        ({"point_coords": {"x": 1, "y": 2}}, r"annotation 1: point_coords must be \[\[x, y\]\] in pixels"),
+        ({"point_coords": [[10**400, 1]]}, r"annotation 1: point_coords must be \[\[x, y\]\] in pixels"),
     ],
 )
 def test_an_unusable_annotation_is_named(change: dict, message: str) -> None:
