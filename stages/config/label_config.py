@@ -93,7 +93,7 @@ class LabelConfig:
             ValueError: `prompts` is no strategy, or more than one.
         """
         from aopsam.prompting import PRESETS  # here, since it brings torch: flags are judged before
-        from stages.config.strategy_spec import parse_strategies
+        from stages.config.strategy_spec import PREDICTOR, parse_strategies
 
         config = replace(self, sam=absolute_name(self.sam))
         if "(" in self.prompts:
@@ -102,9 +102,9 @@ class LabelConfig:
                 raise ValueError(f"--prompts {self.prompts}: a corpus is labelled with one strategy")
             options = replace(self.options, **spec.generator_options)
             config = replace(config, prompts=spec.name, strategy_options=spec.strategy_options, options=options)
-        if "predictor" in config.strategy_options:  # as an evaluation names it, beside the options
+        if PREDICTOR in config.strategy_options:
             own = dict(config.strategy_options)
-            config = replace(config, predictor=own.pop("predictor"), strategy_options=own)
+            config = replace(config, predictor=own.pop(PREDICTOR), strategy_options=own)
         if (preset := PRESETS.get(config.prompts)) is None:
             return config
         options = config.options.filled(preset.after)

@@ -21,7 +21,7 @@ _OPTION = re.compile(r"\s*(?P<key>[a-z_][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.
 _INTEGER, _NUMBER = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?")
 
 PREDICTOR = "predictor"
-"""Option by which an evaluation compares predictors: `aop(predictor=REGISTRY@3)`."""
+"""Option by which predictors are compared, and one is named in brackets: `aop(predictor=REGISTRY@3)`."""
 
 GENERATOR_OPTIONS = options_of(GeneratorOptions)
 """Options of what happens after prompting, whatever the strategy: thresholds, duplicates, crops; with their types."""
