@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: Arguments) -> int:
     """Label what is undone; what takes seconds to import comes now, after the flags have been judged."""
-    from stages.engine.resources import choose_resources, start
+    from stages.engine.resources import choose_resources, leave, start
     from stages.label.job import LabelJob, no_photos
     from stages.label.plan import plan_labelling
     from stages.results.finish import finish_run
@@ -90,7 +90,7 @@ def run(arguments: Arguments) -> int:
     progress = job.label(resources, arguments.rows_per_file, arguments.max_seconds)
     if not progress.found.listed:
         raise BadInput(no_photos(job.flow.images, progress.found.others))
-    summary, report = finish_run(job, progress, resources.actors)
+    summary, report = finish_run(job, progress, resources.actors, leave)
     print(f"{describe(summary)}\ntables   {redact(job.out)}/labels\nreport   {redact(report)}")
     return exit_status(summary, arguments.max_failed)
 

@@ -138,7 +138,10 @@ def ray_session(s3_port: int) -> Iterator[str]:
     """One Ray on this machine for all tests that need it, as the pipelines start it; what was written meanwhile."""
     import ray
 
+    from stages.engine import resources
     from stages.engine.resources import start
+
+    resources.leave = lambda: None  # a run's Ray goes on for the next test
 
     with tempfile.TemporaryFile("w+") as said:
         kept = os.dup(1), os.dup(2)

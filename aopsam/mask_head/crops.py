@@ -123,5 +123,5 @@ def put_back(head: MaskHead, logits: Tensor, change: Tensor, parts: Tensor) -> T
     shape = -1, y.shape[1], x.shape[1]
     grid = torch.stack([x[:, None].expand(shape), y[:, :, None].expand(shape)], dim=-1)
     back = F.grid_sample(change[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-    seen = (grid.abs() < 1).all(-1)
+    seen = (x.abs() < 1)[:, None] & (y.abs() < 1)[:, :, None]
     return torch.where(seen, logits * head.gain.exp() + back, OUTSIDE)

@@ -48,13 +48,17 @@ def overlay(
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"a photo is a (H, W, 3) array of uint8, not {rgb.shape} of {rgb.dtype}")
     height, width = rgb.shape[:2]
-    masks = [resampled(record["segmentation"], height, width) for record in records]
-    areas = [int(mask.sum()) for mask in masks]
+    masks = [_cut_out(record["segmentation"], height, width) for record in records]
+    areas = [int(mask.sum()) for _, mask in masks]
     paints = np.array(colours or colours_by_size(areas), np.float32).reshape(-1, 3)
-    filled_by, outlined_by = np.full((2, height, width), -1, np.int32)
+    # Column by column, as the masks are.
+    filled_by, outlined_by = np.full((2, width, height), -1, np.int32).transpose(0, 2, 1)
     for place in sorted(range(len(masks)), key=lambda place: -areas[place]):
-        filled_by[masks[place]] = place
-        outlined_by[_outline(masks[place])] = place
+        left, mask = masks[place]
+        columns = slice(left, left + mask.shape[1])
+        filled_by[:, columns][mask] = place
+        outlined_by[:, columns][_outline(mask)] = place
+    filled_by, outlined_by = np.ascontiguousarray(filled_by), np.ascontiguousarray(outlined_by)
     drawn = rgb.astype(np.float32)
     filled, outlined = filled_by >= 0, outlined_by >= 0
     drawn[filled] += FILL * (paints[filled_by[filled]] - drawn[filled])
@@ -70,16 +74,32 @@ def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArra
     Raises:
         ValueError: an RLE is malformed.
     """
+    left, part = _cut_out(segmentation, height, width)
+    mask = np.zeros((height, width), np.bool_)
+    mask[:, left : left + part.shape[1]] = part
+    return mask
+
+
+def _cut_out(segmentation: Segmentation, height: int, width: int) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Resample a mask; return its first column and the columns from there that hold all of it and one more at either
+    side, as far as there are some."""
     if isinstance(segmentation, np.ndarray):
         rows, columns = _sampled(*_size(segmentation), height, width)
-        return segmentation[np.ix_(rows, columns)]
+        return 0, segmentation[np.ix_(rows, columns)]
     runs = resampled_runs(segmentation, height, width)
     narrow = runs.hw[1]
-    changes = np.zeros(height * narrow + 1, np.int8)
-    changes[runs.starts] = 1
-    changes[runs.stops] -= 1
-    mask = np.cumsum(changes[:-1], dtype=np.int8).astype(np.bool_).reshape(narrow, height).T
-    return mask if narrow == width else mask[:, _sampled(height, narrow, height, width)[1]]
+    if not len(runs.starts):
+        return 0, np.zeros((height, 1), np.bool_)
+    left, right = max(int(runs.starts[0]) // height - 1, 0), min(int(runs.stops[-1] - 1) // height + 2, narrow)
+    changes = np.zeros(height * (right - left) + 1, np.int8)
+    changes[runs.starts - height * left] = 1
+    changes[runs.stops - height * left] -= 1
+    part = np.cumsum(changes[:-1], dtype=np.int8).astype(np.bool_).reshape(right - left, height).T
+    if narrow == width:
+        return left, part
+    columns = _sampled(height, narrow, height, width)[1]
+    first, end = np.searchsorted(columns, [left, right])
+    return int(first), part[:, columns[first:end] - left]
 
 
 def resampled_runs(segmentation: Mapping[str, Any], height: int, width: int) -> Runs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import re
 import sys
@@ -93,6 +95,7 @@ def _ending(main: Main, again: str) -> Callable[..., int]:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        atexit.register(gc.freeze)  # at its end Python would look through all that torch and Ray made, for a second
         if isinstance(sys.stdout, io.TextIOWrapper):  # what is said of a path that is not UTF-8 ends no run
             sys.stdout.reconfigure(errors="backslashreplace")
         try:

@@ -86,6 +86,7 @@ def start(
         try:
             with _quiet_logging():
                 _connect(actors or 1, threads or 1)
+            _joined.set()
         except Exception as error:  # of many kinds, Ray's plainest is a bare Exception
             reason = " ".join(str(error).split())
             raise SystemExit(
@@ -93,6 +94,18 @@ def start(
             ) from error
     gc.collect()  # actors of an earlier run whose handles hang in a cycle would hold CPUs
     return choose_resources(actors, threads, units, device, openers)
+
+
+_joined = threading.Event()
+"""Set while this process is in a cluster that `start` joined or started, and not its caller."""
+
+
+def leave() -> None:
+    """Leave the cluster that `start` joined, and end the one that it started, which takes a second; what is done
+    beside it must not use Ray."""
+    if _joined.is_set():
+        _joined.clear()
+        ray.shutdown()
 
 
 @contextmanager

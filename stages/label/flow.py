@@ -27,6 +27,9 @@ from stages.storage.tables import AT_ONCE
 MOST_ROWS = 256
 """Photos in a unit, unless told otherwise."""
 
+SHARE = 4
+"""A unit holds one in this many of the photos that are left, at most."""
+
 LOT = 1024
 """Members of an archive that go on together, at most."""
 
@@ -95,6 +98,7 @@ class Flow:
         old: whether an older run left labels of archives among those of files.
         rows_a_unit: photos in a unit at most; None for `MOST_ROWS`, fewer in a small corpus.
         bytes_a_unit: encoded bytes in a unit at most; None for any.
+        least_a_unit: photos in a unit at least, if there are as many.
     """
 
     images: str
@@ -103,6 +107,7 @@ class Flow:
     old: bool = False
     rows_a_unit: int | None = None
     bytes_a_unit: int | None = None
+    least_a_unit: int = 1
 
     def few(self) -> list[pa.Table] | None:
         """Return at once what `find` yields, where the corpus is one part of files, or None for a larger one.
@@ -219,39 +224,52 @@ def is_undone(flow: Flow) -> tuple[int, bool]:
     return photos + sum(listed for listed, _ in counted), undone or any(left for _, left in counted)
 
 
-def next_size(size: int, cut: int, most: int | None) -> int:
-    """Return how many photos the next unit has, after one of `size`, where `cut` are in units; `most` as for `Flow`."""
-    return min(2 * size, most) if most else min(MOST_ROWS, max(min(2 * size, 4), cut // 20))
+def unit_size(grown: int, left: int, least: int = 1) -> int:
+    """Return how many photos a unit has, if there are as many.
+
+    Args:
+        grown: that it would have with many more behind it (`next_grown`).
+        left: that are not in units yet; it holds one in `SHARE` of them at most, down to a sixteenth of `grown`, so
+            that actors, which hold two units each, end together.
+        least: as for `Flow`.
+    """
+    return max(least, min(grown, left // SHARE), grown // 16)
+
+
+def next_grown(grown: int, cut: int, most: int | None) -> int:
+    """Return how many photos the next unit has with many more behind it, after one of `grown`, where `cut` are in
+    units: few at first, so that the first file is there early, then `most`, or else a twentieth of what came before."""
+    return min(2 * grown, most) if most else min(MOST_ROWS, max(min(2 * grown, 4), cut // 20))
 
 
 class _Cutter:
     """Cuts rows into units, and leaves in each those that are not done.
 
-    Cut first, so that a resumed run meets the units of the run before it and not others that overlap them. The first
-    are small, so that the first file is there early; later ones hold a twentieth of what came before, so that actors
-    end together.
+    Cut first, so that a resumed run meets the units of the run before it and not others that overlap them.
     """
 
     def __init__(self, flow: Flow, key: str, done: DoneIds) -> None:
         self._flow, self._key, self._done = flow, key, done
         self._held = SCHEMA.empty_table()
         self._cut = 0
-        self._next = 1
+        self._grown = 1
 
     def cut(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Yield the units that would be the same whatever rows come behind."""
         self._held = pa.concat_tables([self._held, rows])
-        while self._held.num_rows >= self._next:
-            yield from self._take(self._next)
+        while self._held.num_rows >= SHARE * max(self._grown, self._flow.least_a_unit):
+            yield from self._take()
         self._held = self._held.combine_chunks()
 
     def rest(self) -> Iterator[pa.Table]:
-        if self._held.num_rows:
-            yield from self._take(self._held.num_rows)
+        while self._held.num_rows:
+            yield from self._take()
 
-    def _take(self, rows: int) -> Iterator[pa.Table]:
+    def _take(self) -> Iterator[pa.Table]:
+        rows = min(unit_size(self._grown, self._held.num_rows, self._flow.least_a_unit), self._held.num_rows)
         unit, self._held = self._held.slice(0, rows), self._held.slice(rows)
         self._cut += rows
-        self._next = next_size(self._next, self._cut, self._flow.rows_a_unit)
+        self._grown = next_grown(self._grown, self._cut, self._flow.rows_a_unit)
         undone = unit.filter(self._done.lacks(unit))
         for part in _of_size(undone, self._flow.bytes_a_unit):
             yield _marked(part, Kind.UNIT, self._key)

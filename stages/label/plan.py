@@ -23,7 +23,7 @@ from stages.corpus.listing import open_corpus, parts_of
 from stages.corpus.walk import Found
 from stages.engine.resources import Resources
 from stages.label.account import bound_by
-from stages.label.flow import Flow, next_size
+from stages.label.flow import Flow, next_grown, unit_size
 from stages.label.folder import DoneIds
 from stages.label.job import LabelJob
 from stages.label.prefetch import AHEAD_PX
@@ -129,10 +129,10 @@ class LabelPlan:
 
     def _units(self) -> int:
         """Return about how many files a run writes, as if all photos were in one archive."""
-        units, cut, size = 0, 0, 1
+        units, cut, grown = 0, 0, 1
         while cut < self.images:
-            units, cut = units + 1, cut + size
-            size = next_size(size, cut, None)
+            units, cut = units + 1, cut + unit_size(grown, self.images - cut)
+            grown = next_grown(grown, cut, None)
         return units
 
     def _requests(self) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 from stages.config.manifest import make_manifest, write_manifest
 from stages.label.job import LabelJob
 from stages.label.progress import LabelProgress
@@ -12,7 +15,9 @@ from stages.storage.errors import CannotWrite
 from stages.storage.location import redact
 
 
-def finish_run(job: LabelJob, progress: LabelProgress, actors: int) -> tuple[dict, str]:
+def finish_run(
+    job: LabelJob, progress: LabelProgress, actors: int, leave: Callable[[], None] = lambda: None
+) -> tuple[dict, str]:
     """Join small files, write report and manifest; return the manifest, and the report's path or URI.
 
     The manifest comes last: where the report could not be written, the same command again is not told that the run is
@@ -22,6 +27,7 @@ def finish_run(job: LabelJob, progress: LabelProgress, actors: int) -> tuple[dic
         job: the run.
         progress: of this run.
         actors: number of actors of this run.
+        leave: leaves the cluster; called in a thread beside the report, once nothing needs the cluster any more.
 
     Raises:
         CannotWrite: the tables cannot be read or the rest not be written; the message says that the rows are kept.
@@ -29,7 +35,10 @@ def finish_run(job: LabelJob, progress: LabelProgress, actors: int) -> tuple[dic
     try:
         found = settle(job.out)
         facts = summarise(found, progress, actors, progress.found.others)
-        report = write_report(job.out, job.flow.images, make_manifest(job.configuration, "finished", facts), found)
+        with ThreadPoolExecutor(1) as beside:
+            left = beside.submit(leave)
+            report = write_report(job.out, job.flow.images, make_manifest(job.configuration, "finished", facts), found)
+        left.result()
         return write_manifest(job.out, job.configuration, "finished", facts), report
     except (ValueError, OSError) as error:
         kept = f"the labels are kept in {redact(job.out)}/labels, the same command again writes the rest"

@@ -59,6 +59,21 @@ def test_resampling_an_rle_equals_resampling_its_bitmap(size: tuple[int, int]) -
         np.testing.assert_array_equal(resampled(rle.encode(mask), *size), mask)
 
 
+def test_masks_as_rles_are_drawn_as_their_bitmaps_are() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(100):
+        height, width, *size = draw.integers(1, 40, 4)
+        masks = [np.zeros((height, width), bool) for _ in range(4)]
+        for mask in masks:
+            top, left = draw.integers(0, height), draw.integers(0, width)
+            mask[top : top + 20, left : left + 20] = (
+                draw.random((height, width))[top : top + 20, left : left + 20] < 0.8
+            )
+        photo = draw.integers(0, 255, (*size, 3)).astype(np.uint8)
+        drawn = overlay(photo, [{"segmentation": rle.encode(mask)} for mask in masks])
+        np.testing.assert_array_equal(drawn, overlay(photo, [{"segmentation": mask} for mask in masks]))
+
+
 def test_prompts_at_the_edge_and_beyond_do_no_harm() -> None:
     mask = box(60, 80, 0, 0, 60, 80)
     for point in ([0.0, 0.0], [80.0, 60.0], [-50.0, 500.0]):

@@ -201,6 +201,7 @@ def test_a_share_of_the_photos_is_traced_and_masks_are_the_same(photos: Path) ->
     grey = np.asarray(Image.open(io.BytesIO(shown["png"])))
     rgb = np.asarray(Image.open(photos / row["file_name"]))
     generator = make_generator(LabelConfig(prompts="aop"))
+    torch.set_num_threads(1)  # as the actor has: sums of more threads differ in their last digits
     found = generator.label(rgb, trace=True)
     assert [mask["segmentation"] for mask in row["masks"]] == [r["segmentation"] for r in found.records]
     expected = found.trace.maps[0].confidence

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.labels import SCHEMA, Reason
+from schemas.listing import SCHEMA as SCHEMA_OF_ROWS
 from stages.corpus.index import key_of, read_listing
 from stages.corpus.listing import list_images
-from stages.label.flow import Flow, Kind, News, is_undone, join_news, key_of_unit, kind_of
+from stages.label.flow import SHARE, Flow, Kind, News, _Cutter, is_undone, join_news, key_of_unit, kind_of
 from stages.label.folder import DoneIds, usable_files, write_unit
 from stages.label.row import blank_row, with_reason
 from tests.helpers.counting_server import serve
@@ -54,11 +55,28 @@ def test_units_hold_every_photo_once_and_the_first_are_small(corpus: Path) -> No
     )
     loose = [unit.num_rows for unit in units if key_of_unit(unit) == ""]
     assert loose[:4] == [1, 2, 4, 4]
-    assert max(loose) == 130 // 20
+    assert max(loose) == 5 >= loose[-1] == 1
     keys = {key_of(name): [name.decode()] for name in (b"a.tar", b"sub/a.tar")}
     found = {key_of_unit(unit): sorted({name.partition("#")[0] for name in names([unit])[0]}) for unit in units}
     assert found.items() >= keys.items()
     assert news == News(listed=148, undone=148, archives=2, others={".txt": 1, ".json": 2}, archives_in_all=2)
+
+
+@pytest.mark.parametrize("most", [None, 8])
+def test_the_last_units_are_small_however_many_rows_come_at_once(most: int | None) -> None:
+    rows = pa.Table.from_pylist([{"image_id": str(number), "bytes": 1} for number in range(1000)], SCHEMA_OF_ROWS)
+    cut = []
+    for lot in (1000, 1, 64):
+        cutter = _Cutter(Flow("", "", {}, rows_a_unit=most), "", DoneIds("", []))
+        lots = (rows.slice(start, lot) for start in range(0, len(rows), lot))
+        cut.append([unit.num_rows for unit in chain(chain.from_iterable(map(cutter.cut, lots)), cutter.rest())])
+    assert cut[0] == cut[1] == cut[2]
+    left = 1000
+    for size in cut[0]:
+        assert size <= max(left // SHARE, 3)
+        left -= size
+    assert left == 0
+    assert max(cut[0]) == (most or 40)
 
 
 def test_a_folder_of_files_is_listed_at_once_and_any_larger_corpus_in_tasks(

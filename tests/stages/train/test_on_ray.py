@@ -93,7 +93,7 @@ import aopsam
 import ray
 
 from aopsam.training.recipes import Recipe
-from stages.engine.resources import choose_resources
+from stages.engine.resources import choose_resources, leave, start
 from stages.label.account import Account
 from stages.label.flow import Flow
 from stages.label.run import Labelling, label_corpus
@@ -104,11 +104,17 @@ from tests.helpers.training_tasks import Line
 quiet = {"include_dashboard": False, "log_to_driver": False}
 ray.init(address="local", num_cpus=3, num_gpus=1, object_store_memory=2**27, **quiet)
 out = sys.argv[1]
+start()
+leave()  # a Ray that was there stays
 resources = choose_resources(None, 1, 4)
 job = _WorkerSettings(partial(Line, Recipe(steps=2)), out + "/curves", 1, 250, None, _Board.remote(), device="cpu")
 state = fit(job, out, 1, True, "train_line")
 told = label_corpus(Flow(out + "/photos", out, {}), Labelling(Blank, Blank, Blank), resources)
-print(json.dumps([str(resources), state["step"], sum(one.rows for one in told if isinstance(one, Account))]))
+rows = sum(one.rows for one in told if isinstance(one, Account))
+ray.shutdown()
+start()
+leave()
+print(json.dumps([str(resources), state["step"], rows, ray.is_initialized()]))
 """
 
 
@@ -120,7 +126,8 @@ def test_with_one_gpu_there_is_one_actor_and_one_worker_that_ask_for_it(tmp_path
     command = [sys.executable, "-c", ONE_GPU, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    plan, step, rows = json.loads(ended.stdout.splitlines()[-1])
+    plan, step, rows, stays = json.loads(ended.stdout.splitlines()[-1])
     readers = max(2, os.cpu_count() or 1)
     assert plan == f"1 actor(s) on cuda, 1 CPU thread(s) each and {readers} that open photos"
     assert (step, rows) == (2, 4)
+    assert not stays
