@@ -4,9 +4,9 @@
     python benchmarks/speed.py --data bsds500/val --sam vit_b=50 vit_h=50 tiny=50 --device cuda --json FILE
 
 Photo by photo, all systems take turns: SAM's own generator on SAM's own encoder, ours with the same grid, ours with
-each of --prompts. Speeds are source images per second; a stage's is what it would be if nothing else took time.
-The library alone: neither Ray nor Arrow, so it runs on a bare GPU machine. Models whose weights are not here (in
-$AOPSAM_CACHE) get an encoder of random weights, whose work is done and thrown away for the embedding of `tiny`.
+each of --prompts by its defaults. Speeds are source images per second; a stage's is what it would be if nothing else
+took time. The library alone: neither Ray nor Arrow, so it runs on a bare GPU machine. Models whose weights are not here
+(in $AOPSAM_CACHE) get an encoder of random weights, whose work is done and thrown away for the embedding of `tiny`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def measure(model: Sam, photos: Sequence[Annotated], arguments: argparse.Namespa
     theirs = SamAutomaticMaskGenerator(reference(model), points_per_side=arguments.grid, **settings)
     ours = {f"grid-{arguments.grid}": AutoMaskGenerator(model, points_per_side=arguments.grid, **settings)}
     for spec in parse_strategies(arguments.prompts):
-        options = settings | spec.generator_options
+        options = {"output_mode": "coco_rle"} | spec.generator_options
         ours[spec.text] = AutoMaskGenerator(model, prompts=spec.name, strategy_options=spec.strategy_options, **options)
     tallies = {name: Tally() for name in ("SAM", *ours)}
     for generator in ours.values():  # what the first run pays: compilation, caches, memory

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-RANDOM_WEIGHTS = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.7}
+RANDOM_WEIGHTS = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 """Thresholds under which masks of random weights pass."""
 
 SETTINGS: dict[str, dict[str, Any]] = {

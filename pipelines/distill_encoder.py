@@ -52,8 +52,8 @@ class Arguments(TrainingArguments):
     """Updates in all; ours 1000, the paper's 125114."""
     accumulate: Count | None = None
     """Batches to an update; ours 1, the paper's make up 4096 pictures."""
-    precision: Literal["float32", "bfloat16"] | None = None
-    """Precision that the student computes in; bfloat16."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """Precision that the student computes in; auto: bfloat16 where the device multiplies it, else float32."""
     batch: Count | None = None
     """Pictures at once; ours 4, the paper's 32."""
     rate: Annotated[float, Limits(0, open=True)] | None = None

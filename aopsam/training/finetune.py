@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE, decode, window_pe
 from aopsam.training.losses import dice_loss, mask_iou
 from aopsam.training.pool import Pool
-from aopsam.training.recipes import Recipe
+from aopsam.training.recipes import Precision, Recipe
 from aopsam.training.student import takes_any_size
 from aopsam.training.task import Task, Validation
 from aopsam.training.validation import best_of_three
@@ -70,7 +69,7 @@ class FinetuneRecipe(Recipe):
     rate: float = 4e-4
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "auto"
 
 
 PAPER = FinetuneRecipe(steps=429_688, windows=8, accumulate=16, scale=(1.0, 1.0), others=0.0, average=0.0, clip=None)

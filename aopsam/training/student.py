@@ -7,7 +7,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from segment_anything.modeling import Sam
@@ -24,7 +23,7 @@ from aopsam.sam.registry import MODELS
 from aopsam.training.annotated import Annotated
 from aopsam.training.decode import STRIDE
 from aopsam.training.pool import Pool
-from aopsam.training.recipes import Recipe
+from aopsam.training.recipes import Precision, Recipe
 from aopsam.training.task import Task, Validation, cosine
 from aopsam.training.views import Frame, Views, normalised, random_views, resized, shown, view
 
@@ -68,7 +67,7 @@ class StudentRecipe(Recipe):
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = 1.0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "auto"
 
 
 class StudentTask(Task):

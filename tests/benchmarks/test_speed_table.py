@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import speed_table
+from benchmarks import speed, speed_table
 from benchmarks.speed_table import COLUMNS, MARKS
+from stages.config.strategy_spec import parse_strategies
+from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 ROW = dict.fromkeys(COLUMNS.values(), 2.0) | {"decoded": 1024.0}
 RESULTS = {
@@ -46,3 +48,13 @@ def test_a_page_without_both_marks_stays_as_it_is(
     assert speed_table.main(["--json", str(tmp_path / "speed.json"), "--page", str(tmp_path / "page.md")]) == 2
     assert (tmp_path / "page.md").read_text() == page
     assert MARKS[0] in capsys.readouterr().err
+
+
+def test_what_speed_writes_makes_the_table(tmp_path: Path) -> None:
+    write_shard(tmp_path / "s.tar", {"a": (jpeg(1, (96, 128)), two_objects())})
+    record = tmp_path / "speed.json"
+    assert speed.main(["--data", str(tmp_path), "--sam", "tiny=1", "--grid", "3", "--json", str(record)]) == 0
+    table = speed_table.tables(json.loads(record.read_text()))
+    assert "| SAM, its own generator |" in table
+    for name in ("grid-3", *(spec.text for spec in parse_strategies(speed.PROMPTS))):
+        assert f"| `{name}` |" in table

@@ -13,6 +13,7 @@ from aopsam.sam.encode import encode, encode_together, keep_head, precision_dtyp
 from aopsam.sam.encoders.tiny import TinyEncoder
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import MODELS
+from aopsam.training.recipes import MaskHeadRecipe
 
 CPU = torch.device("cpu")
 RGB = np.random.RandomState(0).randint(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -44,6 +45,8 @@ def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
         assert precision_dtype("auto", CPU) == expected
+        with MaskHeadRecipe().mixed(CPU):
+            assert torch.is_autocast_enabled("cpu") == (expected is torch.bfloat16)
 
 
 def test_an_unknown_precision_is_named() -> None:
