@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks import speed, speed_table
 from benchmarks.speed_table import COLUMNS, MARKS
-from stages.config.strategy_spec import parse_strategies
 from tests.helpers.made_shard import jpeg, two_objects, write_shard
 
 ROW = dict.fromkeys(COLUMNS.values(), 2.0) | {"decoded": 1024.0}
@@ -53,8 +52,9 @@ def test_a_page_without_both_marks_stays_as_it_is(
 def test_what_speed_writes_makes_the_table(tmp_path: Path) -> None:
     write_shard(tmp_path / "s.tar", {"a": (jpeg(1, (96, 128)), two_objects())})
     record = tmp_path / "speed.json"
-    assert speed.main(["--data", str(tmp_path), "--sam", "tiny=1", "--grid", "3", "--json", str(record)]) == 0
+    flags = ["--sam", "tiny=1", "--grid", "3", "--threads", "1", "--prompts", "aop,aop(redraw=false)"]
+    assert speed.main(["--data", str(tmp_path), "--json", str(record), *flags]) == 0
     table = speed_table.tables(json.loads(record.read_text()))
     assert "| SAM, its own generator |" in table
-    for name in ("grid-3", *(spec.text for spec in parse_strategies(speed.PROMPTS))):
+    for name in ("grid-3", "aop", "aop(redraw=false)"):
         assert f"| `{name}` |" in table
