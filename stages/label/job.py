@@ -135,7 +135,8 @@ class LabelJob:
             max_seconds: longest time for a photo.
         """
         apart = BYTES_A_UNIT if resources.openers else None
-        flow = replace(self.flow, rows_a_unit=rows_per_file, bytes_a_unit=apart, least_a_unit=self.photos_at_once)
+        least = min(self.photos_at_once, rows_per_file or self.photos_at_once)
+        flow = replace(self.flow, rows_a_unit=rows_per_file, bytes_a_unit=apart, least_a_unit=least)
         labelling = self.labelling(resources, max_seconds)
         progress = LabelProgress()
         progress.expect(len(self.failed))

@@ -158,5 +158,10 @@ def test_photos_at_once_reach_the_actors_and_are_part_of_the_configuration(
     job = LabelJob.prepare(GRID, str(images), out, 1, photos_at_once=2)
     assert run(job)[0]["images"] == sum(groups) == 3
     assert max(groups) == 2
+    groups.clear()
+    singly = LabelJob.prepare(GRID, str(images), f"{tmp_path}/singly", 1, photos_at_once=2)
+    singly.begin()
+    singly.label(Resources(1, 1, "cpu"), 1, 60.0)
+    assert groups == [1, 1, 1]
     with pytest.raises(ValueError, match="photos_at_once"):
         LabelJob.prepare(GRID, str(images), out, 1)
