@@ -68,21 +68,16 @@ def overlay(
     return drawn.round().astype(np.uint8)
 
 
-def resampled(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Resample a mask: (height, width) bool, the value at each pixel's centre; an RLE without making its bitmap.
+def _cut_out(segmentation: Segmentation, height: int, width: int) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Resample a mask to (height, width), each pixel taking the value at its centre; an RLE without making its bitmap.
+
+    Returns:
+        The first column of a part that holds the whole mask and, as far as there are some, a column more at either
+        side; and that part, (height, columns) bool.
 
     Raises:
         ValueError: an RLE is malformed.
     """
-    left, part = _cut_out(segmentation, height, width)
-    mask = np.zeros((height, width), np.bool_)
-    mask[:, left : left + part.shape[1]] = part
-    return mask
-
-
-def _cut_out(segmentation: Segmentation, height: int, width: int) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Resample a mask; return its first column and the columns from there that hold all of it and one more at either
-    side, as far as there are some."""
     if isinstance(segmentation, np.ndarray):
         rows, columns = _sampled(*_size(segmentation), height, width)
         return 0, segmentation[np.ix_(rows, columns)]

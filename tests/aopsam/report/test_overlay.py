@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aopsam.masks import rle
-from aopsam.report.overlay import overlay, resampled
+from aopsam.report.overlay import overlay
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
 
@@ -49,14 +49,6 @@ def test_a_thumbnail_takes_masks_and_prompts_of_the_full_photo() -> None:
     drawn = overlay(GREY, [record])
     np.testing.assert_array_equal((drawn != 100).any(2), box(60, 80, 10, 20, 30, 50))
     assert drawn[20, 35].tolist() == [255, 255, 255]  # the centre of the box
-
-
-@pytest.mark.parametrize("size", [(60, 80), (7, 5), (200, 300), (1, 1)])
-def test_resampling_an_rle_equals_resampling_its_bitmap(size: tuple[int, int]) -> None:
-    mask = np.random.default_rng(0).random((60, 80)) < 0.5
-    np.testing.assert_array_equal(resampled(rle.encode(mask), *size), resampled(mask, *size))
-    if size == mask.shape:
-        np.testing.assert_array_equal(resampled(rle.encode(mask), *size), mask)
 
 
 def test_masks_as_rles_are_drawn_as_their_bitmaps_are() -> None:
