@@ -6,6 +6,7 @@ name that comes from its place in the run: the same when a node is lost and the 
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -254,6 +255,7 @@ class _Actor:
         self._changed = threading.Condition()
         self._unit: str | None = None
         self._watch = None if step.seconds_an_item is None else _Watch(step.seconds_an_item, self._late)
+        gc.freeze()  # what is there now stays: neither while units are made nor at the end is it looked through again
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         ((called, unit),) = _opened(packed)
