@@ -43,7 +43,7 @@ from segment_anything import SamAutomaticMaskGenerator, sam_model_registry  # af
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-PROMPTS = "aop,aop(adaptive_filtering=false),aop(elimination=diverse,max_decoded=100)"
+PROMPTS = "aop,aop(redraw=false),aop(elimination=diverse,max_decoded=100)"
 SAME = 0.99
 """IoU from which two masks are the same."""
 STAGES = ("encode", "prompt", "decode", "filter", "rle")
