@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aopsam  # isort: skip  # noqa: F401 - beside a CPU torch it comes before segment_anything
 
+import gc
 import logging
 import os
 import socket
@@ -45,6 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         order += [path, *others[number * step : (number + 1) * step]]
     order += others[len(with_ray) * step :]
     items[:] = [item for path in order for item in files[path]]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now, and the tests, out of the collector's rounds."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
