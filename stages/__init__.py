@@ -2,6 +2,6 @@
 
 import gc
 
-# Every process imports this first. Torch, Ray and Numba make some 400,000 objects that stay; looking through them again
-# and again, every 700 new ones, would take each process a sixth of its start.
+# Every process of a run imports this before torch. What is imported makes some 400,000 objects that stay; looking
+# through them again and again, every 700 new ones, would take a sixth of the process's start.
 gc.set_threshold(10_000, *gc.get_threshold()[1:])
