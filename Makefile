@@ -30,8 +30,9 @@ setup: .venv/.ready
 label: setup
 	$(BIN)/python pipelines/label_corpus.py --images '$(IMAGES)' --out '$(OUT)'
 
+# A process of tests that ends is not started again: pytest-xdist would then wait for ever for the rest of its file.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from segment_anything.modeling import Sam
 
 from aopsam.sam.model import assemble
 from aopsam.sam.registry import Thresholds, load_sam
+from stages import collect_garbage_as_usual
 from tests.helpers.small_sams import SmallEncoder
 
 # Ray's workers are polite, by default: beside another process of tests, or the check of types, they would get nothing.
@@ -51,6 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what is imported by now, and the tests, out of the collector's rounds."""
     gc.freeze()
+    collect_garbage_as_usual()
 
 
 @pytest.fixture(autouse=True)

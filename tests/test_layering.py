@@ -93,7 +93,7 @@ def _climbs(root: Path) -> list[str]:
         own = path.relative_to(root / "stages").parts[0].removesuffix(".py")
         for name in _imports(path):
             parts = name.split(".")
-            if parts[0] == "stages" and own != "__init__" and parts[1] != own and level[parts[1]] >= level[own]:
+            if parts[0] == "stages" and own != "__init__" and parts[1] != own and level.get(parts[1], -1) >= level[own]:
                 found.append(f"{path.relative_to(root).as_posix()} imports {name}")
     return sorted(found)
 

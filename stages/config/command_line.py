@@ -20,6 +20,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from aopsam._options import Count, Limits, Share, check
 from aopsam.sam.names import absolute_name
+from stages import collect_garbage_as_usual
 from stages.config.flags import Flag, flags_of, judge_names, judge_value, write_help
 from stages.storage.errors import BadInput, CannotWrite, RunFailed
 from stages.storage.location import absolute, redact
@@ -95,6 +96,7 @@ def _ending(main: Main, again: str) -> Callable[..., int]:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        collect_garbage_as_usual()
         atexit.register(gc.freeze)  # at its end Python would look through all that torch and Ray made, for a second
         if isinstance(sys.stdout, io.TextIOWrapper):  # what is said of a path that is not UTF-8 ends no run
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -25,6 +25,7 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from stages import collect_garbage_as_usual
 from stages.engine.journal import Attempt, Journal, Lost
 from stages.engine.resources import Resources, node_ids, say_if_no_node_has_room, used_cpus, wait_for_actors_to_end
 from stages.storage.errors import RunFailed
@@ -256,6 +257,7 @@ class _Actor:
         self._unit: str | None = None
         self._watch = None if step.seconds_an_item is None else _Watch(step.seconds_an_item, self._late)
         gc.freeze()  # what is there now stays: neither while units are made nor at the end is it looked through again
+        collect_garbage_as_usual()
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         ((called, unit),) = _opened(packed)
