@@ -62,6 +62,11 @@ class Journal:
         """Begin with nothing; `nodes` returns the nodes that are there: who dies with its node is not to blame."""
         self._nodes = nodes
         self._units: dict[str, _Unit] = {}
+        self._begun = 0
+
+    def begun(self) -> int:
+        """Return how often a worker took up a unit."""
+        return self._begun
 
     def begin(self, unit: str, node: str) -> Attempt:
         """Write down that a worker takes up a unit: if one had before and did not end it, that one died.
@@ -73,6 +78,7 @@ class Journal:
         Raises:
             RuntimeError: too many died while none of the unit's items was at work; another would not fare better.
         """
+        self._begun += 1
         known = self._units.setdefault(unit, _Unit())
         known.attempts += 1
         if known.attempts > 1 and known.node in self._nodes():

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -253,33 +253,40 @@ def node_ids() -> set[str]:
 
 
 @contextmanager
-def say_if_no_node_has_room(needs: Sequence[tuple[float, float]]) -> Iterator[None]:
-    """Say on stderr, once each time, when no node there is, even empty, could take one of some processes.
-
-    Args:
-        needs: CPUs and GPUs of a process of each kind.
-    """
+def looking(look: Callable[[], None]) -> Iterator[None]:
+    """Call a function every few seconds (`SECONDS_BETWEEN_LOOKS`), in a thread, while the block lasts."""
     ended = threading.Event()
 
-    def look() -> None:
-        said: set[tuple[float, float]] = set()
-        while True:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            lacking = {need for need in needs if not any(_fits(need, node) for node in nodes)}
-            for cpus, gpus in sorted(lacking - said):
-                gpu = f" and {gpus:g} GPU(s)" if gpus else ""
-                print(f"no node of the cluster has {cpus:g} CPU(s){gpu}: waiting for one", file=sys.stderr, flush=True)
-            said = lacking
-            if ended.wait(SECONDS_BETWEEN_LOOKS):
-                return
+    def look_again_and_again() -> None:
+        while not ended.is_set():
+            look()
+            ended.wait(SECONDS_BETWEEN_LOOKS)
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
+    thread = threading.Thread(target=look_again_and_again, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        looking.join()
+        thread.join()
+
+
+class Room:
+    """Says on stderr, once each time, when no node there is, even empty, could take one of some processes."""
+
+    def __init__(self, needs: Sequence[tuple[float, float]]) -> None:
+        """Begin with nothing said; `needs` are CPUs and GPUs of a process of each kind."""
+        self._needs = needs
+        self._said: set[tuple[float, float]] = set()
+
+    def look(self) -> None:
+        """Look at the nodes, and say what they lack if that was not said the last time."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        lacking = {need for need in self._needs if not any(_fits(need, node) for node in nodes)}
+        for cpus, gpus in sorted(lacking - self._said):
+            gpu = f" and {gpus:g} GPU(s)" if gpus else ""
+            print(f"no node of the cluster has {cpus:g} CPU(s){gpu}: waiting for one", file=sys.stderr, flush=True)
+        self._said = lacking
 
 
 def _fits(need: tuple[float, float], node: Mapping[str, float]) -> bool:

@@ -10,12 +10,13 @@ import gc
 import logging
 import math
 import os
+import signal
 import struct
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, ClassVar, Protocol, cast
@@ -27,9 +28,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stages import collect_garbage_as_usual
 from stages.engine.journal import Attempt, Journal, Lost
-from stages.engine.resources import Resources, node_ids, say_if_no_node_has_room, used_cpus, wait_for_actors_to_end
+from stages.engine.resources import Resources, Room, looking, node_ids, used_cpus, wait_for_actors_to_end
 from stages.storage.errors import RunFailed
 from stages.storage.location import redact
+
+STARTS_IN_VAIN = 20
+"""Times that Ray starts a process again, while none is ready, before the run ends."""
 
 Reader = Callable[[pa.Table], Iterable[pa.Table]]
 """Makes many units of one, in a task of its own; the same of the same, since Ray repeats it where a node is lost."""
@@ -122,7 +126,7 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
         steps: the last one gives the results; each before it units of the next.
 
     Raises:
-        RunFailed: a step raised what it names.
+        RunFailed: a step raised what it names, or its processes end before they are ready (`STARTS_IN_VAIN`).
     """
     if not units:
         return
@@ -179,13 +183,18 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
             )
     # Nothing fetched ahead: each table is there as it is done, and not when the next one is.
     results = work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
-    with say_if_no_node_has_room([(step.cpus, step.gpus) for step in steps if isinstance(step, Actors)]):
-        try:
+    room, starts = Room([(step.cpus, step.gpus) for step in steps if isinstance(step, Actors)]), _Starts(journal)
+    try:
+        with looking(room.look), looking(starts.look):
             for table in results:
                 for _, unit in _opened(table):
                     yield unit
-        except ray.exceptions.RayError as error:
-            raise RunFailed(f"{_said(error)}; the same command again goes on from what is written") from error
+    except ray.exceptions.RayError as error:
+        raise RunFailed(f"{_said(error)}; the same command again goes on from what is written") from error
+    except KeyboardInterrupt:
+        if starts.in_vain:
+            raise RunFailed(starts.in_vain) from None
+        raise
     del results, work
     wait_for_actors_to_end(before)
 
@@ -198,6 +207,42 @@ def _said(error: BaseException) -> str:
     lines = (line for line in str(error).splitlines() if line and not line.startswith((" ", "ray::")))
     first = next((line for line in lines if ": " in line), type(error).__name__)
     return " ".join(redact(word) for word in first.split())
+
+
+class _Starts:
+    """Ends a run whose processes end again and again before one is ready: Ray starts them for ever, without a word."""
+
+    in_vain = ""
+    """Why the run was ended; empty if it was not."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal, self._begun = journal, 0
+        self._starts: dict[str, int] = {}
+        self._run = threading.current_thread()
+        self._others = set(self._actors())
+
+    def _actors(self) -> dict[str, dict[str, Any]]:
+        """Return Ray's table of actors of this kind; Ray's public tool for it asks a dashboard."""
+        job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+        table = ray._private.state.state.actor_table(None, job)
+        return {actor: row for actor, row in table.items() if f"({_Actor.__name__})" in row["ActorClassName"]}
+
+    def look(self) -> None:
+        actors = {actor: row for actor, row in self._actors().items() if actor not in self._others}
+        starts = {actor: row["NumRestarts"] for actor, row in actors.items() if row["State"] != "DEAD"}
+        begun = self._begun
+        with suppress(ray.exceptions.RayError):  # the journal may have ended, too
+            begun = ray.get(self._journal.begun.remote(), timeout=1.0)
+        if begun != self._begun or any(row["State"] == "ALIVE" for row in actors.values()):
+            self._begun, self._starts = begun, starts
+        worst = max((number - self._starts.get(actor, 0) for actor, number in starts.items()), default=0)
+        if worst >= STARTS_IN_VAIN and not self.in_vain and self._run is threading.main_thread():
+            self.in_vain = (
+                f"processes ended {worst} times before one was ready: too little memory (Ray ends some where nearly all"
+                " is in use), or weights, a driver or a library that end them? The same command again goes on from what"
+                " is written"
+            )
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # it may wait for Ray for ever
 
 
 def _start_journal() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stages.engine import resources
-from stages.engine.resources import Machines, choose_resources, say_if_no_node_has_room
+from stages.engine.resources import Machines, Room, choose_resources, looking
 from stages.storage.errors import BadInput
 
 GIB = 2**30
@@ -83,7 +83,7 @@ def _said_of(monkeypatch: pytest.MonkeyPatch, looks: list[list[dict[str, Any]]])
         return left.pop(0) if len(left) > 1 else left[0]
 
     monkeypatch.setattr(resources.ray, "nodes", nodes)
-    with redirect_stderr(io.StringIO()) as said, say_if_no_node_has_room([(1, 0), (2, 1)]):
+    with redirect_stderr(io.StringIO()) as said, looking(Room([(1, 0), (2, 1)]).look):
         assert done.wait(10)
     return said.getvalue()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from stages.engine import resources, steps
 from stages.engine.journal import Lost
 from stages.engine.steps import Actors, Gather, Tasks, alive, run_steps
 from stages.storage.errors import RunFailed
@@ -65,6 +66,14 @@ def _corpus(shards: int) -> list[pa.Table]:
     return [pa.table({"first": [20 * shard]}) for shard in range(shards)]
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few starts in vain end a run, and it is looked for them often."""
+    monkeypatch.setattr(steps, "STARTS_IN_VAIN", 3)
+    monkeypatch.setattr(resources, "SECONDS_BETWEEN_LOOKS", 0.2)
+
+
+@pytest.mark.usefixtures("soon")
 def test_items_that_end_their_process_are_given_up_alone(tmp_path: Path) -> None:
     """One alone in its unit, two in one unit, one that never ends; two units in a process at a time."""
     lost = {5: "died", 16: "died", 18: "died", 30: "slow"}
@@ -99,6 +108,20 @@ def test_units_go_through_steps_whole_with_their_metadata_and_are_gathered() -> 
 def test_what_a_stage_raises_ends_the_run_and_is_named() -> None:
     actors = Actors(partial(_Frail, wrong=(7,)), 1, 1, cpus=1)
     with pytest.raises(RunFailed, match=r"^ValueError: item 7 is not for me; the same command again"):
+        list(run_steps(_corpus(1), [Tasks(_cut, 1), actors]))
+
+
+class _Stillborn(_Frail):
+    """Ends its process while it is built."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("soon")
+def test_processes_that_end_before_one_is_ready_end_the_run() -> None:
+    actors = Actors(_Stillborn, 1, 1, cpus=1)
+    with pytest.raises(RunFailed, match=r"^processes ended \d times before one was ready: too little memory .* again"):
         list(run_steps(_corpus(1), [Tasks(_cut, 1), actors]))
 
 
