@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import threading
@@ -109,6 +110,7 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         checkpoint = trainer.fit().checkpoint
     except ray.train.TrainingFailedError as error:
@@ -117,6 +119,9 @@ def fit(settings: _WorkerSettings, out: str, workers: int, gpu: bool, name: str)
         raise SystemExit(f"{name}: training failed: {'; '.join(sorted(causes))}") from error
     except SystemExit:  # how Ray Train's own handler ends the run at ctrl-C
         raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupted)  # it leaves its handler, which would swallow a later ctrl-C
     if checkpoint is None:
         raise SystemExit(f"{name}: training ended without a checkpoint in {redact(out)}/train")
     with checkpoint.as_directory() as folder:

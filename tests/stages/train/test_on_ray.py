@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -81,8 +82,10 @@ def test_two_workers_see_what_one_with_twice_the_accumulation_sees_and_go_on_fro
 @pytest.mark.usefixtures("ray_session")
 def test_what_fails_in_a_worker_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "RETRIES", 0)
+    interrupted = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit, match=r"^train_line: training failed: .*no such file on this node: maps$"):
         train_on_ray("train_line", cannot_build, Line(RECIPE), options(tmp_path))
+    assert signal.getsignal(signal.SIGINT) is interrupted  # ctrl-C ends what comes after a training
 
 
 ONE_GPU = """
