@@ -185,16 +185,12 @@ def run_steps(units: Sequence[pa.Table], steps: Sequence[Tasks | Actors | Gather
     results = work.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
     room, starts = Room([(step.cpus, step.gpus) for step in steps if isinstance(step, Actors)]), _Starts(journal)
     try:
-        with looking(room.look), looking(starts.look):
+        with starts.ending_the_run(), looking(room.look), looking(starts.look):
             for table in results:
                 for _, unit in _opened(table):
                     yield unit
     except ray.exceptions.RayError as error:
         raise RunFailed(f"{_said(error)}; the same command again goes on from what is written") from error
-    except KeyboardInterrupt:
-        if starts.in_vain:
-            raise RunFailed(starts.in_vain) from None
-        raise
     del results, work
     wait_for_actors_to_end(before)
 
@@ -212,14 +208,31 @@ def _said(error: BaseException) -> str:
 class _Starts:
     """Ends a run whose processes end again and again before one is ready: Ray starts them for ever, without a word."""
 
-    in_vain = ""
-    """Why the run was ended; empty if it was not."""
-
     def __init__(self, journal: Any) -> None:
         self._journal, self._begun = journal, 0
         self._starts: dict[str, int] = {}
-        self._run = threading.current_thread()
+        self._in_vain = 0
         self._others = set(self._actors())
+
+    @contextmanager
+    def ending_the_run(self) -> Iterator[None]:
+        """Let `look` end the block, which may wait for Ray for ever, by an exception, if it is the main thread's."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        # Not SIGINT: a program in a shell's background ignores it.
+        before = signal.signal(signal.SIGUSR1, self._end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def _end(self, *_: object) -> None:
+        raise RunFailed(
+            f"processes ended {self._in_vain} times before one was ready: too little memory (Ray ends some where nearly"
+            " all is in use), or weights, a driver or a library that end them? The same command again goes on from what"
+            " is written"
+        )
 
     def _actors(self) -> dict[str, dict[str, Any]]:
         """Return Ray's table of actors of this kind; Ray's public tool for it asks a dashboard."""
@@ -228,6 +241,7 @@ class _Starts:
         return {actor: row for actor, row in table.items() if f"({_Actor.__name__})" in row["ActorClassName"]}
 
     def look(self) -> None:
+        """Count the starts since one was ready, or took up a unit; end the run where they are too many."""
         actors = {actor: row for actor, row in self._actors().items() if actor not in self._others}
         starts = {actor: row["NumRestarts"] for actor, row in actors.items() if row["State"] != "DEAD"}
         begun = self._begun
@@ -236,13 +250,9 @@ class _Starts:
         if begun != self._begun or any(row["State"] == "ALIVE" for row in actors.values()):
             self._begun, self._starts = begun, starts
         worst = max((number - self._starts.get(actor, 0) for actor, number in starts.items()), default=0)
-        if worst >= STARTS_IN_VAIN and not self.in_vain and self._run is threading.main_thread():
-            self.in_vain = (
-                f"processes ended {worst} times before one was ready: too little memory (Ray ends some where nearly all"
-                " is in use), or weights, a driver or a library that end them? The same command again goes on from what"
-                " is written"
-            )
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # it may wait for Ray for ever
+        if worst >= STARTS_IN_VAIN and not self._in_vain and signal.getsignal(signal.SIGUSR1) == self._end:
+            self._in_vain = worst
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 def _start_journal() -> Any:
