@@ -41,6 +41,8 @@ class Arguments(RunArguments):
     """Weights of the SAM, where not the bundled or official ones."""
     thing_head: Uri | None = None
     """Weights of its thing head (train_thing_head.py); by default the bundled one, if it is the model's."""
+    mask_head: Uri | None = None
+    """Weights of its mask head (train_mask_head.py), in the same way; masks that it draws are scored, too."""
     photos: Count = PHOTOS
     """Photos to learn from, at most: the first of each shard, of all shards as many."""
     recipe: OmitArgPrefixes[ScorerRecipe] = field(default_factory=ScorerRecipe)
@@ -67,8 +69,8 @@ def run(arguments: Arguments) -> int:
     with checking_input():
         if not arguments.data and not arguments.sparse:
             raise ValueError("needs annotated photos: --data, --sparse or both")
-        given = arguments.sam, arguments.checkpoint, arguments.thing_head, arguments.recipe, arguments.photos
-        job = ScorerJob(arguments.data, arguments.sparse, *given)
+        given = arguments.sam, arguments.checkpoint, arguments.thing_head, arguments.mask_head
+        job = ScorerJob(arguments.data, arguments.sparse, *given, arguments.recipe, arguments.photos)
         work = prepare_examples(job, out)
     if (status := work.nothing_to_do("scorer.safetensors", arguments.max_failed)) is not None:
         return status

@@ -21,6 +21,7 @@ from aopsam.masks.trace import Traced, trace
 from aopsam.sam.decode import DecodedMasks, upscale
 from aopsam.sam.encode import EncodedPhoto
 from aopsam.sam.prompts import Prompts
+from aopsam.scoring.network import MaskScorer
 
 FULL_SIZE_BUDGET = 32 * 2**20
 """Logits held at original size at once on a GPU, in pixels (128 MiB of float32): what bounds memory on large photos."""
@@ -149,7 +150,9 @@ def select(
     return candidates, stable.to(decoded.logits.device)
 
 
-def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters: Filters) -> list[Candidate]:
+def redrawn(
+    crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters: Filters, scorer: MaskScorer | None = None
+) -> list[Candidate]:
     """Return masks of a crop as a mask head draws them; as they are those without logits, and those that would vanish
     or be cut by an inner border of the crop.
 
@@ -158,6 +161,7 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters
         candidates: the masks.
         head: of the SAM that decoded them.
         filters: whether cut masks pass, and the offset of the new stability scores; the thresholds filter nothing.
+        scorer: scores them again, if they rank by a score.
     """
     drawn = list(candidates)
     x0, y0, x1, y1 = crop.xyxy_px
@@ -170,14 +174,29 @@ def redrawn(crop: Crop, candidates: Sequence[Candidate], head: MaskHead, filters
         asked = np.concatenate([candidates[i].prompt.places_px for i in rows])
         asked = asked - np.array([x0, y0] * (asked.shape[1] // 2), np.float32)
         after = redraw(head, crop.photo, logits, torch.from_numpy(asked))
-        for row, found in zip(rows, _trace(crop.photo, after, replace(filters, stability=0.0)), strict=True):
+        scores: list[float | None] = [None] * len(rows)
+        if scorer is not None:
+            prompts = Prompts.from_boxes(asked) if are_boxes else Prompts.from_points(asked)
+            estimates = torch.tensor([[candidates[row].predicted_iou] for row in rows], dtype=torch.float32)
+            one_each = DecodedMasks(estimates, torch.tensor([[k, 0] for k in range(len(rows))]), logits)
+            scores = scorer.score(crop.photo, prompts, one_each, anywhere=True, drawn=after).tolist()
+        traced = _trace(crop.photo, after, replace(filters, stability=0.0))
+        for row, found, score in zip(rows, traced, scores, strict=True):
             if not found.runs or not found.runs.area:
                 continue
             box = torch.tensor([found.runs.box_xyxy_px])
             if uncut or not near_inner_border(box, crop.xyxy_px, crop.full_hw).any():
                 runs = found.runs.placed(x0, y0, crop.full_hw)
-                drawn[row] = replace(candidates[row], runs=runs, stability=found.stability, logits=None)
+                drawn[row] = replace(_scored(candidates[row], score), runs=runs, stability=found.stability, logits=None)
     return drawn
+
+
+def _scored(candidate: Candidate, mask_score: float | None) -> Candidate:
+    """Return a mask with another learned score, if there is one; what tiles made of the old is made of it as well."""
+    if mask_score is None or candidate.mask_score is None:
+        return candidate
+    by = candidate.score / candidate.mask_score if candidate.mask_score else 1.0
+    return replace(candidate, mask_score=mask_score, score=mask_score * by)
 
 
 def scored_by_agreement(candidates: Sequence[Candidate]) -> list[Candidate]:

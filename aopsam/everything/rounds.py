@@ -147,9 +147,11 @@ class PhotoRun:
 
     @timed("decode")
     def redraw(self, crop: Crop, candidates: Sequence[Candidate], filters: Filters) -> list[Candidate]:
-        """Draw the masks once more with the mask head."""
+        """Draw the masks once more with the mask head; those whose learned score does not pass any more go."""
         assert self.mask_head is not None
-        return redrawn(crop, candidates, self.mask_head, filters)
+        drawn = redrawn(crop, candidates, self.mask_head, filters, self.scorer)
+        least = self.options.score_thresh or 0.0
+        return [candidate for candidate in drawn if candidate.mask_score is None or candidate.mask_score >= least]
 
     @timed("filter")
     def without_duplicates(

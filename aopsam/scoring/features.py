@@ -1,5 +1,5 @@
-"""Measure masks for a scorer: 26 numbers each of low-resolution logits, shape, prompt, SAM's estimates, and the things
-that lie there."""
+"""Measure masks for a scorer: 23 numbers each of low-resolution logits, shape, prompt, SAM's estimate, the things that
+lie there, and of a mask drawn once more how much it changed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from aopsam.sam.prompts import Prompts
 from aopsam.sam.things import Things
 
 FEATURES = (
-    *("estimate", "better_estimates", "behind_best"),
-    *("stable_half", "stable_one", "stable_two"),
+    *("estimate", "stable_half", "stable_one", "stable_two"),
     *("side", "log_area", "of_box", "compactness", "width", "height", "at_border"),
     *("sure_inside", "sure_outside", "mean_inside", "unsure"),
-    *("off_centre", "first", "second", "third", "is_box", "fills_box"),
-    *("is_thing", "in_thing", "around_thing"),
+    *("off_centre", "fills_box", "is_thing", "in_thing", "around_thing"),
+    *("is_box", "is_drawn", "unchanged"),
 )
 """Names of the numbers of a mask, in order; logits count in units of the model's own scale."""
 
@@ -26,23 +25,27 @@ SUREST = 16.0
 """Logits beyond it say no more."""
 
 
-def mask_features(photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) -> torch.Tensor:
-    """Measure the K decoded masks of a photo.
+def mask_features(
+    photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks, drawn: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Measure the K decoded masks of a photo, or what a mask head made of them.
 
     Args:
         photo: the encoded photo.
         prompts: the N prompts that were decoded.
         decoded: their masks.
+        drawn: (K, r, c) logits of those masks drawn once more, which are measured then.
 
     Returns:
         (K, len(FEATURES)) float32, on the device of the logits.
     """
     rows, columns = shown_on_maps(photo)
-    logits = decoded.logits[:, :rows, :columns].float() - photo.model.mask_threshold
+    threshold = photo.model.mask_threshold
+    before = decoded.logits[:, :rows, :columns].float() - threshold
+    logits = before if drawn is None else drawn[:, :rows, :columns].float() - threshold
     device = logits.device
     number, alternative = decoded.index.unbind(1)
-    estimates = decoded.predicted_iou.to(device).float()
-    own = estimates[number, alternative]
+    estimates = decoded.predicted_iou.to(device)[number, alternative].float()
     scale = torch.tensor([columns / photo.hw[1], rows / photo.hw[0]])
     coords = (torch.from_numpy(prompts.coords_px[:, :2]) * scale).to(device)[number]
     things = Things(torch.zeros(0, 4), torch.zeros(0)) if photo.things is None else photo.things
@@ -51,18 +54,10 @@ def mask_features(photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks) 
         _of_maps(some, place, prompts.are_boxes, things)
         for some, place in zip(logits.split(MASKS_AT_ONCE), coords.split(MASKS_AT_ONCE), strict=True)
     ]
-    shape = torch.cat(parts) if parts else logits.new_zeros(0, len(FEATURES) - 7)
-    several = estimates.shape[1] > 1
-    values = [
-        own,
-        (estimates[number] > own[:, None]).sum(1),
-        own - estimates[number].amax(1) if len(number) else own,
-        *shape[:, :-4].unbind(1),
-        *(several * (alternative == which) for which in range(3)),
-        torch.full_like(own, prompts.are_boxes),
-        *shape[:, -4:].unbind(1),
-    ]
-    return torch.stack([value.float() for value in values], dim=1)
+    shape = torch.cat(parts) if parts else logits.new_zeros(0, len(FEATURES) - 4)
+    same = torch.ones_like(estimates) if drawn is None else _iou(before > 0, logits > 0)
+    flags = (torch.full_like(estimates, flag) for flag in (prompts.are_boxes, drawn is not None))
+    return torch.stack([estimates, *shape.unbind(1), *flags, same], dim=1).float()
 
 
 def shown_on_maps(photo: EncodedPhoto) -> tuple[int, int]:
@@ -76,8 +71,8 @@ def shown_on_maps(photo: EncodedPhoto) -> tuple[int, int]:
 
 
 def _of_maps(logits: torch.Tensor, coords: torch.Tensor, are_boxes: bool, things: Things) -> torch.Tensor:
-    """Measure the maps of K masks (K, h, w) of prompts at (K, 2, 2) XY: FEATURES from `stable_half` to `off_centre`,
-    and from `fills_box` on. Boxes of things are in places of the maps, too."""
+    """Measure the maps of K masks (K, h, w) of prompts at (K, 2, 2) XY: FEATURES from `stable_half` to
+    `around_thing`. Boxes of things are in places of the maps, too."""
     height, width = logits.shape[1:]
     filled = logits > 0
     mask, around = filled.float(), (_grown(filled) & ~filled).float()
@@ -125,6 +120,11 @@ def _on_things(boxes: torch.Tensor, things: Things) -> list[torch.Tensor]:
     own, others = ((sides[:, 2:] - sides[:, :2]).prod(1).clamp_min(1) for sides in (boxes, things.boxes_px))
     shares = both / (own[:, None] + others - both), both / own[:, None], both / others
     return [(share * things.scores).amax(1) for share in shares]
+
+
+def _iou(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return the IoU (K,) of K masks with K others, all (K, h, w) bool; 0 of two that are empty."""
+    return (left & right).sum((1, 2)) / (left | right).sum((1, 2)).clamp_min(1)
 
 
 def _grown(mask: torch.Tensor) -> torch.Tensor:

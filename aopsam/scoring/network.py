@@ -1,4 +1,5 @@
-"""The scorer: from the numbers of a mask (`features.py`) to the IoU that it should have with a true mask."""
+"""The scorer: from the numbers of a mask (`features.py`) to the IoU that it should have with a true mask: with the best
+of a photo, and with the one that its prompt asks for."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from aopsam.sam.prompts import Prompts
 from aopsam.scoring.features import FEATURES, mask_features
 
 HIDDEN = 64
-THING_EVIDENCE = 1.5
+THING_EVIDENCE = 2.0
 """Added to the logit, times `is_thing`, where prompts lie anywhere: there most masks are of nothing that was annotated,
-other than in training, and what speaks for an object weighs more (benchmarks/LOG.md has 0 to 6)."""
+other than in training, and what speaks for an object weighs more (benchmarks/LOG.md)."""
 FARTHEST = 5.0
 """Standard deviations from the mean of training beyond which a number says no more."""
 
@@ -40,31 +41,41 @@ class MaskScorer(nn.Module):
         self.layers = nn.Sequential(
             *(nn.Linear(len(FEATURES), HIDDEN), nn.GELU()),
             *(nn.Linear(HIDDEN, HIDDEN), nn.GELU()),
-            nn.Linear(HIDDEN, 1),
+            nn.Linear(HIDDEN, 2),
         )
         self.sam = self.sam_sha256 = self.sha256 = ""
         self.score_thresh = self.pred_iou_thresh = 0.0
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(K, len(FEATURES)) -> (K,) logits of the expected IoU."""
+        """(K, len(FEATURES)) -> (K, 2) logits of the expected IoU: with the best of all true masks, and with the one
+        that was asked for."""
         standard = ((features - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
-        logits: torch.Tensor = self.layers(standard)[:, 0]
+        logits: torch.Tensor = self.layers(standard)
         return logits
 
     @torch.inference_mode()
     def score(
-        self, photo: EncodedPhoto, prompts: Prompts, decoded: DecodedMasks, *, anywhere: bool = False
+        self,
+        photo: EncodedPhoto,
+        prompts: Prompts,
+        decoded: DecodedMasks,
+        *,
+        anywhere: bool = False,
+        drawn: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the score (K,) float32 in [0, 1] of the K decoded masks of a photo, on the CPU.
+
+        Where prompts lie anywhere, it is the IoU expected with the best of all objects, else with the one asked for.
 
         Args:
             photo: the encoded photo.
             prompts: the N prompts that were decoded.
             decoded: their masks.
             anywhere: whether the prompts lie anywhere, as in everything mode, or on objects that were asked for.
+            drawn: (K, r, c) logits of those masks drawn once more, which are scored then.
         """
-        features = mask_features(photo, prompts, decoded).to(self.mean.device)
+        features = mask_features(photo, prompts, decoded, drawn).to(self.mean.device)
         with as_loaded(self):
-            logits = self(features)
+            logits = self(features)[:, 0 if anywhere else 1]
         evidence = THING_EVIDENCE * anywhere * features[:, FEATURES.index("is_thing")]
         return (logits + evidence).sigmoid().cpu()

@@ -16,6 +16,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_point_grid
 from torch.nn import functional as F
 
+from aopsam.mask_head.network import MaskHead
+from aopsam.mask_head.redraw import redraw
 from aopsam.masks import rle
 from aopsam.masks.nms import box_nms
 from aopsam.sam.decode import decode_passing
@@ -51,7 +53,13 @@ class Examples:
 
 @torch.inference_mode()
 def make_examples(
-    sam: Sam, photo: AnnotatedPhoto, recipe: ScorerRecipe, *, sparse: bool, thing_head: ThingHead | None = None
+    sam: Sam,
+    photo: AnnotatedPhoto,
+    recipe: ScorerRecipe,
+    *,
+    sparse: bool,
+    thing_head: ThingHead | None = None,
+    mask_head: MaskHead | None = None,
 ) -> list[Examples]:
     """Prompt a SAM on an annotated photo; measure its masks at their low resolution.
 
@@ -64,9 +72,11 @@ def make_examples(
         recipe: how many prompts, and the seed.
         sparse: whether there are objects without annotation, so that points anywhere and things would teach nothing.
         thing_head: of the SAM; by default the bundled one, if it is the SAM's.
+        mask_head: of the SAM, if masks that it draws are to be scored, too.
 
     Returns:
-        Examples of points and of boxes; all three masks of each prompt.
+        Examples of points and of boxes, all three masks of each prompt; with a mask head those of what it draws as
+        well.
     """
     rng = np.random.default_rng([recipe.seed, *photo.id.encode()])
     encoded = encode(sam, photo.rgb).with_thing_head(thing_head)
@@ -86,20 +96,25 @@ def make_examples(
         if not len(prompts):
             continue
         decoded = decode_passing(encoded, prompts, multimask=True)
-        masks = decoded.logits > sam.mask_threshold
+        number = decoded.index[:, 0].cpu()
+        drawings: list[torch.Tensor | None] = [None]
+        if mask_head is not None:
+            asked_px = torch.from_numpy(prompts[number.numpy()].places_px)
+            drawings.append(redraw(mask_head, encoded, decoded.logits, asked_px))
         if truths is None:
             truths = true_masks(photo, encoded)
-        iou = pair_iou(masks[:, : truths.shape[1], : truths.shape[2]], truths.to(masks.device)).cpu()
-        number = decoded.index[:, 0].cpu()
-        own = torch.full((len(iou),), torch.nan)
-        known = number < len(wanted)
-        own[known] = iou[known, torch.from_numpy(wanted)[number[known]]]
-        found.append(Examples(mask_features(encoded, prompts, decoded).cpu(), iou.amax(1), own))
+        for drawn in drawings:
+            masks = (decoded.logits if drawn is None else drawn) > sam.mask_threshold
+            iou = pair_iou(masks[:, : truths.shape[1], : truths.shape[2]], truths.to(masks.device)).cpu()
+            own = torch.full((len(iou),), torch.nan)
+            known = number < len(wanted)
+            own[known] = iou[known, torch.from_numpy(wanted)[number[known]]]
+            found.append(Examples(mask_features(encoded, prompts, decoded, drawn).cpu(), iou.amax(1), own))
     return found
 
 
 def fit_scorer(examples: Sequence[Examples], recipe: ScorerRecipe) -> MaskScorer:
-    """Train a scorer: cross entropy and squared error of the IoU; each photo counts by the root of its masks.
+    """Train a scorer: cross entropy and squared error of both IoUs; each photo counts by the root of its masks.
 
     Args:
         examples: of `make_examples`.
@@ -110,7 +125,10 @@ def fit_scorer(examples: Sequence[Examples], recipe: ScorerRecipe) -> MaskScorer
     """
     if sum(len(e.iou) for e in examples) < 2:
         raise NothingToLearn("no masks to learn from; give more annotated photos")
-    features, target = torch.cat([e.features for e in examples]), torch.cat([e.iou for e in examples])
+    features = torch.cat([e.features for e in examples])
+    targets = torch.stack([torch.cat([e.iou for e in examples]), torch.cat([e.asked_iou for e in examples])], dim=1)
+    known = ~targets.isnan()
+    targets = targets.nan_to_num(0.0)
     weight = torch.cat([torch.full((len(e.iou),), len(e.iou) ** -0.5) for e in examples])
     generator = torch.Generator().manual_seed(recipe.seed)
     with torch.random.fork_rng(devices=[]):
@@ -126,9 +144,10 @@ def fit_scorer(examples: Sequence[Examples], recipe: ScorerRecipe) -> MaskScorer
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * cosine(step, recipe.steps, warmup=100)
         rows = torch.multinomial(weight, 256, replacement=True, generator=generator)
-        logits = scorer(features[rows])
-        loss = F.binary_cross_entropy_with_logits(logits, target[rows])
-        loss = loss + 4 * F.mse_loss(logits.sigmoid(), target[rows])
+        logits, target = scorer(features[rows]), targets[rows]
+        each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        each = (each + 4 * (logits.sigmoid() - target).square()) * known[rows]
+        loss = (each.sum(0) / known[rows].sum(0).clamp_min(1)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -125,17 +125,18 @@ def answer(photo: EncodedPhoto, prompts: Prompts, annotations: Sequence[Annotati
         truth = torch.from_numpy(np.stack([rle.decode(a["segmentation"]) for a in annotations[part]]))[:, None]
         began = time.perf_counter()
         decoded = decode_passing(photo, prompts[part], multimask=True)
-        logits = decoded.logits
+        drawn = None
         if head is not None:
             asked = prompts[part][decoded.index[:, 0].cpu().numpy()]
-            logits = redraw(head, photo, logits, torch.from_numpy(asked.places_px))
-        masks = (upscale(photo, logits) > photo.model.mask_threshold).cpu().unflatten(0, (-1, 3))
+            drawn = redraw(head, photo, decoded.logits, torch.from_numpy(asked.places_px))
+        masks = upscale(photo, decoded.logits if drawn is None else drawn) > photo.model.mask_threshold
+        masks = masks.cpu().unflatten(0, (-1, 3))
         seconds += time.perf_counter() - began
         intersection, union = (masks & truth).sum((-1, -2)), (masks | truth).sum((-1, -2))
         ious.append((intersection / union).double().numpy())
         estimates.append(decoded.predicted_iou.cpu().numpy())
         if scorer is not None:
-            scores.append(scorer.score(photo, prompts[part], decoded).unflatten(0, (-1, 3)).numpy())
+            scores.append(scorer.score(photo, prompts[part], decoded, drawn=drawn).unflatten(0, (-1, 3)).numpy())
     score = None if scorer is None else np.concatenate(scores)
     return Answers(np.concatenate(ious), np.concatenate(estimates), score, seconds)
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import torch
 from segment_anything.modeling import Sam
 
+from aopsam.mask_head.network import MaskHead
+from aopsam.mask_head.weights import find_mask_head
 from aopsam.metrics.correlation import pearson
 from aopsam.sam.registry import load_sam
 from aopsam.sam.things import ThingHead, find_thing_head
@@ -63,6 +65,7 @@ class ScorerJob:
         sam: name of the SAM whose masks are scored.
         checkpoint: file of its weights, on every node; None for the registry's own.
         thing_head: file of its thing head, on every node; None for the bundled one, if it is the SAM's.
+        mask_head: file of its mask head, in the same way.
         recipe: hyper-parameters.
         photos: the most photos that examples are made of; all examples are in memory together.
     """
@@ -72,18 +75,20 @@ class ScorerJob:
     sam: str
     checkpoint: str | None
     thing_head: str | None
+    mask_head: str | None
     recipe: ScorerRecipe
     photos: int = PHOTOS
 
-    def load(self, device: str = "cpu") -> tuple[Sam, ThingHead | None]:
-        """Return the SAM and its thing head, if there is one, on a device.
+    def load(self, device: str = "cpu") -> tuple[Sam, ThingHead | None, MaskHead | None]:
+        """Return the SAM, its thing head and its mask head, as far as there are any, on a device.
 
         Raises:
-            ValueError: weights that cannot be loaded, or a thing head of other weights.
+            ValueError: weights that cannot be loaded, or a head of other weights.
             OSError: a file that is not there.
         """
         sam = load_sam(self.sam, local_file(self.checkpoint)).to(device)
-        return sam, find_thing_head(sam, local_file(self.thing_head))
+        heads = find_thing_head(sam, local_file(self.thing_head)), find_mask_head(sam, local_file(self.mask_head))
+        return sam, *heads
 
 
 class MakeExamples:
@@ -92,7 +97,7 @@ class MakeExamples:
     def __init__(self, job: ScorerJob, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.recipe = job.recipe
-        self.sam, self.thing_head = job.load(device)
+        self.sam, self.thing_head, self.mask_head = job.load(device)
 
     def __call__(self, sample: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """Prompt the SAM on a photo; tell what of it cannot be used."""
@@ -101,7 +106,10 @@ class MakeExamples:
         if photo is None:
             return
         sparse = sample["source"].endswith(SPARSE)
-        for made in make_examples(self.sam, photo, self.recipe, sparse=sparse, thing_head=self.thing_head):
+        all_made = make_examples(
+            *(self.sam, photo, self.recipe), sparse=sparse, thing_head=self.thing_head, mask_head=self.mask_head
+        )
+        for made in all_made:
             numbers = zip(made.features.tolist(), made.iou.tolist(), made.asked_iou.tolist(), strict=True)
             for features, iou, asked in numbers:
                 yield {"photo": photo.id, "features": features, "iou": iou, "asked_iou": asked}
@@ -114,7 +122,7 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
         ValueError: photos that are not there, a SAM that cannot be loaded, or an OUT that is another run's or cannot be
             written.
     """
-    sam, head = job.load()
+    sam, thing_head, mask_head = job.load()
     named = {
         f"{redact(shard)}{kind}": shard
         for sources, kind in ((job.dense, ""), (job.sparse, SPARSE))
@@ -129,7 +137,8 @@ def prepare_examples(job: ScorerJob, out: str) -> PhotoJob:
         "sparse": sorted(map(redact, job.sparse)),
         "sam": job.sam,
         "sam_sha256": sam.sha256,
-        "thing_head_sha256": head and head.sha256,
+        "thing_head_sha256": thing_head and thing_head.sha256,
+        "mask_head_sha256": mask_head and mask_head.sha256,
         "photos": job.photos,
         "rows_per_part": ROWS_PER_PART,
     } | asdict(job.recipe)
@@ -170,9 +179,9 @@ def finish_scorer(job: ScorerJob, tables: Sequence[pa.Table], path: str) -> str:
         return [Examples(*(torch.from_numpy(values[rows]) for values in (features, iou, asked))) for rows in chosen]
 
     scorer = fit_scorer(examples(held_out=False), job.recipe)
-    sam, head = job.load()
+    sam, thing_head, _ = job.load()
     scorer.sam, scorer.sam_sha256 = sam.name, sam.sha256
-    choose_scorer_thresholds(sam, scorer, _photos(job, apart), thing_head=head)
+    choose_scorer_thresholds(sam, scorer, _photos(job, apart), thing_head=thing_head)
     notes = {"recipe": json.dumps(asdict(job.recipe)), "photos": str(len(by_photo)), "masks": str(len(features))}
     with write_path(path) as file:
         save_scorer(scorer, file, notes)
@@ -184,9 +193,9 @@ def describe(scorer: MaskScorer, held_out: Sequence[Examples]) -> str:
     if not held_out:
         return "no photo was held out"
     features = torch.cat([e.features for e in held_out])
-    score, estimate = scorer(features).sigmoid(), features[:, 0]
+    scores, estimate = scorer(features).sigmoid(), features[:, 0]
     said = f"{len(features)} masks of {len(held_out)} held-out photos"
-    for of in ("iou", "asked_iou"):
+    for score, of in zip(scores.unbind(1), ("iou", "asked_iou"), strict=True):
         iou = torch.cat([getattr(e, of) for e in held_out])
         known = ~torch.isnan(iou)
         learned, own = (pearson(value[known].numpy(), iou[known].numpy()) for value in (score, estimate))

@@ -20,6 +20,7 @@ from aopsam.sam.decode import decode_passing, upscale
 from aopsam.sam.encode import encode
 from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
+from aopsam.scoring.weights import find_scorer
 from tests.helpers.made_scenes import made_scene
 
 SCENE = made_scene(0)
@@ -29,10 +30,21 @@ def records(**options: object) -> list[dict]:
     return AutoMaskGenerator(load_sam("tiny"), **options).generate(SCENE.rgb)  # type: ignore[arg-type]
 
 
-def test_kept_masks_are_drawn_once_more_and_keep_what_they_rank_by() -> None:
-    before, after = (records(prompts="grid-6", redraw=how, duplicates="none") for how in (False, None))
+def test_no_mask_is_left_whose_score_does_not_pass() -> None:
+    for how in (False, True):
+        scores = [record["score"] for record in records(prompts="grid-6", score_thresh=0.5, redraw=how)]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[-1] >= 0.5
+
+
+def test_kept_masks_are_drawn_once_more() -> None:
+    lenient: dict[str, Any] = {"prompts": "grid-6", "score_thresh": 0.0, "duplicates": "none"}
+    before, after = (
+        sorted(records(**lenient, redraw=how), key=lambda r: (r["point_coords"], r["predicted_iou"]))
+        for how in (False, None)
+    )
     assert len(before) == len(after)
-    for name in ("point_coords", "predicted_iou", "score", "crop_box"):
+    for name in ("point_coords", "predicted_iou", "crop_box"):
         assert [record[name] for record in before] == [record[name] for record in after]
     model = load_sam("tiny")
     head, photo = find_mask_head(model), encode(model, SCENE.rgb)
@@ -103,6 +115,31 @@ def test_prompts_are_told_in_pixels_of_the_tile(monkeypatch: pytest.MonkeyPatch,
     assert [each.tolist() for each in told] == [asked.tolist()]
     assert drawn.runs.hw == (top + height, left + width)
     assert drawn.runs is not found.runs
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_what_is_drawn_is_scored_again(boxes: bool) -> None:
+    model = load_sam("tiny")
+    photo, head, scorer = encode(model, SCENE.rgb), find_mask_head(model), find_scorer(model)
+    assert head is not None
+    assert scorer is not None
+    asked = np.array([[40.0, 60.0, 90.0, 120.0], [10.0, 20.0, 60.0, 90.0]] if boxes else [[40.0, 60.0], [30.0, 50.0]])
+    prompts = Prompts.from_boxes(asked) if boxes else Prompts.from_points(asked)
+    decoded = decode_passing(photo, prompts, multimask=False)
+    crop = Crop(photo, (0, 0, photo.hw[1], photo.hw[0]), photo.hw)
+    runs = Runs.of_mask(SCENE.rgb[..., 0] > 0)
+    found = [
+        Candidate(runs, float(decoded.predicted_iou[k, 0]), 0.9, prompts[k : k + 1], 0, *scores, crop.xyxy_px, logits)
+        for k, (scores, logits) in enumerate(zip(((0.5, 0.5), (0.4, 0.8)), decoded.logits, strict=True))
+    ]
+    drawn = redraw(head, photo, decoded.logits, torch.from_numpy(asked))
+    again = scorer.score(photo, prompts, decoded, anywhere=True, drawn=drawn).tolist()
+    first, second = redrawn(crop, found, head, Filters(0.0, 0.0, 1.0), scorer)
+    assert [first.mask_score, first.score] == pytest.approx([again[0]] * 2, abs=1e-3)
+    # In a tile many masks agreed with it, for which its score was doubled.
+    assert [second.mask_score, second.score] == pytest.approx([again[1], 2 * again[1]], abs=2e-3)
+    kept = redrawn(crop, found, head, Filters(0.0, 0.0, 1.0))
+    assert [(each.mask_score, each.score) for each in kept] == [(0.5, 0.5), (0.4, 0.8)]
 
 
 def test_a_mask_that_would_be_cut_by_its_crop_stays_as_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,9 @@ def test_sams_own_grid_ranks_by_score_where_that_is_asked_for() -> None:
 
 
 def test_refinement_keeps_what_scores_higher() -> None:
-    before, after = (records(prompts="grid-4", refine=rule, duplicates="none") for rule in (None, "prose"))
+    before, after = (
+        records(prompts="grid-4", refine=rule, duplicates="none", redraw=False) for rule in (None, "prose")
+    )
     assert len(before) == len(after)
     first, second = ({tuple(r["point_coords"][0]): 0.0 for r in before} for _ in range(2))
     for found, best in ((before, first), (after, second)):

@@ -51,8 +51,6 @@ def test_a_rectangle_from_a_point() -> None:
     )
     expected = {
         "estimate": 0.5,
-        "better_estimates": 2,
-        "behind_best": -0.4,
         "stable_half": 1,
         "stable_one": 0.75,
         "stable_two": 0.75,
@@ -67,15 +65,14 @@ def test_a_rectangle_from_a_point() -> None:
         "sure_outside": 6,
         "unsure": 0.25,
         "off_centre": 10 / 800**0.5,
-        "first": 1,
-        "second": 0,
-        "third": 0,
         "is_box": 0,
         "fills_box": 0,
+        "is_drawn": 0,
+        "unchanged": 1,
     }
     assert {name: first[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert first["mean_inside"] == pytest.approx(0.75 * 0.982014 + 0.25 * 0.679179, rel=1e-5)
-    assert (second["second"], second["better_estimates"], second["behind_best"]) == (1, 0, 0)
+    assert second["estimate"] == pytest.approx(0.9)
     assert second["at_border"] == 1  # padding is no part of the photo
     assert second["side"] == 1
     assert all(np.isfinite(list(empty.values())))
@@ -93,7 +90,18 @@ def test_a_disc_from_a_box() -> None:
     perimeter = (disc & ~ndimage.binary_erosion(disc, np.ones((3, 3)))).sum()
     assert found["compactness"] == pytest.approx(4 * np.pi * disc.sum() / (perimeter**2 + 1))
     assert found["of_box"] == pytest.approx(np.pi / 4, abs=0.08)
-    assert (found["first"], found["second"], found["third"], found["behind_best"]) == (0, 0, 0, 0)
+
+
+def test_what_was_drawn_is_measured_and_compared_with_what_was_decoded() -> None:
+    decoded = torch.stack([logits(rectangle(10, 20, 30, 60)), logits(rectangle(10, 20, 30, 60))])
+    drawn = torch.stack([logits(rectangle(10, 20, 30, 40)), logits(rectangle(0, 0, 0, 0))])
+    masks = DecodedMasks(torch.tensor([[0.5, 0.9]]), torch.tensor([[0, 0], [0, 1]]), decoded)
+    prompts = Prompts.from_points(np.array([[320, 160]]))
+    found = mask_features(PHOTO, prompts, masks, drawn)  # type: ignore[arg-type]
+    first, gone = (dict(zip(FEATURES, row, strict=True)) for row in found.tolist())
+    assert (first["is_drawn"], first["unchanged"], first["width"]) == (1, 0.5, 20 / 128)
+    assert (gone["is_drawn"], gone["unchanged"], gone["log_area"]) == (1, 0, 0)
+    assert (first["estimate"], gone["estimate"]) == pytest.approx((0.5, 0.9))
 
 
 def test_things_around_and_inside_a_mask() -> None:

@@ -36,7 +36,8 @@ def test_what_was_saved_is_read(saved: Path) -> None:
     tensors = load_file(saved)
     features = torch.randn(5, len(FEATURES))
     standard = (features - tensors["mean"].float()) / tensors["deviation"].float()
-    assert torch.allclose(scorer(features), scorer.layers(standard)[:, 0], atol=1e-6)
+    assert torch.allclose(scorer(features), scorer.layers(standard), atol=1e-6)
+    assert scorer(features).shape == (5, 2)
     far = scorer.mean + 5 * scorer.deviation
     assert torch.equal(scorer(far[None]), scorer(far[None] + 100))
 

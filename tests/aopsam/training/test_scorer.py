@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aopsam.everything.generator import AutoMaskGenerator
+from aopsam.mask_head.weights import find_mask_head
 from aopsam.sam.encode import encode
 from aopsam.sam.registry import load_sam
 from aopsam.scoring.features import FEATURES
@@ -42,15 +43,31 @@ def test_examples_are_all_three_masks_of_every_prompt() -> None:
     assert not torch.equal(sparse.features, other.features)
 
 
+def test_what_a_mask_head_draws_is_an_example_too() -> None:
+    sam, scene = load_sam("tiny"), made_scene(0)
+    head = find_mask_head(sam)
+    decoded = make_examples(sam, scene, RECIPE, sparse=True)
+    both = make_examples(sam, scene, RECIPE, sparse=True, mask_head=head)
+    assert [len(found.iou) for found in both] == [len(found.iou) for found in decoded for _ in range(2)]
+    for before, same, after in zip(decoded, both[::2], both[1::2], strict=True):
+        assert torch.equal(same.features, before.features)
+        assert not same.features[:, FEATURES.index("is_drawn")].any()
+        assert after.features[:, FEATURES.index("is_drawn")].all()
+        assert after.features[:, FEATURES.index("unchanged")].mean() < 0.99
+        assert not torch.equal(after.iou, before.iou)
+
+
 def test_a_scorer_learns_what_its_numbers_say() -> None:
     rng = torch.Generator().manual_seed(0)
     features = torch.randn(2000, len(FEATURES), generator=rng)
     iou = (features[:, 3] + 0.5 * features[:, 9]).sigmoid()
-    photos = [Examples(f, i, i) for f, i in zip(features.split(50), iou.split(50), strict=True)]
+    asked = torch.where(features[:, 1] > 1, torch.nan, iou * (features[:, 5] > 0))
+    photos = [Examples(*part) for part in zip(*(all_.split(50) for all_ in (features, iou, asked)), strict=True)]
     scorer = fit_scorer(photos[:30], replace(RECIPE, steps=1000))
     held_out = torch.cat([p.features for p in photos[30:]])
-    error = (scorer(held_out).sigmoid() - iou[1500:]).abs().mean()
-    assert error < 0.04
+    best, wanted = scorer(held_out).sigmoid().unbind(1)
+    assert (best - iou[1500:]).abs().mean() < 0.04
+    assert (wanted - asked[1500:]).abs().nanmean() < 0.1  # nothing is learnt where nothing was asked for
     brief = replace(RECIPE, steps=20)
     assert torch.equal(fit_scorer(photos[:30], brief)(held_out), fit_scorer(photos[:30], brief)(held_out))
     with pytest.raises(NothingToLearn):
