@@ -50,6 +50,12 @@ def chosen(scorer: MaskScorer, photo: EncodedPhoto, prompts: Prompts) -> tuple[t
     return decoded.logits.unflatten(0, (len(prompts), 3))[each, best], scores[each, best]
 
 
+def shown(photo: EncodedPhoto, logits: torch.Tensor) -> torch.Tensor:
+    """Return the masks of logits (N, r, c) over what shows the photo, (N, h, w) bool."""
+    rows, columns = shown_on_maps(photo)
+    return logits[:, :rows, :columns] > photo.model.mask_threshold
+
+
 def negatives(masks: torch.Tensor, points_px: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Choose for each of N masks the points of others that are nearest to its own, and not on it.
 
@@ -92,18 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts = []
         for annotated in load_photos(list_shards(data), print, read_annotated)[: arguments.limit]:
             photo, points = encode(sam, annotated.rgb), annotated.points_px[:MASKS]
-            rows, columns = shown_on_maps(photo)
             truth = true_masks(annotated, photo)[:MASKS]
-
-            def shown(
-                logits: torch.Tensor, threshold: float = sam.mask_threshold, rows: int = rows, columns: int = columns
-            ) -> torch.Tensor:
-                return logits[:, :rows, :columns] > threshold
-
             started = time.perf_counter()
             logits, score = chosen(scorer, photo, Prompts.from_points(points))
             seconds["first"].append((time.perf_counter() - started) / len(points))
-            first = shown(logits)
+            first = shown(photo, logits)
             scale = np.array([photo.hw[1] / first.shape[2], photo.hw[0] / first.shape[1]])
             edges = low_resolution_boxes(first).numpy() + np.array([0, 0, 1, 1])
             boxes = Prompts.from_boxes(edges * np.tile(scale, 2))
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 started = time.perf_counter()
                 second, again = chosen(scorer, photo, prompts)
                 seconds[name].append((time.perf_counter() - started) / len(points))
-                masks = shown(second)
+                masks = shown(photo, second)
                 agree = pair_iou(masks, first).diagonal() > 0.7
                 after = pair_iou(masks, truth).diagonal()
                 for rule, taken in {
@@ -134,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             started = time.perf_counter()
             drawn = redraw(head, photo, logits, torch.from_numpy(points))
             seconds["mask head"].append((time.perf_counter() - started) / len(points))
-            after = pair_iou(shown(drawn), truth).diagonal()
+            after = pair_iou(shown(photo, drawn), truth).diagonal()
             for rule, taken in {"always": torch.ones_like(needy), "below median": needy}.items():
                 found[f"mask head: {rule}"].append(float(torch.where(taken, after, before).mean()))
                 replaced[f"mask head: {rule}"].append(float(taken.float().mean()))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aopsam.everything.generator import AutoMaskGenerator
 from aopsam.sam.registry import load_sam
+from aopsam.scoring.features import FEATURES
 from aopsam.training.recipes import ScorerRecipe
 from pipelines import train_scorer
 from stages.train.scorer import ScorerJob, prepare_examples
@@ -32,6 +36,9 @@ def test_a_trained_scorer_ranks_the_masks_of_its_sam(
     printed = capsys.readouterr()
     assert f"left out: file://{tmp_path}/s.tar: broken: not a photo" in printed.err
     assert "held-out photos; correlation with the best IoU" in printed.out
+    masks = pa.concat_tables([pq.read_table(file) for file in (tmp_path / "out/parts").rglob("*.parquet")])
+    features = np.array(masks.column("features").drop_null().to_pylist())
+    assert features[:, FEATURES.index("is_drawn")].mean() == 0.5  # as decoded, and as the mask head draws them
     path = str(tmp_path / "out/scorer.safetensors")
     generator = AutoMaskGenerator(load_sam("tiny"), prompts="grid-4", scorer=path, score_thresh=0.0)
     assert generator.scorer is not None
@@ -44,7 +51,7 @@ def test_a_trained_scorer_ranks_the_masks_of_its_sam(
 def test_photos_are_taken_of_all_shards(tmp_path: Path, command: list[str], photos: int, used: list[int]) -> None:
     other = {f"other-{n}": (jpeg(n, (96, 128)), two_objects()) for n in range(5)}
     dense = (f"{tmp_path}/s.tar", str(write_shard(tmp_path / "t.tar", other)))
-    job = ScorerJob(dense, dense[:1], "tiny", None, None, ScorerRecipe(), photos)
+    job = ScorerJob(dense, dense[:1], "tiny", None, None, None, ScorerRecipe(), photos)
     work = prepare_examples(job, str(tmp_path / "out"))
     read = [table for source in work.sources for table in work.reading(source.unit())]
     names = [name for table in read for name in table.column("source").to_pylist()]

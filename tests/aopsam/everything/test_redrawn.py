@@ -31,10 +31,13 @@ def records(**options: object) -> list[dict]:
 
 
 def test_no_mask_is_left_whose_score_does_not_pass() -> None:
+    """Many that just passed as decoded do not as they are drawn."""
+    lenient = [record["score"] for record in records(prompts="grid-8", redraw=False)]
+    least = float(np.quantile(lenient, 0.7))
     for how in (False, True):
-        scores = [record["score"] for record in records(prompts="grid-6", score_thresh=0.5, redraw=how)]
+        scores = [record["score"] for record in records(prompts="grid-8", score_thresh=least, redraw=how)]
         assert scores == sorted(scores, reverse=True)
-        assert scores[-1] >= 0.5
+        assert scores[-1] >= least
 
 
 def test_kept_masks_are_drawn_once_more() -> None:

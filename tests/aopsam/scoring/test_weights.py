@@ -1,16 +1,21 @@
-"""A scorer's file: written and read, refused where it does not fit, found for the weights that it belongs to."""
+"""A scorer's file: written and read, refused where it does not fit, found for the weights that it belongs to; which of
+its two answers is a score."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from aopsam.sam.decode import decode_passing
+from aopsam.sam.encode import encode
+from aopsam.sam.prompts import Prompts
 from aopsam.sam.registry import load_sam
-from aopsam.scoring.features import FEATURES
-from aopsam.scoring.network import MaskScorer
+from aopsam.scoring.features import FEATURES, mask_features
+from aopsam.scoring.network import THING_EVIDENCE, MaskScorer
 from aopsam.scoring.weights import find_scorer, load_scorer, save_scorer
 
 
@@ -40,6 +45,19 @@ def test_what_was_saved_is_read(saved: Path) -> None:
     assert scorer(features).shape == (5, 2)
     far = scorer.mean + 5 * scorer.deviation
     assert torch.equal(scorer(far[None]), scorer(far[None] + 100))
+
+
+def test_where_prompts_lie_anywhere_the_best_object_counts_else_the_one_asked_for() -> None:
+    sam = load_sam("tiny")
+    photo, scorer = encode(sam, np.zeros((96, 128, 3), np.uint8)), find_scorer(sam)
+    assert scorer is not None
+    prompts = Prompts.from_points(np.array([[40.0, 30.0], [90.0, 60.0]]))
+    decoded = decode_passing(photo, prompts, multimask=True)
+    features = mask_features(photo, prompts, decoded)
+    best, asked = scorer(features).unbind(1)
+    evidence = THING_EVIDENCE * features[:, FEATURES.index("is_thing")]
+    assert torch.allclose(scorer.score(photo, prompts, decoded, anywhere=True), (best + evidence).sigmoid(), atol=1e-5)
+    assert torch.allclose(scorer.score(photo, prompts, decoded), asked.sigmoid(), atol=1e-5)
 
 
 def test_a_file_of_something_else_is_refused(saved: Path, tmp_path: Path) -> None:

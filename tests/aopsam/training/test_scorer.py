@@ -61,7 +61,7 @@ def test_a_scorer_learns_what_its_numbers_say() -> None:
     rng = torch.Generator().manual_seed(0)
     features = torch.randn(2000, len(FEATURES), generator=rng)
     iou = (features[:, 3] + 0.5 * features[:, 9]).sigmoid()
-    asked = torch.where(features[:, 1] > 1, torch.nan, iou * (features[:, 5] > 0))
+    asked = torch.where(torch.rand(2000, generator=rng) < 0.5, torch.nan, iou * (features[:, 5] > 0))
     photos = [Examples(*part) for part in zip(*(all_.split(50) for all_ in (features, iou, asked)), strict=True)]
     scorer = fit_scorer(photos[:30], replace(RECIPE, steps=1000))
     held_out = torch.cat([p.features for p in photos[30:]])

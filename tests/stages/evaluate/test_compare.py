@@ -6,15 +6,20 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from aopsam.everything.ledger import Labelled
+from aopsam.mask_head.redraw import redraw
+from aopsam.mask_head.weights import find_mask_head
 from aopsam.masks import rle
 from aopsam.metrics import PRECISIONS
+from aopsam.sam.decode import decode_passing
 from aopsam.sam.encode import EncodedPhoto, encode
 from aopsam.sam.registry import load_sam
+from aopsam.scoring.weights import find_scorer
 from stages.config.strategy_spec import StrategySpec, parse_strategies
 from stages.evaluate.compare import ask_ground_truth, check_ground_truth, compare, unpacked
-from stages.evaluate.ground_truth import Answers, answer, point_prompts, two_point_prompts
+from stages.evaluate.ground_truth import Answers, answer, box_prompts, point_prompts, two_point_prompts
 from stages.evaluate.peak_memory import peak_memory
 from tests.helpers.made_scenes import made_scene
 from tests.helpers.made_shard import annotation, rectangle
@@ -73,6 +78,21 @@ def test_with_options_the_mask_counts_that_the_model_would_choose(
     scores = measured.ranked["ap"].scores
     assert (np.diff(scores) <= 0).all()
     assert sorted(scores.tolist()) == pytest.approx(sorted(answers.predicted_iou.max(axis=1).tolist()), abs=1e-5)
+
+
+def test_scores_are_of_the_masks_as_the_mask_head_draws_them() -> None:
+    scene, model = made_scene(2), load_sam("tiny")
+    photo, head, scorer = encode(model, scene.rgb), find_mask_head(model), find_scorer(model)
+    assert head is not None
+    assert scorer is not None
+    annotations = [{"segmentation": mask} for mask in scene.rles]
+    prompts = box_prompts(annotations)
+    decoded = decode_passing(photo, prompts, multimask=True)
+    boxes = torch.from_numpy(prompts.places_px).repeat_interleave(3, 0)
+    expected = scorer.score(photo, prompts, decoded, drawn=redraw(head, photo, decoded.logits, boxes))
+    answers = answer(photo, prompts, annotations)
+    assert answers.score == pytest.approx(expected.view(-1, 3).numpy(), abs=1e-5)
+    assert answers.score != pytest.approx(scorer.score(photo, prompts, decoded).view(-1, 3).numpy(), abs=1e-2)
 
 
 def test_a_refined_mask_is_that_of_its_own_prompt(asked: tuple[EncodedPhoto, list[dict]]) -> None:
